@@ -1,0 +1,24 @@
+"""The correctness oracle for k-bit quantization, in pure NumPy.
+
+A k-bit data type is a list of 2**k numbers; to quantize is to write down which one is nearest.
+`kbit_ref` defines that exactly (`kb.exact`), computes it fast (`kb.encode`), and judges other
+implementations by it (`kb.check`).
+
+    >>> import kbit_ref as kb
+    >>> kb.encode("e2m1fn", [0.7, -5.0, 100.0])
+    array([ 1, 14,  7], dtype=uint8)
+    >>> kb.decode("e2m1fn", [1, 14, 7])
+    array([ 0.5, -4. ,  6. ], dtype=float32)
+"""
+
+from kbit_ref import datatypes as _datatypes  # fills the registry  # noqa: I001
+from kbit_ref import exact
+from kbit_ref.datatype import DataType, datatype, datatypes, register
+from kbit_ref.datatypes.learned import learn
+from kbit_ref.engine import decode, encode
+from kbit_ref.errors import KbitError
+
+del _datatypes
+
+__version__ = "0.1.0"
+__all__ = ["DataType", "KbitError", "datatype", "datatypes", "decode", "encode", "exact", "learn", "register"]

@@ -1,0 +1,454 @@
+"""`DataType`: which 2**bits numbers? And the registry that knows them all by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, lru_cache
+from itertools import product
+from typing import Any, TypeVar, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kbit_ref import exact
+from kbit_ref.errors import BadInput, BadType, UnknownName, message
+
+__all__ = ["DataType", "Family", "datatype", "datatypes", "families", "register"]
+
+
+@dataclass(frozen=True, eq=False)
+class DataType:
+    """A k-bit data type: 2**bits levels, and how a number finds the one that stands for it.
+
+    Objects are frozen, and equal if they mean the same. Make one with `kb.datatype(name)`,
+    `DataType.from_levels` or `kb.learn`; derive one with `with_choices`.
+
+    Parameters
+    ----------
+    name
+        The spelling that finds the type again: `e4m3fn`, `nf4`, `e4m3fn+overflow=ieee`.
+    bits
+        Width of one code, 1 to 16.
+    levels
+        float64 [2**bits], indexed by code: each a float32 number, or inf, nan, -0.0. (Only the
+        IEEE P3109 formats with very wide exponents have levels outside float32.)
+    unused
+        Codes that decode and are never emitted.
+    ties, overflow, zero_sign, rounding, negative, beyond
+        The free choices, as in `kbit_ref.exact.Definition`.
+    family, source
+        The kind of type, and where its numbers come from.
+    meaning
+        Version of the meaning; recorded by proofs and vectors, raised if a level ever changes.
+    """
+
+    name: str
+    bits: int
+    levels: NDArray[np.float64]
+    unused: tuple[int, ...] = ()
+    ties: str = "lower"
+    overflow: str = "saturate"
+    zero_sign: str = "keep"
+    family: str = "custom"
+    source: str = "given by the user"
+    meaning: int = 1
+    rounding: str = "nearest"
+    negative: str = "saturate"
+    beyond: float | None = None
+    _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        levels = np.array(self.levels, np.float64)
+        levels.flags.writeable = False
+        object.__setattr__(self, "levels", levels)
+        _check_levels(self)
+        object.__setattr__(self, "unused", _never_emitted(self))
+        _check_choices(self)
+        if self.ties == "even" or self.rounding == "odd":
+            parities = [code % 2 for _, code in self.definition.ladder]
+            if any(a == b for a, b in zip(parities, parities[1:], strict=False)):
+                rule = "two neighbouring levels have codes of the same parity"
+                raise BadInput(message("DataType", f"{self.name}: ties = 'even'", rule, "choose ties='lower'"))
+
+    @classmethod
+    def from_levels(
+        cls,
+        levels: ArrayLike,
+        *,
+        name: str = "custom",
+        bits: int | None = None,
+        unused: Iterable[int] = (),
+        ties: str = "lower",
+        **choices: Any,
+    ) -> DataType:
+        """A data type from its levels, in the order of their codes.
+
+        Parameters
+        ----------
+        levels
+            1 to 65536 numbers, each exactly a float32 number. If they are fewer than 2**bits, the
+            last one is repeated to fill the codes that are left, which are `unused`.
+        name
+            Any name that is not taken; it resolves only after `kb.register`.
+        bits
+            Width of a code; by default the smallest that holds the levels.
+        unused, ties, choices
+            Fields of `DataType`.
+
+        Raises
+        ------
+        BadInput
+            `DataType: levels[1] = 0.1, it is not a float32 number; round it with np.float32 first`
+
+        Examples
+        --------
+        >>> import kbit_ref as kb
+        >>> thirds = kb.DataType.from_levels([-1, -0.25, 0.25, 1], name="quarters")
+        >>> kb.encode(thirds, [-2.0, 0.0, 0.1, 0.7])
+        array([0, 1, 2, 3], dtype=uint8)
+        """
+        table = np.asarray(levels, np.float64)
+        if table.ndim != 1 or not 1 <= table.size <= 65536:
+            raise BadInput(
+                message("from_levels", f"levels of shape {table.shape}", "1 to 65536 levels in one dimension", "flatten")
+            )
+        bits = max(1, (table.size - 1).bit_length()) if bits is None else bits
+        spare = range(table.size, 2**bits)
+        table = np.concatenate([table, np.full(len(spare), table[-1])])
+        return cls(name, bits, table, (*unused, *spare), ties, **choices)
+
+    def with_choices(self, **choices: str) -> DataType:
+        """The same levels under other choices; the name says which.
+
+        Raises
+        ------
+        UnknownName
+            `datatype: choice = 'tie', there is no such name; did you mean ties? ...`
+
+        Examples
+        --------
+        >>> import kbit_ref as kb
+        >>> nan_above = kb.datatype("e4m3fn").with_choices(overflow="ieee")
+        >>> nan_above.name, kb.decode(nan_above, kb.encode(nan_above, [464.0, 465.0]))
+        ('e4m3fn+overflow=ieee', array([448.,  nan], dtype=float32))
+        """
+        for choice in choices:
+            if choice not in exact.CHOICES:
+                remedy = f"choices are {', '.join(exact.CHOICES)}"
+                raise UnknownName.among("datatype", "choice", choice, exact.CHOICES, remedy)
+        base, _, old = self.name.partition("+")
+        spelled = dict(part.split("=") for part in old.split("+") if part) | choices
+        name = "+".join([base, *(f"{key}={spelled[key]}" for key in sorted(spelled))])
+        minus_zero = tuple(np.flatnonzero((self.levels == 0) & np.signbit(self.levels)).tolist())
+        unused = tuple(code for code in self.unused if code not in minus_zero)
+        return replace(self, name=name, unused=unused, **choices)
+
+    @cached_property
+    def definition(self) -> exact.Definition:
+        """The same type for `kbit_ref.exact`: plain numbers."""
+        names = {f.name for f in fields(exact.Definition)} - {"levels"}
+        return exact.Definition(self.levels.tolist(), **{name: getattr(self, name) for name in names})
+
+    @cached_property
+    def emitted(self) -> NDArray[np.intp]:
+        """intp [n]: the codes that `encode` can give, ascending."""
+        return np.setdiff1d(np.arange(2**self.bits), self.unused)
+
+    @cached_property
+    def top(self) -> float:
+        """The largest finite level that `encode` can give."""
+        levels = self.levels[self.emitted]
+        return float(levels[np.isfinite(levels)].max())
+
+    @property
+    def has_nan(self) -> bool:
+        """Is there a code for NaN?"""
+        return bool(np.isnan(self.levels).any())
+
+    @property
+    def code_dtype(self) -> np.dtype[Any]:
+        """uint8 up to 8 bits, uint16 above."""
+        return np.dtype(np.uint8 if self.bits <= 8 else np.uint16)
+
+    @cached_property
+    def level_dtype(self) -> np.dtype[Any]:
+        """What `decode` returns: float32; float64 if a level does not fit (wide P3109 exponents)."""
+        return np.dtype(np.float32 if _all_float32(self.levels) else np.float64)
+
+    def _key(self) -> tuple[Any, ...]:
+        choices = tuple(getattr(self, name) for name in exact.CHOICES)
+        return (self.name, self.bits, self.levels.tobytes(), self.unused, choices, self.beyond, self.meaning)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DataType) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<DataType {self.name}: {self.bits} bits, {self.family}>"
+
+
+def _all_float32(levels: NDArray[np.float64]) -> bool:
+    with np.errstate(over="ignore", under="ignore"):
+        return bool(np.array_equal(levels.astype(np.float32).astype(np.float64), levels, equal_nan=True))
+
+
+def _check_levels(dtype: DataType) -> None:
+    """The rules every list of levels keeps."""
+    levels, bits = dtype.levels, dtype.bits
+    if not 1 <= bits <= 16 or levels.shape != (2**bits,):
+        got = f"{dtype.name}: {levels.size} levels for bits = {bits}"
+        raise BadInput(message("DataType", got, "a type has 2**bits levels and 1 to 16 bits", "fill the unused codes"))
+    if not _all_float32(levels) and dtype.family != "p3109":
+        with np.errstate(over="ignore", under="ignore"):
+            bad = int(np.flatnonzero(~((levels.astype(np.float32) == levels) | np.isnan(levels)))[0])
+        got = f"{dtype.name}: levels[{bad}] = {levels[bad]}"
+        raise BadInput(message("DataType", got, "it is not a float32 number", "round it with np.float32 first"))
+    if not all(0 <= code < 2**bits for code in dtype.unused):
+        got = f"unused = {dtype.unused}"
+        raise BadInput(message("DataType", got, f"codes are 0 to {2**bits - 1}", "list codes of the type"))
+    if not np.isfinite(np.delete(levels, list(dtype.unused))).any():
+        raise BadInput(message("DataType", f"levels = {levels}", "no finite level is left to emit", "give at least one"))
+
+
+def _check_choices(dtype: DataType) -> None:
+    """A choice must be a name, and have the codes that it needs."""
+    d = dtype.definition  # checks the names
+    if d.overflow == "ieee" and d.nan is None and d.infinity[1] is None:
+        rule = "the type has neither infinity nor NaN"
+        raise BadInput(message("DataType", f"{dtype.name}: overflow = 'ieee'", rule, "use saturate or finite"))
+    if d.negative == "nan" and (d.nan is None or d.values[0] < 0):
+        rule = "the type has no NaN, or has negative levels"
+        raise BadInput(message("DataType", f"{dtype.name}: negative = 'nan'", rule, "use saturate"))
+    if d.rounding != "nearest" and d.values[0] < 0 < d.values[-1] and 0 not in d.values:
+        rule = "directed and stochastic rounding need a level at zero"
+        raise BadInput(message("DataType", f"{dtype.name}: rounding = {d.rounding!r}", rule, "use nearest"))
+
+
+def _never_emitted(dtype: DataType) -> tuple[int, ...]:
+    """The unused codes: those declared, repeated levels, all NaNs but one, and -0 if no x becomes it."""
+    unused = set(dtype.unused)
+    seen: set[object] = set()
+    for code, level in enumerate(dtype.levels.tolist()):
+        identity = "nan" if level != level else (level, np.signbit(level))
+        if code in unused:
+            continue
+        if identity in seen or (identity == (0.0, True) and dtype.zero_sign == "positive"):
+            unused.add(code)
+        seen.add(identity)
+    return tuple(sorted(unused))
+
+
+# The registry ---------------------------------------------------------------------------------
+
+Build = TypeVar("Build", bound=Callable[..., DataType])
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the registry: a name pattern, and the function that makes a type for each name.
+
+    `pattern` holds the parameters in braces: `int{bits}`. `parameters` gives the values of each
+    one, `where` which combinations are types. A `grammar` has too many names to list: they
+    resolve, and `datatypes()` leaves them out.
+    """
+
+    pattern: str
+    family: str
+    source: str
+    build: Callable[..., DataType]
+    parameters: Mapping[str, Sequence[int | str]]
+    grammar: bool
+    where: Callable[..., bool]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return (self.build.__doc__ or "").strip().splitlines()[0]
+
+    @property
+    def spelled(self) -> str:
+        """The names of the row for a table: `int2 ... int8`, or the pattern of a grammar."""
+        if self.grammar:
+            return self.pattern
+        first, *others = self.names()
+        return f"{first} ... {others[-1]}" if others else first
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """The pattern as a regular expression with a named group for each parameter."""
+
+        def group(match: re.Match[str]) -> str:
+            values = self.parameters[match[1]]
+            spelled = r"\d+" if isinstance(values[0], int) else "|".join(map(re.escape, map(str, values)))
+            return f"(?P<{match[1]}>{spelled})"
+
+        return re.compile(re.sub(r"{(\w+)}", group, self.pattern))
+
+    def names(self) -> Iterator[str]:
+        """Every name of this row, in order."""
+        for values in product(*self.parameters.values()):
+            chosen = dict(zip(self.parameters, values, strict=True))
+            if self.where(**chosen):
+                yield self.pattern.format(**chosen)
+
+    def make(self, name: str) -> DataType | None:
+        """The type of that name, or None if the name is not of this row."""
+        match = self.regex.fullmatch(name)
+        if match is None:
+            return None
+        values: dict[str, Any] = {}
+        for key, text in match.groupdict().items():
+            value = int(text) if isinstance(self.parameters[key][0], int) else text
+            if value not in self.parameters[key] or str(value) != text:
+                return None
+            values[key] = value
+        if not self.where(**values):
+            return None
+        return replace(self.build(**values), name=name, family=self.family, source=self.source)
+
+
+_families: list[Family] = []
+_registered: dict[str, DataType] = {}
+
+
+@overload
+def register(what: DataType) -> DataType: ...
+@overload
+def register(
+    what: str,
+    *,
+    family: str,
+    source: str,
+    grammar: bool = ...,
+    where: Callable[..., bool] = ...,
+    **parameters: Sequence[int | str],
+) -> Callable[[Build], Build]: ...
+def register(
+    what: Any,
+    *,
+    family: str = "",
+    source: str = "",
+    grammar: bool = False,
+    where: Callable[..., bool] = lambda **_: True,
+    **parameters: Any,
+) -> Any:
+    """Make a type known by name: one object, or (as a decorator) a function for a pattern of names.
+
+    Parameters
+    ----------
+    what
+        A `DataType`, or a name pattern such as `int{bits}`.
+    family, source, grammar, where, parameters
+        For a pattern: what `Family` holds. Every parameter is a sequence of its values.
+
+    Returns
+    -------
+    The type itself, or the decorator.
+
+    Raises
+    ------
+    BadInput
+        `register: name = 'nf4', it is taken by another type; choose another name`
+
+    Examples
+    --------
+    >>> import kbit_ref as kb
+    >>> signs = kb.register(kb.DataType.from_levels([-1, 1], name="signs"))
+    >>> kb.encode("signs", [-3.0, 0.5])
+    array([0, 1], dtype=uint8)
+    """
+    if isinstance(what, DataType):
+        known = _find(what.name)
+        if known is not None and known != what:
+            raise BadInput(
+                message("register", f"name = {what.name!r}", "it is taken by another type", "choose another name")
+            )
+        if not re.fullmatch(r"[A-Za-z_][\w.~]*", what.name):
+            rule = "a name is letters, digits, _ . ~"
+            raise BadInput(message("register", f"name = {what.name!r}", rule, "choose another name"))
+        _registered[what.name] = what
+        _resolve.cache_clear()
+        return what
+    if not isinstance(what, str):
+        raise BadType(message("register", f"what = {what!r}", "it is no DataType and no pattern", "make a DataType first"))
+
+    def decorate(build: Build) -> Build:
+        _families.append(Family(what, family, source, build, parameters, grammar, where))
+        return build
+
+    return decorate
+
+
+def families() -> tuple[Family, ...]:
+    """The rows of the registry, in reading order."""
+    return tuple(_families)
+
+
+def datatypes(*, grammar: bool = False) -> tuple[str, ...]:
+    """The names of all data types, in reading order; with `grammar=True` those of the name grammars too.
+
+    Examples
+    --------
+    >>> import kbit_ref as kb
+    >>> "nf4" in kb.datatypes(), "Binary8p3se" in kb.datatypes(grammar=True)
+    (True, True)
+    """
+    listed = [name for row in _families if grammar or not row.grammar for name in row.names()]
+    return (*listed, *_registered)
+
+
+def _find(name: str) -> DataType | None:
+    if name in _registered:
+        return _registered[name]
+    return next((made for row in _families if (made := row.make(name)) is not None), None)
+
+
+def datatype(name: str | DataType) -> DataType:
+    """The data type of that name. Choices may follow it: `e4m3fn+overflow=ieee+ties=away`.
+
+    Parameters
+    ----------
+    name
+        A name, or a `DataType`, which is returned as it is.
+
+    Raises
+    ------
+    UnknownName
+        `datatype: name = 'nf44', there is no such name; did you mean nf4? ...`
+
+    Examples
+    --------
+    >>> import kbit_ref as kb
+    >>> kb.datatype("int4sym").levels
+    array([ 0.,  1.,  2.,  3.,  4.,  5.,  6.,  7., -8., -7., -6., -5., -4.,
+           -3., -2., -1.])
+    """
+    if isinstance(name, DataType):
+        return name
+    if not isinstance(name, str):
+        raise BadType(message("datatype", f"name = {name!r}", "it is no name and no DataType", "give one of them"))
+    return _resolve(name)
+
+
+@lru_cache(maxsize=1024)
+def _resolve(name: str) -> DataType:
+    base, *choices = name.split("+")
+    found = _find(base)
+    if found is None:
+        remedy = "`kbit-ref list` shows all; a type made at run time resolves after kb.register"
+        raise UnknownName.among("datatype", "name", base, datatypes(), remedy)
+    if not choices:
+        return found
+    if not all(part.count("=") == 1 for part in choices):
+        raise BadInput(message("datatype", f"name = {name!r}", "a choice is spelled +name=value", "e.g. +ties=away"))
+    return found.with_choices(**dict(part.split("=") for part in choices))
+
+
+exact.names.append(datatype)
