@@ -11,14 +11,26 @@ implementations by it (`kb.check`).
     array([ 0.5, -4. ,  6. ], dtype=float32)
 """
 
-from kbit_ref import datatypes as _datatypes  # fills the registry  # noqa: I001
+from kbit_ref import datatypes as _datatypes  # fills the registry
 from kbit_ref import exact
 from kbit_ref.datatype import DataType, datatype, datatypes, register
 from kbit_ref.datatypes.learned import learn
 from kbit_ref.engine import decode, encode
 from kbit_ref.errors import KbitError
+from kbit_ref.stochastic import encode_stochastic
 
 del _datatypes
 
 __version__ = "0.1.0"
-__all__ = ["DataType", "KbitError", "datatype", "datatypes", "decode", "encode", "exact", "learn", "register"]
+__all__ = [
+    "DataType",
+    "KbitError",
+    "datatype",
+    "datatypes",
+    "decode",
+    "encode",
+    "encode_stochastic",
+    "exact",
+    "learn",
+    "register",
+]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -68,7 +68,7 @@ class DataType:
         _check_choices(self)
         if self.ties == "even" or self.rounding == "odd":
             parities = [code % 2 for _, code in self.definition.ladder]
-            if any(a == b for a, b in zip(parities, parities[1:], strict=False)):
+            if any(a == b for a, b in pairwise(parities)):
                 rule = "two neighbouring levels have codes of the same parity"
                 raise BadInput(message("DataType", f"{self.name}: ties = 'even'", rule, "choose ties='lower'"))
 
@@ -111,9 +111,8 @@ class DataType:
         """
         table = np.asarray(levels, np.float64)
         if table.ndim != 1 or not 1 <= table.size <= 65536:
-            raise BadInput(
-                message("from_levels", f"levels of shape {table.shape}", "1 to 65536 levels in one dimension", "flatten")
-            )
+            rule = "a type has 1 to 65536 levels in one dimension"
+            raise BadInput(message("from_levels", f"levels of shape {table.shape}", rule, "flatten them"))
         bits = max(1, (table.size - 1).bit_length()) if bits is None else bits
         spare = range(table.size, 2**bits)
         table = np.concatenate([table, np.full(len(spare), table[-1])])
@@ -143,7 +142,8 @@ class DataType:
         name = "+".join([base, *(f"{key}={spelled[key]}" for key in sorted(spelled))])
         minus_zero = tuple(np.flatnonzero((self.levels == 0) & np.signbit(self.levels)).tolist())
         unused = tuple(code for code in self.unused if code not in minus_zero)
-        return replace(self, name=name, unused=unused, **choices)
+        changes: dict[str, Any] = dict(choices)
+        return replace(self, name=name, unused=unused, **changes)
 
     @cached_property
     def definition(self) -> exact.Definition:
@@ -214,7 +214,7 @@ def _check_levels(dtype: DataType) -> None:
         got = f"unused = {dtype.unused}"
         raise BadInput(message("DataType", got, f"codes are 0 to {2**bits - 1}", "list codes of the type"))
     if not np.isfinite(np.delete(levels, list(dtype.unused))).any():
-        raise BadInput(message("DataType", f"levels = {levels}", "no finite level is left to emit", "give at least one"))
+        raise BadInput(message("DataType", dtype.name, "no finite level is left to emit", "give at least one"))
 
 
 def _check_choices(dtype: DataType) -> None:
@@ -377,7 +377,8 @@ def register(
         _resolve.cache_clear()
         return what
     if not isinstance(what, str):
-        raise BadType(message("register", f"what = {what!r}", "it is no DataType and no pattern", "make a DataType first"))
+        rule = "it is no DataType and no pattern"
+        raise BadType(message("register", f"what = {what!r}", rule, "make a DataType first"))
 
     def decorate(build: Build) -> Build:
         _families.append(Family(what, family, source, build, parameters, grammar, where))

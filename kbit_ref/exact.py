@@ -189,7 +189,7 @@ def encode(dtype: Any, x: Any, random: int | None = None, random_bits: int = 0) 
     (2, 3, [[0, 1]])
     """
     d = definition(dtype)
-    if isinstance(x, Iterable) and not isinstance(x, str) and getattr(x, "ndim", 1):
+    if isinstance(x, Iterable) and not isinstance(x, str) and getattr(x, "ndim", True):
         return [encode(d, element, random, random_bits) for element in x]
     if d.rounding.startswith("stochastic") and (random is None or not 0 <= random < 2**random_bits):
         rule = f"{d.rounding} takes an integer of random_bits = {random_bits} bits with every number"
@@ -319,24 +319,25 @@ class _Rounding:
         to_below, to_above = x - below, above - x
         if to_below != to_above:
             return to_above < to_below
-        return {
+        tie_goes_up = {
             "even": not below_is_even,
             "lower": False,
             "upper": True,
             "zero": abs(above) < abs(below),
             "away": abs(above) > abs(below),
-        }[self.d.ties]
+        }
+        return tie_goes_up[self.d.ties]
 
     def _goes_away(self, x: Fraction, below: Fraction, above: Fraction) -> bool:
         """Does x go to its neighbour of larger magnitude, given the random bits?"""
         near, far = sorted((abs(below), abs(above)))
         v = (abs(x) - near) / (far - near)
-        n, r = self.random_bits, self.random
+        one, r = 1 << self.random_bits, self.random
         if self.d.rounding == "stochastic_a":
-            return math.floor(v * 2**n) + r >= 2**n
+            return math.floor(v * one) + r >= one
         if self.d.rounding == "stochastic_b":
-            return math.floor(v * 2 ** (n + 1)) + 2 * r + 1 >= 2 ** (n + 1)
-        return round(v * 2**n) + r >= 2**n
+            return math.floor(v * 2 * one) + 2 * r + 1 >= 2 * one
+        return round(v * one) + r >= one
 
     def is_negative(self, x: Fraction) -> bool:
         """Would x < 0 stay negative if a type without negative levels had the mirror image of its own?"""

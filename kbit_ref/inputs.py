@@ -39,7 +39,7 @@ def real_array(function: str, x: Any, *, bfloat16: bool = False) -> Reals:
     if bfloat16:
         if name not in ("uint16", "bfloat16"):
             rule = "bfloat16=True says that x holds the bits of bfloat16 as uint16"
-            _refuse(function, f"x of dtype {name}", rule, "pass uint16, or drop the flag")
+            raise _refusal(function, f"x of dtype {name}", rule, "pass uint16, or drop the flag")
         return Reals(array.view(np.uint16), "bfloat16")
     if name == "bfloat16":
         return Reals(array.view(np.uint16), "bfloat16")
@@ -52,13 +52,13 @@ def real_array(function: str, x: Any, *, bfloat16: bool = False) -> Reals:
     if array.size == 0 and not hasattr(x, "dtype"):
         return Reals(array.astype(np.float64), "float64")
     if name == "uint16":
-        _refuse(function, "x of dtype uint16", "it is not real numbers", "bits of bfloat16 need bfloat16=True")
+        raise _refusal(function, "x of dtype uint16", "it is not real numbers", "bits of bfloat16 need bfloat16=True")
     if array.dtype.kind in "iu":
-        _refuse(
+        raise _refusal(
             function, f"x of dtype {name}", "integers are codes or counts, not reals", "convert: x.astype(np.float64)"
         )
     rule = f"x is float16, bfloat16, {', '.join(FLOATS[1:])}"
-    _refuse(function, f"x of dtype {name}", rule, "convert it, e.g. x.astype(np.float32)")
+    raise _refusal(function, f"x of dtype {name}", rule, "convert it, e.g. x.astype(np.float32)")
 
 
 def as_reals(function: str, x: Any) -> NDArray[Any]:
@@ -81,7 +81,8 @@ def as_codes(function: str, codes: Any, bits: int) -> NDArray[Any]:
     if array.size == 0 and not hasattr(codes, "dtype"):
         array = array.astype(np.uint8)
     if array.dtype.kind not in "iu" or array.dtype.name not in np.sctypeDict:
-        _refuse(function, f"codes of dtype {array.dtype.name}", "codes are integers", "pass uint8 (uint16 above 8 bits)")
+        got = f"codes of dtype {array.dtype.name}"
+        raise _refusal(function, got, "codes are integers", "pass uint8 (uint16 above 8 bits)")
     narrow = np.uint8 if bits <= 8 else np.uint16
     if array.dtype == narrow:
         return array
@@ -124,19 +125,20 @@ def _share(function: str, x: Any) -> NDArray[Any]:
     kind = f"{type(x).__module__.partition('.')[0]} {getattr(x, 'dtype', type(x).__name__)}"
     if str(getattr(x, "dtype", "")) == "torch.bfloat16":
         remedy = "pass x.view(torch.uint16) with bfloat16=True, or x.float()"
-        _refuse(function, "x is a torch.bfloat16 tensor", "NumPy has no such dtype", remedy)
+        raise _refusal(function, "x is a torch.bfloat16 tensor", "NumPy has no such dtype", remedy)
     if getattr(x, "requires_grad", False):
-        _refuse(function, "x requires grad", "a NumPy view would leave the graph silently", "pass x.detach()")
+        raise _refusal(function, "x requires grad", "a NumPy view would leave the graph silently", "pass x.detach()")
     if isinstance(x, np.ma.MaskedArray):
-        _refuse(function, "x is a masked array", "its mask would be lost", "pass x.filled(value)")
+        raise _refusal(function, "x is a masked array", "its mask would be lost", "pass x.filled(value)")
     try:
         if hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
             return np.from_dlpack(x)
         return np.asarray(x)
     except Exception as error:  # whatever another library raises becomes our one line
         reason = " ".join(str(error).split())[:120]
-        _refuse(function, f"x is {kind}", f"it does not become a NumPy array ({reason})", "pass a CPU array or np.ndarray")
+        rule = f"it does not become a NumPy array ({reason})"
+        raise _refusal(function, f"x is {kind}", rule, "pass an array in CPU memory") from None
 
 
-def _refuse(function: str, got: str, rule: str, remedy: str) -> NoReturn:
-    raise BadType(message(function, got, rule, remedy)) from None
+def _refusal(function: str, got: str, rule: str, remedy: str) -> BadType:
+    return BadType(message(function, got, rule, remedy))

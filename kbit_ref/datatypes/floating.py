@@ -33,7 +33,9 @@ def magnitudes(
     e, m = np.divmod(np.arange(codes or 2 ** (exponent_bits + significand_bits)), 2**significand_bits)
     fraction = m / 2**significand_bits
     with np.errstate(over="ignore"):  # the code after the last one may be out of reach
-        return np.where(e == 0, np.ldexp(subnormal * fraction, 1 - bias), np.ldexp(1 + fraction, e - bias))
+        subnormals, normals = np.ldexp(subnormal * fraction, 1 - bias), np.ldexp(1 + fraction, e - bias)
+    levels: NDArray[np.float64] = np.where(e == 0, subnormals, normals)
+    return levels
 
 
 def float_type(
@@ -198,7 +200,7 @@ def paper_float(bits: int) -> DataType:
     where=lambda bits, E, M, sub: bits == 1 + E + M and (M > 0 or not sub),
     bits=range(2, 9),
     E=range(1, 8),
-    M=range(0, 7),
+    M=range(7),
     sub=tuple(SUBNORMAL),
 )
 def any_float(bits: int, E: int, M: int, sub: str) -> DataType:
@@ -218,7 +220,7 @@ def any_float(bits: int, E: int, M: int, sub: str) -> DataType:
     where=lambda bits, E, M: bits == 1 + E + M,
     bits=range(3, 9),
     E=range(1, 8),
-    M=range(0, 7),
+    M=range(7),
 )
 def bitsandbytes_float(bits: int, E: int, M: int) -> DataType:
     """bitsandbytes' normalised table, ascending: kfloat with `_sub4`, divided by its largest level.

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["computed_by", "computations", "literal", "write"]
+__all__ = ["computations", "computed_by", "literal", "write"]
 
 computations: dict[str, Callable[[], NDArray[np.float64]]] = {}  # name of a line -> what computed it
 

@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from kbit_ref import exact
 from kbit_ref.datatype import DataType, register
 from kbit_ref.datatypes.floating import magnitudes
@@ -92,7 +94,7 @@ def binary(K: int, P: int, sign: str, domain: str) -> DataType:
     exponent_bits = K - P + (not signed)
     codes = magnitudes(exponent_bits, P - 1, 2 ** (exponent_bits - 1), codes=2 ** (K - signed) + 1)
     levels, beyond = arrange(codes.tolist(), signed, domain == "e")
-    return DataType("", K, levels, ties="even", family="p3109", beyond=beyond)
+    return DataType("", K, np.array(levels), ties="even", family="p3109", beyond=beyond)
 
 
 def look_up_wide(name: str) -> exact.Definition | str:

@@ -1,0 +1,180 @@
+"""A data type as a staircase over the bits of a float format.
+
+Read the bits of a float as an unsigned integer (a *word*): among words of one sign, a larger word
+is a larger magnitude. So every data type, with every choice of rounding, ties, overflow and signs
+of zero, is a staircase over words: a sorted list of first words, and a code for each step.
+`exact.py` shares nothing with this file but the names of the choices.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.datatype import DataType
+
+__all__ = ["INFINITY", "WORD", "Codes", "Words", "staircase"]
+
+Words = NDArray[Any]
+Codes = NDArray[Any]
+
+WORD: dict[str, Any] = {"float16": np.uint16, "bfloat16": np.uint16, "float32": np.uint32, "float64": np.uint64}
+INFINITY = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F800000, "float64": 0x7FF0 << 48}
+
+
+class _Boundaries(NamedTuple):
+    """Where a type changes its code, from -inf to inf: x goes up at `at`, itself included or not."""
+
+    at: NDArray[np.float64]  # [n]
+    inclusive: NDArray[np.bool_]  # [n]: does x == at go up?
+    codes: NDArray[np.intp]  # [n + 1]
+
+
+def _boundaries(dtype: DataType) -> _Boundaries:
+    """The real numbers at which the code changes, each exact in float64."""
+    codes = dtype.emitted
+    levels = dtype.levels[codes]
+    finite = np.isfinite(levels) & ~((levels == 0) & np.signbit(levels))
+    order = np.argsort(levels[finite], kind="stable")
+    v, c = levels[finite][order], codes[finite][order]
+
+    tests = {"nan": np.isnan(levels), "+": np.isposinf(levels), "-": np.isneginf(levels)}
+    special = {key: int(codes[hit][0]) if hit.any() else None for key, hit in tests.items()}
+    even = c % 2 == 0
+    at, inclusive = _between(dtype, v[:-1], v[1:], even[:-1])
+
+    def overflow(last: float, code: int, sign: str) -> tuple[float, bool, int] | None:
+        """The boundary beyond `last`, as magnitudes: (at, inclusive, code), or None if there is none."""
+        target = special[sign]
+        if dtype.overflow == "ieee" and target is None:
+            target = special["nan"]
+        if dtype.overflow == "finite" or target is None:
+            return None
+        if dtype.overflow == "saturate":
+            return np.inf, True, target
+        assert dtype.beyond is not None  # Definition has checked it
+        mirrored = {"toward_positive": "toward_negative", "toward_negative": "toward_positive"}
+        rounding = dtype.rounding if sign == "+" else mirrored.get(dtype.rounding, dtype.rounding)
+        if rounding in ("toward_zero", "toward_negative") or (rounding == "odd" and code % 2):
+            return np.inf, True, target
+        if rounding in ("toward_positive", "odd"):
+            return last, False, target
+        up = {"even": code % 2 == 1, "zero": False, "away": True}
+        goes = up.get(dtype.ties, (dtype.ties == "upper") == (sign == "+"))
+        return (last + dtype.beyond) / 2, goes, target
+
+    above = overflow(float(v[-1]), int(c[-1]), "+")
+    if above is not None:
+        at, inclusive, c = np.append(at, above[0]), np.append(inclusive, above[1]), np.append(c, above[2])
+    if v[0] < 0:
+        below = overflow(-float(v[0]), int(c[0]), "-")
+        if below is not None:
+            at, inclusive, c = np.append(-below[0], at), np.append(not below[1], inclusive), np.append(below[2], c)
+    elif dtype.negative == "nan":
+        edge, stays = _below_zero(dtype, v)
+        assert special["nan"] is not None  # DataType has checked it
+        at, inclusive, c = np.append(edge, at), np.append(stays, inclusive), np.append(special["nan"], c)
+    return _Boundaries(at, inclusive.astype(bool), c.astype(np.intp))
+
+
+def _between(
+    dtype: DataType, below: NDArray[np.float64], above: NDArray[np.float64], below_is_even: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The boundary between neighbouring levels, and whether it belongs to the upper one."""
+    no, yes = np.zeros(below.shape, bool), np.ones(below.shape, bool)
+    if dtype.rounding == "nearest":
+        smaller_above = np.abs(above) < np.abs(below)
+        larger_above = np.abs(above) > np.abs(below)
+        ties = {"even": ~below_is_even, "lower": no, "upper": yes, "zero": smaller_above, "away": larger_above}
+        return (below + above) / 2, ties[dtype.ties]
+    if dtype.rounding == "toward_positive":
+        return below, no
+    if dtype.rounding == "toward_negative":
+        return above, yes
+    if dtype.rounding == "odd":
+        return np.where(below_is_even, below, above), ~below_is_even
+    positive = below >= 0  # toward zero: from above on the positive side, from below on the negative one
+    return np.where(positive, above, below), positive
+
+
+def _below_zero(dtype: DataType, v: NDArray[np.float64]) -> tuple[float, bool]:
+    """Where x < 0 becomes NaN in a type without negative levels: (at, does `at` stay a number?)."""
+    if v[0] > 0 or dtype.rounding in ("toward_negative", "odd"):
+        return 0.0, True
+    if dtype.rounding in ("toward_zero", "toward_positive"):
+        return -np.inf, False
+    return -float(v[1]) / 2, dtype.ties in ("even", "upper", "zero")
+
+
+def _first_word(at: NDArray[np.float64], inclusive: NDArray[np.bool_], kind: str) -> Words:
+    """The smallest word whose magnitude is >= at (inclusive) or > at; past infinity where there is none."""
+    if kind == "bfloat16":
+        return np.right_shift(_first_word(at, inclusive, "float32") + np.uint64(0xFFFF), np.uint64(16))
+    with np.errstate(over="ignore", under="ignore"):
+        near = at.astype(kind)
+    short = (near.astype(np.float64) < at) | (~inclusive & (near.astype(np.float64) == at))
+    words: Words = near.view(WORD[kind]).astype(np.uint64) + short.astype(np.uint64)
+    return words
+
+
+def staircase(dtype: DataType, kind: str) -> tuple[Words, Codes]:
+    """The type as steps over the words of a float format.
+
+    Parameters
+    ----------
+    dtype
+        Any type whose rounding is not stochastic.
+    kind
+        `float16`, `bfloat16`, `float32` or `float64`.
+
+    Returns
+    -------
+    first, codes
+        Words [n], ascending from 0, in which a new step begins, and the code of every step.
+        Negative numbers follow positive ones, as their words do. NaN words are not described.
+    """
+    b = _boundaries(dtype)
+    word = WORD[kind]
+    sign = np.uint64(1) << np.uint64(word(0).nbytes * 8 - 1)
+    zero = np.uint64(0)
+
+    right = (b.at > 0) | ((b.at == 0) & ~b.inclusive)
+    up = _first_word(np.abs(b.at[right]), b.inclusive[right], kind)
+    up_codes = b.codes[np.append(False, right)]
+    start = b.codes[np.count_nonzero(~right)]  # the code of +0
+
+    left = (b.at < 0) | ((b.at == 0) & b.inclusive)
+    down = _first_word(np.abs(b.at[left][::-1]), ~b.inclusive[left][::-1], kind)
+    down_codes = b.codes[np.append(left, False)][::-1]
+    start_down = b.codes[np.count_nonzero(left)]  # the code of -0, if it has none of its own
+
+    first = np.concatenate([[zero], up, [sign], sign + down]).astype(np.uint64)
+    codes = np.concatenate([[start], up_codes, [start_down], down_codes])
+    first, codes = _with_minus_zero(dtype, first, codes, sign)
+
+    last = np.append(first[1:] != first[:-1], True)  # of several steps at one word, the last one holds
+    infinity = np.uint64(INFINITY[kind])
+    exists = last & ((first & ~sign) <= infinity)
+    first, codes = first[exists], codes[exists]
+    changes = np.append(True, codes[1:] != codes[:-1])
+    return first[changes].astype(word), codes[changes].astype(dtype.code_dtype)
+
+
+def _with_minus_zero(
+    dtype: DataType, first: Words, codes: NDArray[np.intp], sign: np.uint64
+) -> tuple[Words, NDArray[np.intp]]:
+    """Give the negative side the code of -0 where it underflows, if the type emits one."""
+    zeros = dtype.emitted[dtype.levels[dtype.emitted] == 0]
+    minus = zeros[np.signbit(dtype.levels[zeros])]
+    if not minus.size or dtype.zero_sign == "positive":
+        return first, codes
+    plus = zeros[~np.signbit(dtype.levels[zeros])]
+    becomes = (first >= sign) & np.isin(codes, plus)
+    at = int(np.flatnonzero(first == sign)[0])
+    if dtype.zero_sign == "negative" and becomes[at]:
+        first, codes = np.insert(first, at + 1, sign + np.uint64(1)), np.insert(codes, at + 1, minus[0])
+        becomes = np.insert(becomes, at + 1, False)
+        becomes[at] = False
+    return first, np.where(becomes, minus[0], codes)
