@@ -22,7 +22,7 @@ def two_ended_linspace(start: float, stop: float, n: int) -> NDArray[np.float32]
     Examples
     --------
     >>> two_ended_linspace(-1, 1, 4)
-    array([-1.        , -0.3333333,  0.3333333,  1.        ], dtype=float32)
+    array([-1.       , -0.3333333,  0.3333333,  1.       ], dtype=float32)
     """
     first, last = np.float32(start), np.float32(stop)
     step = np.float64((last - first) / np.float32(n - 1))

@@ -19,6 +19,7 @@ import math
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def definition(K: int, P: int, sign: str, domain: str) -> exact.Definition:
 
     Examples
     --------
-    >>> definition(16, 1, "u", "f").values[1] == Fraction(1, 2**32767)
+    >>> definition(12, 1, "u", "f").levels[1] == Fraction(1, 2**2047)
     True
     """
     signed = sign == "s"
@@ -97,6 +98,7 @@ def binary(K: int, P: int, sign: str, domain: str) -> DataType:
     return DataType("", K, np.array(levels), ties="even", family="p3109", beyond=beyond)
 
 
+@lru_cache(maxsize=2)
 def look_up_wide(name: str) -> exact.Definition | str:
     """The definition of a format that the engine cannot hold; any other name comes back as it is."""
     match = re.fullmatch(r"Binary(\d+)p(\d+)([su])([ef])", name)
