@@ -191,6 +191,8 @@ def encode(dtype: Any, x: Any, random: int | None = None, random_bits: int = 0) 
     d = definition(dtype)
     if isinstance(x, Iterable) and not isinstance(x, str) and getattr(x, "ndim", True):
         return [encode(d, element, random, random_bits) for element in x]
+    if getattr(x, "shape", None) == ():
+        x = x[()]  # a NumPy array of no dimension becomes its number
     if d.rounding.startswith("stochastic") and (random is None or not 0 <= random < 2**random_bits):
         rule = f"{d.rounding} takes an integer of random_bits = {random_bits} bits with every number"
         raise BadInput(message("exact.encode", f"random = {random}", rule, "give random and random_bits"))
@@ -236,6 +238,8 @@ def _rational(x: Any) -> Fraction:
     try:
         if hasattr(x, "as_integer_ratio"):
             return Fraction(*x.as_integer_ratio())
+        if isinstance(x, str):
+            raise TypeError
         return Fraction(index(x)) if hasattr(x, "__index__") else Fraction(float(x))
     except (TypeError, ValueError):
         raise BadType(message("exact.encode", f"x = {x!r}", "it is not a number", "give real numbers")) from None
