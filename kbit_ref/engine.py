@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref import exact
 from kbit_ref.datatype import DataType, datatype
 from kbit_ref.errors import BadInput, message
 from kbit_ref.inputs import as_codes, as_out, real_array, refuse_codes
-from kbit_ref.staircase import INFINITY, WORD
+from kbit_ref.staircase import INFINITY, WORD, fine_boundaries
 from kbit_ref.tables import Scratch, table_for
 
 __all__ = ["decode", "encode"]
@@ -117,9 +118,12 @@ def encode(
 
     def piece(numbers: NDArray[Any], begin: int, scratch: Scratch) -> None:
         target = flat_codes[begin : begin + numbers.size]
+        given = numbers
         if kind == "longdouble":
-            numbers = _to_odd_float64(numbers)
+            numbers = _to_odd_float64(given)
         table(numbers.view(word), target, scratch)
+        if kind == "longdouble" and fine_boundaries(d).size:
+            _next_to_fine_boundaries(d, given, numbers, target)
         bad = _nans(numbers, kind)
         if bad is not None:
             if nan is None:
@@ -173,6 +177,17 @@ def _to_odd_float64(numbers: NDArray[Any]) -> NDArray[np.float64]:
             np.nextafter(near, -np.inf),
             np.where(even & (wide < numbers), np.nextafter(near, np.inf), near),
         )
+
+
+def _next_to_fine_boundaries(
+    d: DataType, numbers: NDArray[Any], odd: NDArray[np.float64], target: NDArray[Any]
+) -> None:
+    """longdouble next to a boundary that takes more than 52 bits: rare, and asked of the definition."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        near = numbers.astype(np.float64)
+    fine = fine_boundaries(d)
+    for i in np.flatnonzero(np.isin(near, fine) | np.isin(odd, fine)):
+        target[i] = exact.encode(d, numbers[i])
 
 
 # Decode ---------------------------------------------------------------------------------------

@@ -201,16 +201,17 @@ def encode(dtype: Any, x: Any, random: int | None = None, random_bits: int = 0) 
     if x != x:
         return _nan(d, "x = nan", "the type has no NaN level")
     if x in (math.inf, -math.inf):
-        return _infinite(d, 1 if x > 0 else -1)
+        code = _infinite(d, 1 if x > 0 else -1)
+    else:
+        value = _rational(x)
+        if value < 0 and d.negative == "nan" and rounding.is_negative(value):
+            return _nan(d, f"x = {x}", "the type has no negative levels")
+        code = _finite(d, value, rounding)
 
-    value = _rational(x)
-    if value < 0 and d.negative == "nan" and rounding.is_negative(value):
-        return _nan(d, f"x = {x}", "the type has no negative levels")
-
-    code = _finite(d, value, rounding)
     if d.minus_zero is not None and d.levels[code] == 0:
-        minus = {"keep": math.copysign(1, x) < 0, "negative": value < 0, "positive": False}[d.zero_sign]
-        return d.minus_zero if minus else code
+        negative = bool(x < 0)
+        keeps = {"keep": negative or (x == 0 and math.copysign(1, x) < 0), "negative": negative, "positive": False}
+        return d.minus_zero if keeps[d.zero_sign] else code
     return code
 
 

@@ -8,6 +8,7 @@ of zero, is a staircase over words: a sorted list of first words, and a code for
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.datatype import DataType
 
-__all__ = ["INFINITY", "WORD", "Codes", "Words", "staircase"]
+__all__ = ["INFINITY", "WORD", "Codes", "Words", "fine_boundaries", "staircase"]
 
 Words = NDArray[Any]
 Codes = NDArray[Any]
@@ -33,7 +34,7 @@ class _Boundaries(NamedTuple):
 
 
 def _boundaries(dtype: DataType) -> _Boundaries:
-    """The real numbers at which the code changes, each exact in float64."""
+    """The numbers at which the code changes, in float64 (see `midpoints` for those that it cannot hold)."""
     codes = dtype.emitted
     levels = dtype.levels[codes]
     finite = np.isfinite(levels) & ~((levels == 0) & np.signbit(levels))
@@ -63,7 +64,8 @@ def _boundaries(dtype: DataType) -> _Boundaries:
             return last, False, target
         up = {"even": code % 2 == 1, "zero": False, "away": True}
         goes = up.get(dtype.ties, (dtype.ties == "upper") == (sign == "+"))
-        return (last + dtype.beyond) / 2, goes, target
+        at, side = midpoints(np.float64(last), np.float64(dtype.beyond))
+        return float(at), bool(side < 0 or (side == 0 and goes)), target
 
     above = overflow(float(v[-1]), int(c[-1]), "+")
     if above is not None:
@@ -88,7 +90,8 @@ def _between(
         smaller_above = np.abs(above) < np.abs(below)
         larger_above = np.abs(above) > np.abs(below)
         ties = {"even": ~below_is_even, "lower": no, "upper": yes, "zero": smaller_above, "away": larger_above}
-        return (below + above) / 2, ties[dtype.ties]
+        at, side = midpoints(below, above)
+        return at, np.where(side == 0, ties[dtype.ties], side < 0)
     if dtype.rounding == "toward_positive":
         return below, no
     if dtype.rounding == "toward_negative":
@@ -97,6 +100,36 @@ def _between(
         return np.where(below_is_even, below, above), ~below_is_even
     positive = below >= 0  # toward zero: from above on the positive side, from below on the negative one
     return np.where(positive, above, below), positive
+
+
+def midpoints(below: Any, above: Any) -> tuple[Any, Any]:
+    """The float64 nearest to the midpoint, and where the midpoint is from there: -1 below, 0 there, 1 above.
+
+    Levels more than 2**29 apart have midpoints that float64 cannot hold. There no float64 is a
+    tie, and the nearest one goes up if the midpoint is below it.
+    """
+    scale = np.where(np.maximum(np.abs(below), np.abs(above)) > 2.0**1000, 0.25, 1.0)  # clear of overflow
+    a, b = below * scale, above * scale
+    total = a + b
+    back = total - a
+    lost = (a - (total - back)) + (b - back)  # Knuth's TwoSum: a + b = total + lost, exactly
+    return total / (2 * scale), np.sign(lost)
+
+
+@lru_cache(maxsize=64)
+def fine_boundaries(dtype: DataType) -> NDArray[np.float64]:
+    """Boundaries of more than 52 bits, rounded to float64: nearly always none.
+
+    A longdouble next to one of them needs more than a float64 table (see `engine`).
+    """
+    if dtype.rounding != "nearest":
+        return np.empty(0)
+    levels = dtype.levels[dtype.emitted]
+    levels = np.unique(levels[np.isfinite(levels)])
+    if dtype.beyond is not None:
+        levels = np.concatenate([[-dtype.beyond], levels, [dtype.beyond]])
+    at, side = midpoints(levels[:-1], levels[1:])
+    return np.asarray(at[(side != 0) | (at.view(np.uint64) % 2 == 1)])
 
 
 def _below_zero(dtype: DataType, v: NDArray[np.float64]) -> tuple[float, bool]:
