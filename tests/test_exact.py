@@ -171,6 +171,12 @@ def test_zero_sign_for_numbers_without_minus_zero() -> None:
     assert exact.encode(toy(), Fraction(-1, 10**400)) == 8, "its float would be -0.0, and it is not zero"
 
 
+def test_zero_sign_without_negative_levels() -> None:
+    d = Definition([0, 1, -0.0])
+    assert exact.encode(d, [-0.3, -7, -INF, 0.3, 10**400, -(10**400)]) == [2, 2, 2, 0, 1, 2]
+    assert exact.encode(Definition([0, 1, -0.0], zero_sign="positive"), [-0.0, -7, -INF]) == [0, 0, 0]
+
+
 # Unsigned: codes 0 1 2 are 0 1 2, and 3 is NaN. Halfway from 0 to the -1 it would have is -0.5.
 NEGATIVE = [-0.25, -0.5, -0.75, -1, -7, -INF]
 
