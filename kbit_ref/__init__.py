@@ -13,6 +13,7 @@ implementations by it (`kb.check`).
 
 from kbit_ref import datatypes as _datatypes  # fills the registry
 from kbit_ref import exact
+from kbit_ref.conformance.check import check
 from kbit_ref.datatype import DataType, datatype, datatypes, register
 from kbit_ref.datatypes.learned import learn
 from kbit_ref.engine import decode, encode
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DataType",
     "KbitError",
+    "check",
     "datatype",
     "datatypes",
     "decode",

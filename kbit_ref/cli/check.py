@@ -1,0 +1,185 @@
+"""Judge the installed libraries bit for bit: every code, level, midpoint and neighbour, and what lies beyond."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from kbit_ref.conformance.adapters import Adapter, adapters
+from kbit_ref.conformance.libraries import Judged, judge_libraries
+from kbit_ref.conformance.verdict import Difference, worst
+from kbit_ref.datatype import datatype
+from kbit_ref.errors import BadInput, MissingLibrary, UnknownName, message
+
+HELP = "judge the installed libraries bit for bit"
+COLUMNS = ("float16", "bfloat16", "float32", "float64", "codes")
+SAID = {"agree": "agree", "known": "known", "disagree": "DISAGREE", "error": "ERROR"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `kbit-ref check`."""
+    parser.add_argument("library", nargs="*", help="libraries to judge (default: all that are installed)")
+    parser.add_argument("--type", action="append", default=[], metavar="T", help="only this data type; repeatable")
+    parser.add_argument(
+        "--timeout", type=float, default=120.0, metavar="S", help="seconds a library may be silent (default 120)"
+    )
+    parser.add_argument(
+        "--adapters", action="append", default=[], metavar="DIR", help="look for adapters in this folder too"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judge, print, and give the exit code."""
+    if not args.timeout > 0:
+        raise BadInput(message("check", f"timeout = {args.timeout}", "it is a number of seconds", "e.g. --timeout 60"))
+    for folder in args.adapters:
+        if not Path(folder).is_dir():
+            raise BadInput(message("check", f"adapters = {folder}", "there is no such folder", "give a folder of files"))
+    for name in args.type:
+        datatype(name)
+    known = adapters(args.adapters)
+    for name in args.library:
+        if name not in known:
+            raise UnknownName.among("check", "library", name, known, f"there are adapters for {', '.join(known)}")
+    chosen = [known[name] for name in dict.fromkeys(args.library)] or list(known.values())
+    present = [adapter for adapter in chosen if adapter.installed()]
+    absent = [adapter for adapter in chosen if not adapter.installed()]
+    if args.library and absent:
+        names = ", ".join(adapter.library for adapter in absent)
+        raise MissingLibrary(message("check", f"library = {names}", "it is not installed", absent[0].install))
+
+    begin = time.monotonic()
+    with Progress() as progress:
+        rows = judge_libraries(
+            present, types=args.type, timeout=args.timeout, folders=args.adapters, progress=progress
+        )
+    if args.type and not rows:
+        rule = "no library that was asked has it"
+        raise BadInput(message("check", f"type = {', '.join(args.type)}", rule, "see `kbit-ref check` without --type"))
+    if args.json:
+        print(json.dumps(as_dict(rows, absent), indent=1))
+    else:
+        print(text(rows, absent, time.monotonic() - begin))
+    status = worst([row.report.status for row in rows])
+    return 0 if rows and status in ("agree", "known") else 1
+
+
+class Progress:
+    """A line on standard error that says how far each library is; tqdm's bar where it is installed."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, tuple[int, int]] = {}
+        self.live = sys.stderr.isatty()
+
+    def __enter__(self) -> Progress:
+        if not self.live:
+            print("judging; this takes some seconds a library ...", file=sys.stderr, flush=True)
+        return self
+
+    def __call__(self, library: str, done: int, total: int) -> None:
+        self.done[library] = (done, total)
+        if self.live:
+            line = "  ".join(f"{name} {a}/{b}" for name, (a, b) in sorted(self.done.items()))
+            print(f"\r\x1b[Kjudging: {line}", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def text(rows: Sequence[Judged], absent: Sequence[Adapter], seconds: float) -> str:
+    """The table, the differences, the summary."""
+    parts = [*table(rows), *differences(rows)]
+    parts += [f"{a.library} is not installed: {a.install}" for a in absent]
+    if absent:
+        parts.append("")
+    return "\n".join([*parts, *summary(rows, seconds)])
+
+
+def table(rows: Sequence[Judged]) -> list[str]:
+    """One line a profile: what it is by our spelling, the verdict for each source, the values tried."""
+    lines: list[str] = []
+    wide = max([len(row.profile.dtype) for row in rows] + [4])
+    theirs = max([len(row.profile.theirs) for row in rows] + [6])
+    heads = ["float16", "bfloat16", "float32", "float64", "decode"]
+    for library in dict.fromkeys(row.library for row in rows):
+        mine = [row for row in rows if row.library == library]
+        title = f"{library} {mine[0].version}"
+        lines.append(f"{title:<{theirs}}  {'type':<{wide}}  {'values':>9}  " + "  ".join(f"{h:<8}" for h in heads))
+        for row in mine:
+            found = {v.source: v.status for v in row.report.verdicts}
+            cells = [SAID[found[column]] if column in found else "-" for column in COLUMNS]
+            values = f"{row.report.tried:,}"
+            line = f"{row.profile.theirs:<{theirs}}  {row.profile.dtype:<{wide}}  {values:>9}  "
+            lines.append((line + "  ".join(f"{cell:<8}" for cell in cells)).rstrip())
+        lines.append("")
+    return lines
+
+
+def differences(rows: Sequence[Judged]) -> list[str]:
+    """For each library each kind once: where it occurs, and the first minimal counterexample."""
+    kinds: dict[tuple[str, str, str], list[tuple[Judged, str, Difference]]] = {}
+    errors: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for verdict in row.report.verdicts:
+            for difference in verdict.differences:
+                key = (row.library, difference.cause, difference.link)
+                kinds.setdefault(key, []).append((row, verdict.source, difference))
+            for error in verdict.errors:
+                where = f"{row.profile.theirs} from {verdict.source}"
+                errors.setdefault((row.library, error), []).append(where)
+    lines = []
+    for (library, error), where in errors.items():
+        lines += [f"ERROR  {library}: {error}", f"       in {_listed(where)}", ""]
+    for (library, cause, link), found in sorted(kinds.items(), key=lambda item: bool(item[0][2])):
+        row, _, first = found[0]
+        count = sum(difference.count for _, _, difference in found)
+        sources = dict.fromkeys(source for _, source, _ in found)
+        names = dict.fromkeys(row.profile.theirs for row, _, _ in found)
+        kind = "known    " if link else "DISAGREE "
+        lines.append(f"{kind} {library}: {cause}: {first.why}")
+        if link:
+            lines.append(f"  record  {link}")
+        lines.append(f"  values  {count:,} from {', '.join(sources)}, in {_listed(list(names))}")
+        head = f"{row.profile.theirs} is {row.profile.dtype}"
+        lines += [f"  first   {head}", *("  " + line for line in str(first.example).splitlines()), ""]
+    return lines
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def summary(rows: Sequence[Judged], seconds: float) -> list[str]:
+    """The last lines: how many of each verdict, values, time."""
+    verdicts = [v for row in rows for v in row.report.verdicts]
+    counts = {status: sum(v.status == status for v in verdicts) for status in SAID}
+    libraries = len({row.library for row in rows})
+    tried, left_out = sum(v.tried for v in verdicts), sum(v.nan_left_out for v in verdicts)
+    said = f"{counts['agree']} agree, {counts['known']} known, {counts['disagree']} disagree, {counts['error']} error"
+    lines = []
+    if left_out:
+        lines.append(f"Left out by rule: {left_out:,} NaN, for types that have none.")
+    if counts["disagree"]:
+        different = sum(v.different for v in verdicts)
+        lines.append(f"{different:,} values differ from the definition and are on no public record that we know of.")
+    if not rows:
+        return ["No library that check has an adapter for is installed; pip install ml_dtypes gfloat onnx jax"]
+    lines.append(f"{len(verdicts)} verdicts on {libraries} libraries: {said}. {tried:,} values, {seconds:.0f} s.")
+    return lines
+
+
+def as_dict(rows: Sequence[Judged], absent: Sequence[Adapter]) -> dict[str, object]:
+    """Everything, for JSON."""
+    return {
+        "rows": [
+            {"library": row.library, "version": row.version, "type": row.profile.dtype} | row.report.as_dict()
+            for row in rows
+        ],
+        "absent": [{"library": adapter.library, "install": adapter.install} for adapter in absent],
+    }

@@ -1,0 +1,119 @@
+"""One file a library, found by looking into this folder (or another one): what does it answer?
+
+An adapter calls public entry points only, and imports its library only inside its methods. A new
+one is a class in a file of its own:
+
+    class MyLibrary(Adapter):
+        library, module, install = "mylib", "mylib", "pip install mylib"
+        profiles = (Profile("e4m3fn+overflow=ieee", "float8"),)
+
+        def encode(self, theirs, x, source):
+            import mylib
+            return mylib.cast(x, theirs)          # codes, an ml_dtypes array, or real numbers
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.causes import NanCodes
+from kbit_ref.conformance.inputs import SOURCES
+from kbit_ref.conformance.judge import Known
+
+__all__ = ["Adapter", "Profile", "adapters"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A name of theirs, and the spelling of what it means.
+
+    Parameters
+    ----------
+    dtype
+        Our spelling, choices included: `e4m3fn+overflow=ieee`.
+    theirs
+        Their name, handed to the adapter; unique in the library.
+    sources
+        The formats of the numbers that they take.
+    nan
+        The codes for NaN without and with its sign bit; or `canonical`, or `any`.
+    what
+        `encode`, `decode` or both.
+    """
+
+    dtype: str
+    theirs: str
+    sources: tuple[str, ...] = SOURCES
+    nan: NanCodes | str = "canonical"
+    what: tuple[str, ...] = ("encode", "decode")
+
+
+class Adapter:
+    """What a library answers. Derive a class, fill in the names, write the two methods."""
+
+    library: str  # its name in the table
+    module: str  # what is imported
+    install: str  # what to type if it is absent
+    distribution: str = ""  # the name of the package, if it is not that of the module
+    profiles: tuple[Profile, ...] = ()
+    known: tuple[Known, ...] = ()
+
+    def load(self) -> None:
+        """Import the library; settings belong here."""
+        importlib.import_module(self.module)
+
+    def encode(self, theirs: str, x: NDArray[Any], source: str) -> Any:
+        """Their codes for x; for the source bfloat16, x holds the bits as uint16."""
+        raise NotImplementedError(f"{self.library} has no encode")
+
+    def decode(self, theirs: str, codes: NDArray[Any]) -> Any:
+        """Their real numbers for codes (uint8; uint16 above 8 bits)."""
+        raise NotImplementedError(f"{self.library} has no decode")
+
+    def installed(self) -> bool:
+        """Could it be imported? (It is not.)"""
+        return importlib.util.find_spec(self.module) is not None
+
+    def version(self) -> str:
+        """Of the installed package."""
+        try:
+            return importlib.metadata.version(self.distribution or self.module)
+        except importlib.metadata.PackageNotFoundError:
+            return ""
+
+
+def adapters(folders: Iterable[str | Path] = ()) -> dict[str, Adapter]:
+    """All adapters by library: those of this folder, then those of others.
+
+    Examples
+    --------
+    >>> sorted(adapters())[:3]
+    ['gfloat', 'jax', 'ml_dtypes']
+    """
+    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    for folder in folders:
+        modules += [_from_file(path) for path in sorted(Path(folder).glob("*.py"))]
+    found: dict[str, Adapter] = {}
+    for module in modules:
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Adapter) and value.__module__ == module.__name__:
+                found[value.library] = value()
+    return found
+
+
+def _from_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"kbit_ref_adapter_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # a .py file has both
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

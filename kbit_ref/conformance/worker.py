@@ -1,0 +1,67 @@
+"""The process in which one library answers: `python -m kbit_ref.conformance.worker WORK`.
+
+It reads WORK/jobs.json, and for each job a file of words that the parent made before; it writes
+the answers to files and one line of JSON a step to its standard output. It judges nothing: whatever
+the library does to this process (a crash, a hang, flush-to-zero) stays in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kbit_ref.conformance.adapters import Adapter, adapters
+from kbit_ref.conformance.ask import ask, flushes_to_zero
+from kbit_ref.conformance.inputs import SOURCES
+
+
+def main(work: Path) -> None:
+    """Answer all jobs."""
+    warnings.simplefilter("ignore")
+    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the library prints is not an answer
+
+    def tell(**line: Any) -> None:
+        pipe.write(json.dumps(line) + "\n")
+        pipe.flush()
+
+    jobs = json.loads((work / "jobs.json").read_text("utf-8"))
+    adapter = adapters(jobs["folders"])[jobs["library"]]
+    try:
+        adapter.load()
+    except Exception as error:
+        tell(failed=f"it cannot be imported: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        return
+    tell(loaded=True, flushes=flushes_to_zero())
+    for job in jobs["jobs"]:
+        tell(start=job["id"])
+        words = np.load(job["inputs"], allow_pickle=False)
+        numbers = words.view(job["source"]) if job["source"] in SOURCES and job["source"] != "bfloat16" else words
+        arrays: dict[str, Any] = {}
+        lines = []
+        for i, answer in enumerate(ask(_asked(adapter, job), numbers)):
+            if answer.array is not None:
+                arrays[str(i)] = answer.array
+            lines.append({"arrangement": answer.arrangement, "custom": answer.custom, "error": answer.error})
+        name = f"{job['id']}.npz"
+        np.savez(work / name, allow_pickle=False, **arrays)
+        tell(done=job["id"], answers=lines, file=name)
+    tell(end=True, flushes=flushes_to_zero())
+
+
+def _asked(adapter: Adapter, job: dict[str, Any]) -> Callable[[Any], Any]:
+    """The adapter's method for one job, as a function of the array."""
+    if job["what"] == "decode":
+        return lambda codes: adapter.decode(job["theirs"], codes)
+    return lambda x: adapter.encode(job["theirs"], x, job["source"])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
