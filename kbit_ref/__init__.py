@@ -18,6 +18,9 @@ from kbit_ref.datatype import DataType, datatype, datatypes, register
 from kbit_ref.datatypes.learned import learn
 from kbit_ref.engine import decode, encode
 from kbit_ref.errors import KbitError
+from kbit_ref.packing import layout, layouts, pack, unpack
+from kbit_ref.quantize import QTensor, dequantize, quantize
+from kbit_ref.scheme import Scheme, scheme
 from kbit_ref.stochastic import encode_stochastic
 
 del _datatypes
@@ -26,13 +29,22 @@ __version__ = "0.1.0"
 __all__ = [
     "DataType",
     "KbitError",
+    "QTensor",
+    "Scheme",
     "check",
     "datatype",
     "datatypes",
     "decode",
+    "dequantize",
     "encode",
     "encode_stochastic",
     "exact",
+    "layout",
+    "layouts",
     "learn",
+    "pack",
+    "quantize",
     "register",
+    "scheme",
+    "unpack",
 ]

@@ -29,11 +29,21 @@ CHUNK = 1 << 17  # elements in one piece: index and scratch (20 bytes an element
 LEAST_FOR_THREADS = 1 << 20  # a second thread gains nothing on fewer elements
 
 
-def _in_pieces(size: int, threads: int | None, piece: int, work: Callable[[int, int, Any], None], make: Any) -> None:
-    """Call work(begin, end, scratch) for pieces of 0 ... size, on as many threads as help."""
+def in_pieces(
+    size: int,
+    threads: int | None,
+    piece: int,
+    work: Callable[[int, int, Any], None],
+    make: Callable[[int], Any],
+    weight: int = 1,
+) -> None:
+    """Call work(begin, end, scratch) for pieces of 0 ... size, on as many threads as help.
+
+    `make` gives each thread the scratch for pieces of so many items; an item is `weight` elements.
+    """
     if threads is not None and threads < 1:
         raise BadInput(message("encode", f"threads = {threads}", "at least one thread is needed", "leave it out"))
-    wanted = (_cores() if size >= LEAST_FOR_THREADS else 1) if threads is None else threads
+    wanted = (_cores() if size * weight >= LEAST_FOR_THREADS else 1) if threads is None else threads
     wanted = max(1, min(wanted, -(-size // piece)))
     share = -(-size // wanted // piece) * piece  # [n_threads] whole pieces each
 
@@ -136,7 +146,7 @@ def encode(
     native = array.dtype.newbyteorder("=")
     if array.flags.c_contiguous and array.dtype == native and sys.byteorder == "little" and array.flags.aligned:
         flat = array.reshape(-1)
-        _in_pieces(flat.size, threads, CHUNK, lambda begin, end, s: piece(flat[begin:end], begin, s), Scratch)
+        in_pieces(flat.size, threads, CHUNK, lambda begin, end, s: piece(flat[begin:end], begin, s), Scratch)
     elif array.size:
         scratch, begin = Scratch(min(CHUNK, array.size)), 0
         for numbers in _copies(array, native):
@@ -259,5 +269,5 @@ def decode(
         if even < piece.size:
             np.take(d.levels.astype(d.level_dtype), piece[even:], out=target[even:])
 
-    _in_pieces(flat.size, threads, 2 * CHUNK, work, lambda n: np.empty(n, np.intp))
+    in_pieces(flat.size, threads, 2 * CHUNK, work, lambda n: np.empty(n, np.intp))
     return levels

@@ -270,7 +270,9 @@ def unpack(buffer: Any, layout: str | Layout, n: int) -> Bytes:
         packed = np.ascontiguousarray(packed).reshape(-1)
     if n < 0 or packed.size != form.size(n):
         got = f"buffer of {packed.size} bytes"
-        raise BadInput(message("unpack", got, f"{n} codes in {form.name} take {form.size(n)}", "check n and the layout"))
+        raise BadInput(
+            message("unpack", got, f"{n} codes in {form.name} take {form.size(n)}", "check n and the layout")
+        )
 
     n_groups, rest = divmod(n, form.elements)
     codes = np.empty(n, np.uint8)

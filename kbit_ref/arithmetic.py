@@ -1,0 +1,76 @@
+"""NumPy arithmetic in a named format, every operation rounded once: float16, bfloat16, float32, float64.
+
+float16 and bfloat16 are computed in float32 and rounded: for one addition, product, quotient or
+square root of such numbers the double rounding is harmless, 24 >= 2 * 11 + 2 bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FORMATS", "Arithmetic"]
+
+Array = Any  # an array, or a number
+
+FORMATS = ("float16", "bfloat16", "float32", "float64")
+
+
+class Arithmetic:
+    """One format: arrays are held in `dtype`, results are numbers of the format.
+
+    Examples
+    --------
+    >>> bf16 = Arithmetic("bfloat16")
+    >>> float(bf16.divide(np.float32(1), np.float32(3)))
+    0.333984375
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self.dtype: Any = np.float64 if name == "float64" else np.float32
+
+    def round(self, x: Array) -> NDArray[Any]:
+        """x, of float32 or float64, rounded to nearest even."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            if self.name == "float16":
+                return np.asarray(x).astype(np.float16).astype(np.float32)
+            if self.name != "bfloat16":
+                return np.asarray(x).astype(self.dtype, copy=False)
+            wide = np.asarray(x)
+            if wide.dtype == np.float64:  # to an odd float32 first: no double rounding
+                wide = _to_odd_float32(wide)
+            word = np.ascontiguousarray(wide, np.float32).view(np.uint32)
+            rounded = (word + (np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1)))) & np.uint32(0xFFFF0000)
+            return np.where(np.isfinite(wide), rounded.view(np.float32), wide).reshape(np.shape(x))
+
+    def add(self, a: Array, b: Array) -> NDArray[Any]:
+        """fl(a + b)."""
+        return self._each(np.add, a, b)
+
+    def subtract(self, a: Array, b: Array) -> NDArray[Any]:
+        """fl(a - b)."""
+        return self._each(np.subtract, a, b)
+
+    def multiply(self, a: Array, b: Array) -> NDArray[Any]:
+        """fl(a * b)."""
+        return self._each(np.multiply, a, b)
+
+    def divide(self, a: Array, b: Array) -> NDArray[Any]:
+        """fl(a / b)."""
+        return self._each(np.divide, a, b)
+
+    def _each(self, operation: Any, a: Array, b: Array) -> NDArray[Any]:
+        with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+            result = operation(np.asarray(a, self.dtype), np.asarray(b, self.dtype))
+        return result if self.name in ("float32", "float64") else self.round(result)
+
+
+def _to_odd_float32(x: NDArray[np.float64]) -> NDArray[np.float32]:
+    near = x.astype(np.float32)
+    wide = near.astype(np.float64)
+    even = near.view(np.uint32) % 2 == 0
+    down, up = np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))
+    return np.where(even & (wide > x), down, np.where(even & (wide < x), up, near))
