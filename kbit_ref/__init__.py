@@ -18,6 +18,7 @@ from kbit_ref.datatype import DataType, datatype, datatypes, register
 from kbit_ref.datatypes.learned import learn
 from kbit_ref.engine import decode, encode
 from kbit_ref.errors import KbitError
+from kbit_ref.metrics import metrics
 from kbit_ref.packing import layout, layouts, pack, unpack
 from kbit_ref.quantize import QTensor, dequantize, quantize
 from kbit_ref.scheme import Scheme, scheme
@@ -42,6 +43,7 @@ __all__ = [
     "layout",
     "layouts",
     "learn",
+    "metrics",
     "pack",
     "quantize",
     "register",

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(message("check", f"timeout = {args.timeout}", "it is a number of seconds", "e.g. --timeout 60"))
     for folder in args.adapters:
         if not Path(folder).is_dir():
-            raise BadInput(message("check", f"adapters = {folder}", "there is no such folder", "give a folder of files"))
+            raise BadInput(message("check", f"adapters = {folder}", "there is no such folder", "give one that exists"))
     for name in args.type:
         datatype(name)
     known = adapters(args.adapters)
@@ -54,9 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     begin = time.monotonic()
     with Progress() as progress:
-        rows = judge_libraries(
-            present, types=args.type, timeout=args.timeout, folders=args.adapters, progress=progress
-        )
+        rows = judge_libraries(present, types=args.type, timeout=args.timeout, folders=args.adapters, progress=progress)
     if args.type and not rows:
         rule = "no library that was asked has it"
         raise BadInput(message("check", f"type = {', '.join(args.type)}", rule, "see `kbit-ref check` without --type"))
@@ -103,13 +101,14 @@ def text(rows: Sequence[Judged], absent: Sequence[Adapter], seconds: float) -> s
 def table(rows: Sequence[Judged]) -> list[str]:
     """One line a profile: what it is by our spelling, the verdict for each source, the values tried."""
     lines: list[str] = []
-    wide = max([len(row.profile.dtype) for row in rows] + [4])
-    theirs = max([len(row.profile.theirs) for row in rows] + [6])
     heads = ["float16", "bfloat16", "float32", "float64", "decode"]
     for library in dict.fromkeys(row.library for row in rows):
         mine = [row for row in rows if row.library == library]
         title = f"{library} {mine[0].version}"
-        lines.append(f"{title:<{theirs}}  {'type':<{wide}}  {'values':>9}  " + "  ".join(f"{h:<8}" for h in heads))
+        wide = max(len(row.profile.dtype) for row in mine)
+        theirs = max(len(title), *(len(row.profile.theirs) for row in mine))
+        line = f"{title:<{theirs}}  {'type':<{wide}}  {'values':>9}  " + "  ".join(f"{h:<8}" for h in heads)
+        lines.append(line.rstrip())
         for row in mine:
             found = {v.source: v.status for v in row.report.verdicts}
             cells = [SAID[found[column]] if column in found else "-" for column in COLUMNS]
@@ -133,8 +132,8 @@ def differences(rows: Sequence[Judged]) -> list[str]:
                 where = f"{row.profile.theirs} from {verdict.source}"
                 errors.setdefault((row.library, error), []).append(where)
     lines = []
-    for (library, error), where in errors.items():
-        lines += [f"ERROR  {library}: {error}", f"       in {_listed(where)}", ""]
+    for (library, error), places in errors.items():
+        lines += [f"ERROR     {library}: {error}", f"  where   {_listed(places)}", ""]
     for (library, cause, link), found in sorted(kinds.items(), key=lambda item: bool(item[0][2])):
         row, _, first = found[0]
         count = sum(difference.count for _, _, difference in found)
@@ -144,7 +143,7 @@ def differences(rows: Sequence[Judged]) -> list[str]:
         lines.append(f"{kind} {library}: {cause}: {first.why}")
         if link:
             lines.append(f"  record  {link}")
-        lines.append(f"  values  {count:,} from {', '.join(sources)}, in {_listed(list(names))}")
+        lines.append(f"  values  {count:,} from {', '.join(sources)}: {_listed(list(names))}")
         head = f"{row.profile.theirs} is {row.profile.dtype}"
         lines += [f"  first   {head}", *("  " + line for line in str(first.example).splitlines()), ""]
     return lines

@@ -18,7 +18,18 @@ from kbit_ref.engine import encode
 from kbit_ref.errors import KbitError
 from kbit_ref.exact import CHOICES
 
-__all__ = ["Cause", "NanCodes", "causes", "choice", "ignores_sign", "through", "with_nan", "wraps", "zero_is_nan"]
+__all__ = [
+    "Cause",
+    "NanCodes",
+    "causes",
+    "choice",
+    "flushes",
+    "is_beyond",
+    "is_negative",
+    "through",
+    "with_nan",
+    "wraps",
+]
 
 Reals = NDArray[np.float64]
 Codes = NDArray[Any]
@@ -48,13 +59,15 @@ class Cause:
             return self.after(dtype, y, codes) if self.after else codes
 
     def then(self, other: Cause) -> Cause | None:
-        """Both at once: this one first; None if both want the same place."""
-        if (self.before and other.before) or (self.after and other.after) or set(self.choices) & set(other.choices):
+        """Both at once, this one first; None if both change the same choice or the codes."""
+        if (self.after and other.after) or set(self.choices) & set(other.choices):
             return None
+        first, second = self.before, other.before
+        both = None if first is None or second is None else lambda d, x: second(d, first(d, x))
         return Cause(
             f"{self.name}, {other.name}",
             f"{self.why}; {other.why}",
-            self.before or other.before,
+            both or first or second,
             self.choices | other.choices,
             self.after or other.after,
         )
@@ -134,25 +147,81 @@ def wraps() -> Cause:
         half_away = np.copysign(np.floor(np.abs(x) + 0.5), x)
         nearest = half_away if dtype.ties == "away" else np.rint(x)
         whole = np.trunc(x) if dtype.rounding == "toward_zero" else nearest
-        whole[~np.isfinite(x)] = 0
+        whole[~(np.abs(whole) <= 2.0**31)] = 0  # what an x86 conversion to int32 leaves in the low bits
         return np.mod(whole, 2.0**dtype.bits).astype(codes.dtype)
 
     return Cause("wraps", "beyond the range the low bits are kept", after=after)
+
+
+def is_beyond(dtype: DataType, x: Reals) -> NDArray[np.bool_]:
+    """Where x, rounded to a whole number, is no number of an integer type."""
+    gap = 1.0 if dtype.rounding == "toward_zero" else 0.5
+    return np.asarray((x >= dtype.levels.max() + gap) | (x <= dtype.levels.min() - gap))
+
+
+def is_negative(dtype: DataType, x: Reals) -> NDArray[np.bool_]:
+    """Where the sign bit is set."""
+    return np.asarray(np.signbit(x) & ~np.isnan(x))
+
+
+def infinity_is_nan() -> Cause:
+    """Infinity becomes NaN, whatever becomes of finite numbers that are too large."""
+    why = "infinity gives NaN, finite numbers beyond the last level do not"
+    return Cause("infinity gives NaN", why, before=lambda _, x: np.where(np.isinf(x), np.copysign(np.nan, x), x))
+
+
+def rounds_up_lowest() -> Cause:
+    """Between the two smallest levels everything goes up: the guard bit of subnormals taken for a fraction."""
+
+    def after(dtype: DataType, x: Reals, codes: Codes) -> Codes:
+        (low, _), (high, code) = dtype.definition.ladder[:2]
+        return np.where((x > float(low)) & (x < float(high)), code, codes).astype(codes.dtype)
+
+    why = "everything between the smallest level and the next goes up, however near to the smallest"
+    return Cause("lowest gap rounds up", why, after=after)
+
+
+def next_to_lowest() -> Cause:
+    """The smallest level is never emitted from a positive number: the next one is."""
+
+    def after(dtype: DataType, x: Reals, codes: Codes) -> Codes:
+        (_, lowest), (_, code) = dtype.definition.ladder[:2]
+        return np.where((x > 0) & (codes == lowest), code, codes).astype(codes.dtype)
+
+    return Cause("lowest level skipped", "positive numbers that belong to the smallest level get the next", after=after)
+
+
+def overflows_int32() -> Cause:
+    """Whole numbers pass through int32, where what is too large becomes the smallest int32."""
+    why = "x goes through int32, where everything from 2^31 on becomes -2^31"
+    return Cause("through int32", why, before=lambda _, x: np.where(np.abs(np.rint(x)) >= 2.0**31, -(2.0**31), x))
 
 
 def causes(dtype: DataType, kind: str) -> Iterator[Cause]:
     """Everything that is worth trying for a type and a source format, simplest first."""
     for name, values in CHOICES.items():
         for value in values:
-            if getattr(dtype, name) != value and not value.startswith("stochastic"):
+            wide = dtype.bits > 8 and (name, value) not in WORTH_A_LARGE_TABLE
+            if getattr(dtype, name) != value and not value.startswith("stochastic") and not wide:
                 yield choice(**{name: value})
     narrower = {"float64": ("float32", "bfloat16", "float16"), "float32": ("bfloat16", "float16")}
     yield from map(through, narrower.get(kind, ()))
+    if dtype.definition.nan is not None:
+        yield infinity_is_nan()
     yield flushes(kind)
+    if kind == "float64":
+        yield flushes("float32")
     yield flushes_levels()
     yield ignores_sign()
-    yield zero_is_nan()
+    if dtype.definition.values[0] > 0:
+        yield zero_is_nan()
+        yield rounds_up_lowest()
+        yield next_to_lowest()
     if dtype.family == "integer":
+        yield overflows_int32()
         yield wraps()
         yield choice(rounding="toward_zero").then(wraps()) or wraps()
         yield choice(ties="away").then(wraps()) or wraps()
+
+
+WORTH_A_LARGE_TABLE = (("ties", "away"), ("rounding", "toward_zero"), ("overflow", "finite"), ("overflow", "ieee"))

@@ -35,6 +35,7 @@ def diagnose(
     ours: NDArray[Any],
     theirs: NDArray[Any],
     nan: NanCodes | None,
+    explained: NDArray[np.bool_] | None = None,
 ) -> list[Kind]:
     """The differing values, cut into kinds, the largest kind of a named cause first.
 
@@ -46,10 +47,14 @@ def diagnose(
         Numbers and codes; -1 for an answer that is no level of the type.
     nan
         The codes that the NaNs of both signs must have; None if any will do.
+    explained : [n]
+        Differences that have a reason already; they speak neither for nor against a cause.
     """
     found: list[Kind] = []
     left = ours != theirs
     agreed = ~left
+    if explained is not None:
+        left, agreed = left & ~explained, agreed & ~explained
 
     is_nan = np.zeros(2**dtype.bits + 1, bool)
     is_nan[:-1] = np.isnan(dtype.levels)
@@ -60,19 +65,23 @@ def diagnose(
 
     single = list(causes(dtype, kind))
     for candidates in (single, _pairs(single)):
-        answers: list[tuple[Cause, NDArray[Any]]] = []
+        seen = _sample(left, agreed)  # enough to choose among the causes
+        trials: list[tuple[Cause, NDArray[Any]]] = []
         if left.any():
             for cause in candidates:
-                codes = cause.codes(dtype, x, nan)
-                if codes is not None and (left & (codes == theirs)).any():
-                    answers.append((cause, codes))
-        while left.any() and answers:
-            scores = [int((left & (c == theirs)).sum()) - int((agreed & (c != ours)).sum()) for _, c in answers]
+                codes = cause.codes(dtype, x[seen], nan)
+                if codes is not None and (left[seen] & (codes == theirs[seen])).any():
+                    trials.append((cause, codes))
+        while trials and left[seen].any():
+            scores = [
+                int((left[seen] & (c == theirs[seen])).sum()) - int((agreed[seen] & (c != ours[seen])).sum())
+                for _, c in trials
+            ]
             best = int(np.argmax(scores))
             if scores[best] <= 0:
                 break
-            cause, codes = answers.pop(best)
-            where = left & (codes == theirs)
+            cause, _ = trials.pop(best)
+            where = left & (cause.codes(dtype, x, nan) == theirs)
             found.append(Kind(cause.name, cause.why, where, cause))
             left = left & ~where
 
@@ -84,9 +93,15 @@ def diagnose(
     return found
 
 
+def _sample(left: NDArray[np.bool_], agreed: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Indices of at most 4,096 numbers that differ, and as many times 8 that agree, evenly spread."""
+    differ, agree = np.flatnonzero(left), np.flatnonzero(agreed)
+    return np.concatenate([differ[:: -(-differ.size // 4096) or 1], agree[:: -(-agree.size // 32768) or 1]])
+
+
 def _pairs(single: list[Cause]) -> Iterable[Cause]:
-    """Every change of x with every change of the choices or the codes."""
+    """Every change of x with every other cause after it."""
     for first in single:
         for second in single:
-            if first.before and not second.before and (both := first.then(second)):
+            if first.before and second is not first and (both := first.then(second)):
                 yield both

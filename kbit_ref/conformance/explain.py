@@ -85,9 +85,7 @@ def _level(level: Any) -> str:
     return exact_value if len(exact_value) <= 14 else f"{float(level):.9g}"
 
 
-def counterexample(
-    dtype: DataType, kind: str, word: int, theirs: str, ours: int, more: str = ""
-) -> Counterexample:
+def counterexample(dtype: DataType, kind: str, word: int, theirs: str, ours: int, more: str = "") -> Counterexample:
     """The counterexample at one word of a source format.
 
     Parameters
@@ -181,6 +179,6 @@ def _beyond(d: exact.Definition, x: Fraction, last: str, value: Fraction, sign: 
         after = sign * Fraction(d.beyond)
         midpoint = (value + after) / 2
         where = "on" if x == midpoint else "past" if abs(x) > abs(midpoint) else "before"
-        steps.append(f"the next level would be {exactly(after)}, the midpoint is {exactly(midpoint)}: x lies {where} it")
+        steps.append(f"the next would be {exactly(after)}, the midpoint is {exactly(midpoint)}: x lies {where} it")
         steps.append(f"overflow={d.overflow} rounds first" + (f", ties={d.ties}" if where == "on" else ""))
     return tuple(steps)

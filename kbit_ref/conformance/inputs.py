@@ -149,7 +149,7 @@ def arrangements(flat: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
     [('no dimension', ()), ('empty', (0,)), ('one element', (1,)), ('odd count', (61,))]
     """
     flat = np.resize(flat, 400) if flat.size < 400 else flat
-    yield "no dimension", flat[1].reshape(())
+    yield "no dimension", flat[1:2].reshape(())
     yield "empty", flat[:0]
     yield "one element", flat[1:2]
     yield "odd count", flat[1:62]

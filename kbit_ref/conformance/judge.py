@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,12 +33,15 @@ class Known:
         A public issue, or a document with its version.
     types, sources
         The names (theirs) and source formats in which it occurs; empty: all.
+    undefined
+        Where the record leaves the answer open, so that any difference there is known.
     """
 
     cause: Cause
     link: str
     types: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    undefined: Callable[[DataType, NDArray[np.float64]], NDArray[np.bool_]] | None = None
 
     def concerns(self, theirs: str, source: str) -> bool:
         """Does it occur there?"""
@@ -103,8 +106,8 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
     differences: tuple[Difference, ...] = ()
     notes: list[str] = []
     flat = next((a for a in answers if a.arrangement == FLAT and a.array is not None), None)
-    if flat is None and not errors:
-        errors.append("no answer at all")
+    if flat is None:
+        errors = errors[:1] or ["no answer at all"]
     if flat is not None:
         try:
             got = _read(asked, flat, asked.ours.shape, form)
@@ -222,9 +225,10 @@ def _compare(asked: Question, got: _Got, known: Sequence[Known]) -> tuple[tuple[
         *((k, "") for k in _zero_signs(asked, got, ours, left)),
         *recorded,
     ]
+    explained = np.zeros(ours.shape, bool)
     for kind, _ in found:
-        left[kind.where] = ours[kind.where]
-    others = diagnose(asked.dtype, asked.inputs.kind, asked.x, ours, left, asked.nan_codes)
+        explained |= kind.where
+    others = diagnose(asked.dtype, asked.inputs.kind, asked.x, ours, theirs, asked.nan_codes, explained)
     found += [(kind, "") for kind in others]
     return tuple(_difference(asked, kind, theirs, got.values, link) for kind, link in found), errors
 
@@ -238,7 +242,9 @@ def _on_record(
     for entry in known:
         combined = [entry.cause.then(other.cause) for other in known if other is not entry]
         where = np.zeros(left.shape, bool)
-        for cause in (entry.cause, *filter(None, combined)):
+        if entry.undefined is not None:
+            where |= left & entry.undefined(asked.dtype, asked.x)
+        for cause in () if entry.undefined else (entry.cause, *filter(None, combined)):
             codes = cause.codes(asked.dtype, asked.x, asked.nan_codes)
             if codes is not None:
                 where |= left & (codes == theirs)

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from kbit_ref.conformance.adapters import Adapter, Profile, adapters
+from kbit_ref.conformance.adapters import Adapter, Profile
 from kbit_ref.conformance.ask import Answer
 from kbit_ref.conformance.judge import Question, judge, question
 from kbit_ref.conformance.verdict import Report, Verdict
@@ -77,12 +77,12 @@ def judge_libraries(
     progress
         Called with the library, the jobs done and their number.
     """
-    folders = [str(Path(folder).resolve()) for folder in folders]
+    places = [str(Path(folder).resolve()) for folder in folders]
     tell = progress or (lambda *_: None)
     with tempfile.TemporaryDirectory(prefix="kbit_ref-check-") as work:
         paper = _Paper(Path(work))
         with ThreadPoolExecutor(max(1, min(2, len(libraries)))) as pool:
-            runs = [pool.submit(_one, each, types, timeout, folders, paper, tell) for each in libraries]
+            runs = [pool.submit(_one, each, types, timeout, places, paper, tell) for each in libraries]
             return [row for run in runs for row in run.result()]
 
 
@@ -236,7 +236,7 @@ class _Run:
         try:
             with np.load(self.work / f"{job.id}.npz", allow_pickle=False) as arrays:
                 for i, line in enumerate(told["answers"]):
-                    array = arrays[str(i)] if str(i) in arrays else None
+                    array = arrays.get(str(i))
                     error = str(line["error"]) or ("" if array is not None else "an answer without an array")
                     answers.append(Answer(str(line["arrangement"]), array, str(line["custom"]), error))
         except Exception as error:  # the file is theirs: anything may be wrong with it

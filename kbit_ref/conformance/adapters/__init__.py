@@ -113,7 +113,8 @@ def adapters(folders: Iterable[str | Path] = ()) -> dict[str, Adapter]:
 
 def _from_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"kbit_ref_adapter_{path.stem}", path)
-    assert spec is not None and spec.loader is not None  # a .py file has both
+    assert spec is not None
+    assert spec.loader is not None  # a .py file has both
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
