@@ -54,9 +54,9 @@ def _take(name: str, got: Any) -> Answer:
     if got is None:
         return Answer(name, error=f"{name}: it returned None")
     array = np.asarray(got)
-    if array.dtype.isbuiltin == 1:
+    if array.dtype.isbuiltin == 1 and not array.dtype.hasobject:
         return Answer(name, array)
-    if array.dtype.itemsize in (1, 2) and array.dtype.kind != "O":
+    if array.dtype.itemsize in (1, 2) and not array.dtype.hasobject:
         bits = np.ascontiguousarray(array).view(f"uint{8 * array.dtype.itemsize}")
         return Answer(name, bits.reshape(array.shape), custom=array.dtype.name)
     return Answer(name, error=f"{name}: it returned an array of dtype {array.dtype}")

@@ -75,9 +75,9 @@ def check(
     >>> half_up = lambda x: kb.encode("int4+ties=upper", x)
     >>> report = kb.check(half_up, "int4")
     >>> report.agree, report.different
-    (False, 7)
+    (False, 8)
     >>> print(report.differences[0])
-    7 x ties=upper: theirs is what ties=upper gives
+    8 x ties=upper: theirs is what ties=upper gives
       input   0x3f000000 = 0.5  (float32)
       theirs  0x1 = 1
       ours    0x0 = 0

@@ -214,7 +214,10 @@ def _compare(asked: Question, got: _Got, known: Sequence[Known]) -> tuple[tuple[
         return _compare_levels(asked, got), []
     ours, theirs = asked.ours.astype(np.int64), got.codes
     if asked.nan == "any":
-        theirs = np.where(_same_nan(asked, theirs), ours, theirs)
+        is_nan = np.append(np.isnan(asked.dtype.levels), False)  # -1 is no level
+        theirs = np.where(
+            is_nan[theirs], -1 if asked.dtype.definition.nan is None else asked.dtype.definition.nan, theirs
+        )
     if not known and np.array_equal(ours, theirs):
         return (), []
     recorded, errors = _on_record(asked, ours, theirs, known)
@@ -230,7 +233,7 @@ def _compare(asked: Question, got: _Got, known: Sequence[Known]) -> tuple[tuple[
         explained |= kind.where
     others = diagnose(asked.dtype, asked.inputs.kind, asked.x, ours, theirs, asked.nan_codes, explained)
     found += [(kind, "") for kind in others]
-    return tuple(_difference(asked, kind, theirs, got.values, link) for kind, link in found), errors
+    return tuple(_difference(asked, kind, got.codes, got.values, link) for kind, link in found), errors
 
 
 def _on_record(
