@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kbit_ref.conformance.adapters import Adapter, adapters
 from kbit_ref.conformance.libraries import Judged, judge_libraries
@@ -67,25 +68,40 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Progress:
-    """A line on standard error that says how far each library is; tqdm's bar where it is installed."""
+    """How far each library is, on standard error: tqdm's bar where it is installed, else a line.
+
+    Where standard error is no terminal, one line says that it has begun.
+    """
 
     def __init__(self) -> None:
         self.done: dict[str, tuple[int, int]] = {}
         self.live = sys.stderr.isatty()
+        self.bar: Any = None
 
     def __enter__(self) -> Progress:
         if not self.live:
             print("judging; this takes some seconds a library ...", file=sys.stderr, flush=True)
+            return self
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return self
+        self.bar = tqdm(desc="judging", unit=" verdicts", leave=False, total=0)
         return self
 
     def __call__(self, library: str, done: int, total: int) -> None:
         self.done[library] = (done, total)
-        if self.live:
+        if self.bar is not None:
+            self.bar.total = sum(total for _, total in self.done.values())
+            self.bar.update(sum(done for done, _ in self.done.values()) - self.bar.n)
+        elif self.live:
             line = "  ".join(f"{name} {a}/{b}" for name, (a, b) in sorted(self.done.items()))
             print(f"\r\x1b[Kjudging: {line}", end="", file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
-        if self.live:
+        if self.bar is not None:
+            self.bar.close()
+        elif self.live:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
@@ -120,7 +136,10 @@ def table(rows: Sequence[Judged]) -> list[str]:
 
 
 def differences(rows: Sequence[Judged]) -> list[str]:
-    """For each library each kind once: where it occurs, and the first minimal counterexample."""
+    """For each library each kind once: where it occurs, and the first minimal counterexample.
+
+    Those on record come first, what is new and the errors last: next to the summary.
+    """
     kinds: dict[tuple[str, str, str], list[tuple[Judged, str, Difference]]] = {}
     errors: dict[tuple[str, str], list[str]] = {}
     for row in rows:
@@ -132,9 +151,7 @@ def differences(rows: Sequence[Judged]) -> list[str]:
                 where = f"{row.profile.theirs} from {verdict.source}"
                 errors.setdefault((row.library, error), []).append(where)
     lines = []
-    for (library, error), places in errors.items():
-        lines += [f"ERROR     {library}: {error}", f"  where   {_listed(places)}", ""]
-    for (library, cause, link), found in sorted(kinds.items(), key=lambda item: bool(item[0][2])):
+    for (library, cause, link), found in sorted(kinds.items(), key=lambda item: not item[0][2]):
         row, _, first = found[0]
         count = sum(difference.count for _, _, difference in found)
         sources = dict.fromkeys(source for _, source, _ in found)
@@ -146,6 +163,8 @@ def differences(rows: Sequence[Judged]) -> list[str]:
         lines.append(f"  values  {count:,} from {', '.join(sources)}: {_listed(list(names))}")
         head = f"{row.profile.theirs} is {row.profile.dtype}"
         lines += [f"  first   {head}", *("  " + line for line in str(first.example).splitlines()), ""]
+    for (library, error), places in errors.items():
+        lines += [f"ERROR     {library}: {error}", f"  where   {_listed(places)}", ""]
     return lines
 
 
@@ -164,12 +183,12 @@ def summary(rows: Sequence[Judged], seconds: float) -> list[str]:
     lines = []
     if left_out:
         lines.append(f"Left out by rule: {left_out:,} NaN, for types that have none.")
-    if counts["disagree"]:
-        different = sum(v.different for v in verdicts)
+    if different := sum(v.different for v in verdicts):
         lines.append(f"{different:,} values differ from the definition and are on no public record that we know of.")
     if not rows:
         return ["No library that check has an adapter for is installed; pip install ml_dtypes gfloat onnx jax"]
-    lines.append(f"{len(verdicts)} verdicts on {libraries} libraries: {said}. {tried:,} values, {seconds:.0f} s.")
+    plural = "library" if libraries == 1 else "libraries"
+    lines.append(f"{len(verdicts)} verdicts on {libraries} {plural}: {said}. {tried:,} values, {seconds:.0f} s.")
     return lines
 
 

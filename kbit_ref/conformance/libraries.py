@@ -8,7 +8,6 @@ trusted: anything that cannot be read is an error of that library.
 from __future__ import annotations
 
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from kbit_ref.datatype import datatype
 __all__ = ["Judged", "judge_libraries"]
 
 MOST_RESTARTS = 8
-ROOT = Path(__file__).parents[2]
+START = "import sys; sys.path[:] = sys.argv[2:]; from kbit_ref.conformance.worker import main; main(sys.argv[1])"
 
 Progress = Callable[[str, int, int], None]
 
@@ -176,15 +175,14 @@ class _Run:
 
     def answers(self) -> Iterator[tuple[_Job, list[Answer]]]:
         """Each job as it is answered."""
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        command = [sys.executable, "-m", "kbit_ref.conformance.worker", str(self.work)]
+        places = [str(Path(place).resolve()) for place in sys.path]  # what we can import, it can
+        command = [sys.executable, "-P", "-c", START, str(self.work), *places]
         with (self.work / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=os.environ | {"PYTHONPATH": path},
             )
             lines: queue.Queue[bytes | None] = queue.Queue()
             reader = threading.Thread(target=_read_lines, args=(process.stdout, lines), daemon=True)

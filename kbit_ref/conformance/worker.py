@@ -1,4 +1,4 @@
-"""The process in which one library answers: `python -m kbit_ref.conformance.worker WORK`.
+"""The process in which one library answers: `main(WORK)`, started by `libraries`.
 
 It reads WORK/jobs.json, and for each job a file of words that the parent made before; it writes
 the answers to files and one line of JSON a step to its standard output. It judges nothing: whatever
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +21,9 @@ from kbit_ref.conformance.ask import ask, flushes_to_zero
 from kbit_ref.conformance.inputs import SOURCES
 
 
-def main(work: Path) -> None:
+def main(folder: str) -> None:
     """Answer all jobs."""
+    work = Path(folder)
     warnings.simplefilter("ignore")
     pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what the library prints is not an answer
@@ -61,7 +61,3 @@ def _asked(adapter: Adapter, job: dict[str, Any]) -> Callable[[Any], Any]:
     if job["what"] == "decode":
         return lambda codes: adapter.decode(job["theirs"], codes)
     return lambda x: adapter.encode(job["theirs"], x, job["source"])
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,0 +1,131 @@
+"""`kbit-ref check`: the table, the exit codes, the lines for what is wrong or absent."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kbit_ref.cli import main
+
+ADAPTER = """
+import numpy as np
+import kbit_ref as kb
+from kbit_ref.conformance.adapters import Adapter, Profile
+from kbit_ref.conformance.causes import choice
+from kbit_ref.conformance.judge import Known
+
+class Mine(Adapter):
+    library, module, install = "mine", "{module}", "pip install mine"
+    profiles = (Profile("e2m1fn", "four", sources=("float16", "float32"), what=("encode",)),)
+    known = {known}
+
+    def encode(self, theirs, x, source):
+        return kb.encode("{spelling}", x)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path):
+    def write(spelling="e2m1fn", module="numpy", known="()"):
+        (tmp_path / "mine.py").write_text(ADAPTER.format(spelling=spelling, module=module, known=known), "utf-8")
+        return ["check", "mine", "--adapters", str(tmp_path)]
+
+    return write
+
+
+def test_agreement(mine, capsys):
+    assert main(mine()) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].startswith("mine ")
+    assert lines[0].split()[2:] == ["type", "values", "float16", "bfloat16", "float32", "float64", "decode"]
+    assert lines[1].split()[:2] == ["four", "e2m1fn"]
+    assert lines[1].split()[3:] == ["agree", "-", "agree", "-", "-"]
+    assert "2 verdicts on 1 library: 2 agree, 0 known, 0 disagree, 0 error." in lines[-1]
+    assert "Left out by rule: 2,071 NaN" in out
+    assert err.startswith("judging")
+
+
+def test_disagreement(mine, capsys):
+    assert main(mine("e2m1fn+ties=away")) == 1
+    out = capsys.readouterr().out
+    assert "DISAGREE" in out.splitlines()[1]
+    assert "DISAGREE  mine: ties=away: theirs is what ties=away gives" in out
+    assert "values  16 from float16, float32: four" in out
+    assert "input   0x3400 = 0.25  (float16)" in out
+    assert "16 values differ from the definition and are on no public record that we know of." in out
+    assert "2 disagree" in out.splitlines()[-1]
+
+
+def test_known_difference(mine, capsys):
+    record = '(Known(choice(ties="away"), "https://example.org/7"),)'
+    assert main(mine("e2m1fn+ties=away", known=record)) == 0
+    out = capsys.readouterr().out
+    assert "record  https://example.org/7" in out
+    assert "no public record" not in out
+    assert main(mine("e2m1fn", known=record)) == 1
+    assert "known difference no longer occurs: ties=away (https://example.org/7)" in capsys.readouterr().out
+
+
+def test_json(mine, capsys):
+    assert main([*mine("e2m1fn+ties=away"), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    (row,) = document["rows"]
+    assert (row["library"], row["type"], row["name"], row["status"]) == ("mine", "e2m1fn", "four", "disagree")
+    assert [v["different"] for v in row["verdicts"]] == [8, 8]
+    assert row["verdicts"][1]["differences"][0]["example"]["bits"] == "0x3e800000"
+    assert document["absent"] == []
+
+
+def test_absent_library(mine, capsys):
+    assert main(mine(module="no_such_module_of_anybody")) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "kbit-ref check: check: library = mine, it is not installed; pip install mine\n"
+
+
+def test_absent_libraries_are_listed_when_none_is_named(monkeypatch, capsys):
+    from kbit_ref.conformance.adapters import Adapter
+
+    monkeypatch.setattr(Adapter, "installed", lambda self: False)
+    monkeypatch.setattr("kbit_ref.conformance.adapters.onnxruntime.Onnxruntime.installed", lambda self: False)
+    assert main(["check"]) == 1
+    out = capsys.readouterr().out
+    assert "ml_dtypes is not installed: pip install ml_dtypes" in out
+    assert "No library that check has an adapter for is installed" in out
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (["--type", "e2m1fm"], "datatype: name = 'e2m1fm', there is no such name; did you mean e2m1fn"),
+        (["--type", "nf4"], "check: type = nf4, no library that was asked has it"),
+        (["--timeout", "0"], "check: timeout = 0.0, it is a number of seconds"),
+        (["--adapters", "/no/such/folder"], "check: adapters = /no/such/folder, there is no such folder"),
+    ],
+)
+def test_usage(mine, capsys, more, text):
+    assert main([*mine(), *more]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_unknown_library(mine, capsys):
+    _, _, *rest = mine()
+    assert main(["check", "mina", *rest]) == 2
+    assert "check: library = 'mina', there is no such name; did you mean mine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["e2m1fn", "e4m3fn+overflow=ieee"])
+def test_type_chooses_rows(name, capsys):
+    pytest.importorskip("ml_dtypes")
+    main(["check", "ml_dtypes", "--type", name])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("float")]
+    assert [row.split()[1] for row in rows] == [name]
+
+
+def test_module_runs_in_a_fresh_process(mine):
+    done = subprocess.run([sys.executable, "-m", "kbit_ref", *mine()], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1].startswith("2 verdicts on 1 library")
