@@ -40,7 +40,7 @@ def test_engine_agrees_in_every_source(name):
     assert all(v.tried > 10_000 for v in report.verdicts)
 
 
-@pytest.mark.parametrize("name", ["e4m3fn", "e2m1fn", "int3", "uint8", "nf4", "kfloat5", "e8m0fnu", "bf16"])
+@pytest.mark.parametrize("name", ["e4m3fn", "e2m1fn", "int3", "uint8", "nf4", "kfloat5", "e8m0fnu"])
 def test_codes_values_and_decode_are_all_understood(name):
     assert kb.check(encoder(name), name).agree
     assert kb.check(lambda x: kb.decode(name, kb.encode(name, x)), name).agree
@@ -95,9 +95,9 @@ def test_counterexample_by_hand():
     assert (example.theirs, example.ours) == ("0x1 = 0.5", "0x0 = 0")
     assert example.steps == (
         "neighbouring levels are 0 (0x0) and 0.5 (0x1)",
-        "their midpoint is 0.25: x lies on",
+        "their midpoint is 0.25: x lies on it",
         "a tie, distance 0.25 to both: ties=even decides",
-        "theirs is what ties=away gives",
+        "theirs: ties=away",
     )
     assert "0x3e800000 = 0.25" in str(report)
     assert report.as_dict()["verdicts"][0]["differences"][0]["example"]["bits"] == "0x3e800000"

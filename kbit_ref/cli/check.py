@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,10 @@ def differences(rows: Sequence[Judged]) -> list[str]:
                 where = f"{row.profile.theirs} from {verdict.source}"
                 errors.setdefault((row.library, error), []).append(where)
     lines = []
+    together = _together(kinds)
     for (library, cause, link), found in sorted(kinds.items(), key=lambda item: not item[0][2]):
+        if cause in together.get(library, {}):
+            continue
         row, _, first = found[0]
         count = sum(difference.count for _, _, difference in found)
         sources = dict.fromkeys(source for _, source, _ in found)
@@ -163,12 +166,30 @@ def differences(rows: Sequence[Judged]) -> list[str]:
         lines.append(f"  values  {count:,} from {', '.join(sources)}: {_listed(list(names))}")
         head = f"{row.profile.theirs} is {row.profile.dtype}"
         lines += [f"  first   {head}", *("  " + line for line in str(first.example).splitlines()), ""]
+    for library, combined in together.items():
+        said = "; ".join(f"{cause} {count:,}" for cause, count in combined.items())
+        lines += [f"DISAGREE  {library}, of the above two at once: {said}", ""]
     for (library, error), places in errors.items():
         lines += [f"ERROR     {library}: {error}", f"  where   {_listed(places)}", ""]
     return lines
 
 
-def _listed(names: Sequence[str], most: int = 6) -> str:
+def _together(
+    kinds: Mapping[tuple[str, str, str], Sequence[tuple[Judged, str, Difference]]],
+) -> dict[str, dict[str, int]]:
+    """For each library the pairs of causes that need no example, since each of the two has its own: their counts."""
+    shown = {(library, cause) for library, cause, _ in kinds}
+    pairs: dict[str, dict[str, int]] = {}
+    for (library, cause, _), found in kinds.items():
+        parts = cause.split(", ")
+        if len(parts) > 1 and all((library, part) in shown for part in parts):
+            pairs.setdefault(library, {})[cause] = sum(difference.count for _, _, difference in found)
+    return pairs
+
+
+def _listed(names: Sequence[str], width: int = 90) -> str:
+    """As many names as fit in a line, at least one, and how many more."""
+    most = max(1, sum(len(", ".join(names[: i + 1])) <= width for i in range(len(names))))
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

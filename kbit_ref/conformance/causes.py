@@ -199,6 +199,8 @@ def overflows_int32() -> Cause:
 
 def causes(dtype: DataType, kind: str) -> Iterator[Cause]:
     """Everything that is worth trying for a type and a source format, simplest first."""
+    if dtype.definition.nan is not None:
+        yield infinity_is_nan()
     for name, values in CHOICES.items():
         for value in values:
             wide = dtype.bits > 8 and (name, value) not in WORTH_A_LARGE_TABLE
@@ -206,8 +208,6 @@ def causes(dtype: DataType, kind: str) -> Iterator[Cause]:
                 yield choice(**{name: value})
     narrower = {"float64": ("float32", "bfloat16", "float16"), "float32": ("bfloat16", "float16")}
     yield from map(through, narrower.get(kind, ()))
-    if dtype.definition.nan is not None:
-        yield infinity_is_nan()
     yield flushes(kind)
     if kind == "float64":
         yield flushes("float32")

@@ -82,9 +82,9 @@ def check(
       theirs  0x1 = 1
       ours    0x0 = 0
       why     neighbouring levels are 0 (0x0) and 1 (0x1)
-              their midpoint is 0.5: x lies on
+              their midpoint is 0.5: x lies on it
               a tie, distance 0.5 to both: ties=even decides
-              theirs is what ties=upper gives
+              theirs: ties=upper
     """
     d = datatype(dtype)
     if not callable(function):

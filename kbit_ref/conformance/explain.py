@@ -156,7 +156,7 @@ def _between(d: exact.Definition, x: Fraction, below: Fraction, above: Fraction,
         steps.append(f"rounding={d.rounding} decides")
     else:
         midpoint = (below + above) / 2
-        side = "on" if x == midpoint else f"{'above' if x > midpoint else 'below'}, by {exactly(abs(x - midpoint))}"
+        side = "on it" if x == midpoint else f"{exactly(abs(x - midpoint))} {'above' if x > midpoint else 'below'} it"
         steps.append(f"their midpoint is {exactly(midpoint)}: x lies {side}")
         if x == midpoint:
             steps.append(f"a tie, distance {exactly(x - below)} to both: ties={d.ties} decides")

@@ -287,7 +287,7 @@ def _how(asked: Question, kind: Kind, i: int) -> str:
     """How their answer comes about, in one line."""
     if kind.name == "unexplained":
         return ""
-    how = kind.why if kind.why.startswith("their") else f"theirs: {kind.why}"
+    how = f"theirs: {kind.name}"
     if kind.cause is not None and kind.cause.before is not None:
         with np.errstate(all="ignore"):
             number = kind.cause.before(asked.dtype, asked.x[i : i + 1])[0]

@@ -193,8 +193,8 @@ class _Run:
                 if process.poll() is None:
                     process.kill()
                 process.wait()
-                reader.join()
-                if process.stdout:
+                reader.join(5)  # a process that it started may hold the pipe open
+                if process.stdout and not reader.is_alive():
                     process.stdout.close()
 
     def _follow(
@@ -207,7 +207,7 @@ class _Run:
                 self.fault = f"it was silent for {self.timeout:g} s, and was ended"
                 return
             if line is None:
-                self.fault = self._last_words(process.wait())
+                self.fault = self._last_words(process)
                 return
             try:
                 told = json.loads(line)
@@ -241,8 +241,12 @@ class _Run:
             return [Answer("flat", error=f"its answer cannot be read ({type(error).__name__})")]
         return answers
 
-    def _last_words(self, code: int) -> str:
+    def _last_words(self, process: subprocess.Popen[bytes]) -> str:
         """How the process died, and the last line it wrote."""
+        try:
+            code = process.wait(self.timeout)
+        except subprocess.TimeoutExpired:
+            return "it closed its pipe and went on"
         text = (self.work / "stderr").read_text("utf-8", "replace").strip().splitlines()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         return f"its process died: {how}" + (f" ({text[-1][:160]})" if text else "")

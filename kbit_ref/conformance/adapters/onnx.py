@@ -70,6 +70,12 @@ class Onnx(Adapter):
             types=names(SCALES),
             undefined=is_negative,
         ),
+        Known(
+            through("float32"),
+            "https://github.com/onnx/onnx/pull/7030 (always cast to fp32 first)",
+            types=names(SCALES),
+            sources=("float64",),
+        ),
     )
 
     def encode(self, theirs: str, x: NDArray[Any], source: str) -> Any:

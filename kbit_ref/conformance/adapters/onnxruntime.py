@@ -45,19 +45,19 @@ class Onnxruntime(Adapter):
     library, module, install = "onnxruntime", "onnxruntime", "pip install onnxruntime onnx"
     profiles = (*CASTS, *SCALES, *HALF_AWAY, *QUANTIZE)
     known = (
-        Known(
-            through("float32"),
-            "https://github.com/microsoft/onnxruntime/blob/main/include/onnxruntime/core/common/float8.h"
-            " (made from float alone)",
-            types=names(CASTS, SCALES),
-            sources=("float64",),
-        ),
         Known(wraps(), f"{CAST} (to fixed point: undefined if OOR)", types=names(HALF_AWAY), undefined=is_beyond),
         Known(
             UNSPECIFIED,
             f"{CAST} (to E8M0: -0 and negative numbers are unspecified)",
             types=names(SCALES),
             undefined=is_negative,
+        ),
+        Known(
+            through("float32"),
+            "https://github.com/microsoft/onnxruntime/blob/main/include/onnxruntime/core/common/float8.h"
+            " (made from float alone)",
+            types=names(CASTS, SCALES),
+            sources=("float64",),
         ),
     )
 
