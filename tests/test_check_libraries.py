@@ -1,6 +1,8 @@
 """Libraries are judged each in a process of its own: one flipped code is found, and no fault passes for agreement."""
 
+import mmap
 import platform
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -81,7 +83,8 @@ def test_one_flipped_code_is_found_exactly(library, tmp_path):
             known = ()
 
             def encode(self, theirs, x, source):
-                codes = np.array(super().encode(theirs, x, source)).view(np.uint8)
+                codes = np.array(super().encode(theirs, x, source))
+                codes = codes.view(np.uint8) if codes.dtype.itemsize == 1 else codes.astype(np.uint8)
                 if x.size > 1000:
                     codes[{AT}] ^= 1
                 return codes
@@ -190,6 +193,10 @@ self.page = page
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="machine code of x86-64 Linux")
 def test_flush_to_zero_stays_in_its_process(tmp_path):
     """An adapter that switches it on: told in a note; e8m0fnu's subnormal levels are judged right all the same."""
+    try:
+        mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+    except OSError:
+        pytest.skip("this system runs no code that was written at run time")
     body = changed("load", FLUSH).replace('"e2m1fn"', '"e8m0fnu"')
     rows = judge(tmp_path, body, other=RIGHT.replace('"fake"', '"other"').replace('"e2m1fn"', '"e8m0fnu"'))
     notes = {row.library: row.report.verdicts[0].notes for row in rows}
@@ -230,8 +237,6 @@ def test_adapters_say_what_is_needed(name):
 
 
 def test_importing_the_adapters_imports_no_library():
-    import subprocess
-
     names = sorted(adapters())
     code = (
         "import sys, kbit_ref.conformance.adapters as a, kbit_ref.cli.check; a.adapters(); "

@@ -113,7 +113,7 @@ def _one(function: Callable[[Any], Any], asked: Question, form: str | None, shap
     answers = list(ask(function, _numbers(asked), shapes))
     if flushes_to_zero() and not before:
         error = "it leaves flush-to-zero switched on in this thread; nothing after it can be trusted"
-        return Verdict(asked.dtype.name, asked.what, asked.inputs.kind, int(asked.ours.size), errors=(error,))
+        return Verdict(asked.dtype.name, asked.what, asked.inputs.kind, 0, errors=(error,))
     return judge(asked, answers, form)
 
 

@@ -105,6 +105,7 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
     errors = [answer.error for answer in answers if answer.error]
     differences: tuple[Difference, ...] = ()
     notes: list[str] = []
+    compared = 0
     flat = next((a for a in answers if a.arrangement == FLAT and a.array is not None), None)
     if flat is None:
         errors = errors[:1] or ["no answer at all"]
@@ -112,6 +113,7 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
         try:
             got = _read(asked, flat, asked.ours.shape, form)
             differences, more = _compare(asked, got, known)
+            compared = int(asked.ours.size)
             errors += more
             if asked.what == "encode" and asked.nan == "any":
                 notes += _other_nan(asked, got.codes)
@@ -122,7 +124,7 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
         dtype=asked.dtype.name,
         what=asked.what,
         source=asked.inputs.kind,
-        tried=int(asked.ours.size),
+        tried=compared,
         differences=differences,
         errors=tuple(errors),
         nan_left_out=asked.inputs.nan_left_out,
@@ -136,6 +138,7 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
 class _Got(NamedTuple):
     codes: NDArray[np.int64]  # -1: no level of the type (or, for decode, unused)
     values: NDArray[np.float64] | None
+    raw: NDArray[Any] | None = None  # codes as they came
 
 
 def _read(asked: Question, answer: Answer, shape: tuple[int, ...], form: str | None) -> _Got:
@@ -162,7 +165,7 @@ def _read(asked: Question, answer: Answer, shape: tuple[int, ...], form: str | N
         if form == "values" or (form is None and signed_values):
             return _values(asked, array.astype(np.float64))
         codes = array.astype(np.int64)
-        return _Got(np.where((codes < 0) | (codes >= 2**bits), -1, codes), None)
+        return _Got(np.where((codes < 0) | (codes >= 2**bits), -1, codes), None, array)
     wanted = "real numbers" if asked.what == "decode" else "codes (integers) or real numbers"
     raise _Refused(f"{where}: the answer has dtype {array.dtype}; give {wanted}")
 
@@ -233,7 +236,7 @@ def _compare(asked: Question, got: _Got, known: Sequence[Known]) -> tuple[tuple[
         explained |= kind.where
     others = diagnose(asked.dtype, asked.inputs.kind, asked.x, ours, theirs, asked.nan_codes, explained)
     found += [(kind, "") for kind in others]
-    return tuple(_difference(asked, kind, got.codes, got.values, link) for kind, link in found), errors
+    return tuple(_difference(asked, kind, got, link) for kind, link in found), errors
 
 
 def _on_record(
@@ -267,11 +270,14 @@ def _zero_signs(asked: Question, got: _Got, ours: NDArray[np.int64], theirs: NDA
     return [Kind("sign of zero", "theirs is -0, and the type has only one zero", where)] if where.any() else []
 
 
-def _difference(
-    asked: Question, kind: Kind, theirs: NDArray[np.int64], values: NDArray[np.float64] | None, link: str
-) -> Difference:
+def _difference(asked: Question, kind: Kind, got: _Got, link: str) -> Difference:
     i = simplest(asked.x, kind.where)
-    spelled = repr(float(values[i])) if values is not None else spell_code(asked.dtype, int(theirs[i]))
+    if got.values is not None:
+        spelled = repr(float(got.values[i]))
+    elif got.codes[i] < 0 and got.raw is not None:
+        spelled = f"{got.raw[i]}, which is no code of {asked.dtype.bits} bits"
+    else:
+        spelled = spell_code(asked.dtype, int(got.codes[i]))
     example = counterexample(
         asked.dtype,
         asked.inputs.kind,

@@ -58,7 +58,7 @@ class Verdict:
     dtype: str
     what: str  # encode or decode
     source: str  # float32, ..., or codes
-    tried: int
+    tried: int  # values compared; 0 if there was nothing to compare
     differences: tuple[Difference, ...] = ()
     errors: tuple[str, ...] = ()
     nan_left_out: int = 0

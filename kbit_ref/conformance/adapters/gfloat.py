@@ -64,7 +64,7 @@ class Gfloat(Adapter):
         mode = next((option for option in options if option.startswith("T")), "TiesToEven")
         numbers = x.view(ml_dtypes.bfloat16).astype(np.float32) if source == "bfloat16" else x
         rounded = gfloat.round_ndarray(info, numbers, getattr(gfloat.RoundMode, mode), sat="sat" in options)
-        return gfloat.encode_ndarray(info, rounded).astype(np.uint8)
+        return gfloat.encode_ndarray(info, rounded)
 
     def decode(self, theirs: str, codes: NDArray[Any]) -> Any:
         """In float64, as they give it."""
