@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from kbit_ref.conformance.ask import ask, flushes_to_zero
 from kbit_ref.conformance.causes import NanCodes
 from kbit_ref.conformance.inputs import SOURCES
-from kbit_ref.conformance.judge import Question, judge, question
+from kbit_ref.conformance.judge import judge
+from kbit_ref.conformance.question import Question, question
 from kbit_ref.conformance.verdict import Report, Verdict
 from kbit_ref.datatype import DataType, datatype
 from kbit_ref.errors import BadInput, BadType, MissingLibrary, UnknownName, message

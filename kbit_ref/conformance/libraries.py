@@ -23,7 +23,8 @@ import numpy as np
 
 from kbit_ref.conformance.adapters import Adapter, Profile
 from kbit_ref.conformance.ask import Answer
-from kbit_ref.conformance.judge import Question, judge, question
+from kbit_ref.conformance.judge import judge
+from kbit_ref.conformance.question import Question, question
 from kbit_ref.conformance.verdict import Report, Verdict
 from kbit_ref.datatype import datatype
 
