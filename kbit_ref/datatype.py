@@ -167,6 +167,12 @@ class DataType:
         """Is there a code for NaN?"""
         return bool(np.isnan(self.levels).any())
 
+    @cached_property
+    def nan_code(self) -> int | None:
+        """The code that `encode` gives NaN, if there is one."""
+        codes = self.emitted[np.isnan(self.levels[self.emitted])]
+        return int(codes[0]) if codes.size else None
+
     @property
     def code_dtype(self) -> np.dtype[Any]:
         """uint8 up to 8 bits, uint16 above."""

@@ -121,7 +121,7 @@ def encode(
     array, kind = real_array("encode", x, bfloat16=bfloat16)
     codes = as_out("encode", out, array.shape, d.code_dtype, array)
     flat_codes = codes.reshape(-1)
-    nan = next((int(code) for code in d.emitted if np.isnan(d.levels[code])), None)
+    nan = d.nan_code
     table_kind = "float64" if kind == "longdouble" else kind
     table = table_for(d, table_kind)
     word = WORD[table_kind]
@@ -134,7 +134,7 @@ def encode(
         table(numbers.view(word), target, scratch)
         if kind == "longdouble" and fine_boundaries(d).size:
             _next_to_fine_boundaries(d, given, numbers, target)
-        bad = _nans(numbers, kind)
+        bad = nans(numbers, kind)
         if bad is not None:
             if nan is None:
                 where = np.unravel_index(begin + int(np.flatnonzero(bad)[0]), array.shape)
@@ -165,7 +165,7 @@ def _copies(array: NDArray[Any], native: np.dtype[Any]) -> Iterator[NDArray[Any]
             yield np.ascontiguousarray(piece[begin : begin + CHUNK])
 
 
-def _nans(numbers: NDArray[Any], kind: str) -> NDArray[np.bool_] | None:
+def nans(numbers: NDArray[Any], kind: str) -> NDArray[np.bool_] | None:
     """Which numbers are NaN, or None if none is (the usual case: one fast pass)."""
     if kind in ("float16", "bfloat16"):
         magnitudes = numbers.view(np.uint16) & np.uint16(0x7FFF)

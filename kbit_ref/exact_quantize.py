@@ -428,4 +428,6 @@ def _code(scheme: Any, a: _Arithmetic, x: Number, scale: Number, offset: Number 
         y = a.divide(x, scale)
     if zero_point is None:
         return int(exact.encode(scheme.dtype, y))
+    if y != y:
+        raise BadInput(message("exact.quantize", "x / scale = nan", "the type has no NaN level", "use +nan=zero"))
     return max(0, min(int(_top(scheme.dtype)), _round_half_even(y) + zero_point))

@@ -1,0 +1,123 @@
+"""One data type taken apart: its levels and codes, bit fields, gaps, and a number line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from typing import Any
+
+import numpy as np
+
+from kbit_ref import exact
+from kbit_ref.datatype import DataType, datatype
+
+HELP = "levels, codes, bit fields, gaps and a number line of a type"
+WIDTH = 96  # columns of the number line
+MANY = 256  # above this many codes, only the ends are printed
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `kbit-ref show`."""
+    parser.add_argument("dtype", help="a data type, e.g. e2m1fn or e4m3fn+overflow=ieee")
+    parser.add_argument("--all", action="store_true", help="print every code, however many there are")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the type."""
+    d = datatype(args.dtype)
+    rows = level_rows(d)
+    facts = {
+        "name": d.name,
+        "bits": d.bits,
+        "family": d.family,
+        "source": d.source,
+        "meaning": d.meaning,
+        "choices": {name: getattr(d, name) for name in exact.CHOICES},
+    }
+    if args.json:
+        print(json.dumps(facts | {"levels": rows}, indent=1))
+        return 0
+    print(f"{d.name}: {d.bits} bits, {d.family}; {d.source}")
+    print(" ".join(f"{name}={getattr(d, name)}" for name in exact.CHOICES))
+    print()
+    print(number_line(d))
+    print()
+    print(f"{'code':>6}  {'bits':<{d.bits + 2}}  {'level':>24}  {'to the next':>14}")
+    shown = rows if args.all or len(rows) <= MANY else [*rows[:8], None, *rows[-8:]]
+    for row in shown:
+        if row is None:
+            print(f"{'...':>6}  {len(rows) - 16} codes are left out; --all prints them")
+            continue
+        gap = "" if row["gap"] is None else row["gap"]
+        note = "  unused" if row["unused"] else ""
+        print(f"{row['code']:>6}  {row['bits']:<{d.bits + 2}}  {row['level']:>24}  {gap:>14}{note}".rstrip())
+    return 0
+
+
+def level_rows(d: DataType) -> list[dict[str, Any]]:
+    """Every code: its bits, its level (as text, so that inf and nan survive JSON), the gap to the next level."""
+    ladder = np.array(sorted(set(d.levels[np.isfinite(d.levels)].tolist())))
+    above = dict(zip(ladder.tolist(), [*np.diff(ladder).tolist(), None], strict=True))
+    return [
+        {
+            "code": code,
+            "bits": bit_fields(d, code),
+            "level": repr(level) if np.isfinite(level) else str(level),
+            "gap": repr(gap) if (gap := above.get(level)) is not None else None,
+            "unused": code in d.unused,
+        }
+        for code, level in enumerate(d.levels.tolist())
+    ]
+
+
+def bit_fields(d: DataType, code: int) -> str:
+    """The bits of a code, sign, exponent and significand apart where the type has them."""
+    text = format(code, f"0{d.bits}b")
+    cuts = field_widths(d)
+    parts = [text[sum(cuts[:i]) : sum(cuts[: i + 1])] for i in range(len(cuts))]
+    return " ".join(part for part in parts if part)
+
+
+def field_widths(d: DataType) -> list[int]:
+    """Widths of sign, exponent and significand; one field for a type without them."""
+    name = d.name.partition("+")[0]
+    if d.family == "p3109":
+        match = re.fullmatch(r"Binary(\d+)p(\d+)([su])[ef]", name)
+        assert match is not None
+        signed, significand = int(match[3] == "s"), int(match[2]) - 1
+        return [signed, d.bits - signed - significand, significand]
+    if d.family != "float" or name.startswith("bnbfloat"):
+        return [d.bits]
+    # the smallest binade with a normal level tells: 2**significand levels lie in [v, 2 v)
+    positive = np.unique(d.levels[np.isfinite(d.levels) & (d.levels > 0)])
+    signed = int((d.levels < 0).any())
+    counts = [int(np.count_nonzero((positive >= v) & (positive < 2 * v))) for v in positive[: len(positive) // 2 + 1]]
+    significand = max(counts, default=1).bit_length() - 1
+    return [signed, d.bits - signed - significand, significand]
+
+
+def number_line(d: DataType) -> str:
+    """An axis from the lowest to the highest level; a second one in powers of two where levels crowd at zero."""
+    levels = np.unique(d.levels[d.emitted])
+    levels = levels[np.isfinite(levels)]
+    lines = [_axis(levels, f"{levels[0]:g}", f"{levels[-1]:g}")]
+    positive = levels[levels > 0]
+    if positive.size > 2 and positive[-1] / positive[0] > WIDTH:
+        fraction, exponent = np.frexp(positive)
+        lines.append(_axis(exponent + fraction * 2 - 1, f"{positive[0]:g}", f"{positive[-1]:g}, by powers of two", zero=False))
+    return "\n".join(lines)
+
+
+def _axis(places: Any, left: str, right: str, *, zero: bool = True) -> str:
+    """One line of marks (digits count levels in a column, + is ten or more), and its ends below."""
+    low, high = float(places[0]), float(places[-1])
+    span = high - low or 1.0
+    columns = np.rint((np.asarray(places) - low) / span * (WIDTH - 1)).astype(int)
+    counts = np.bincount(columns, minlength=WIDTH)
+    marks = ["-" if n == 0 else "|" if n == 1 else str(n) if n < 10 else "+" for n in counts.tolist()]
+    below = [" "] * WIDTH
+    if zero and low < 0 < high:
+        below[round(-low / span * (WIDTH - 1))] = "0"
+    ends = left + "".join(below)[len(left) : WIDTH - len(right)] + right
+    return "".join(marks) + "\n" + ends
