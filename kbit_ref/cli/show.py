@@ -105,7 +105,9 @@ def number_line(d: DataType) -> str:
     positive = levels[levels > 0]
     if positive.size > 2 and positive[-1] / positive[0] > WIDTH:
         fraction, exponent = np.frexp(positive)
-        lines.append(_axis(exponent + fraction * 2 - 1, f"{positive[0]:g}", f"{positive[-1]:g}, by powers of two", zero=False))
+        lines.append(
+            _axis(exponent + fraction * 2 - 1, f"{positive[0]:g}", f"{positive[-1]:g}, by powers of two", zero=False)
+        )
     return "\n".join(lines)
 
 
