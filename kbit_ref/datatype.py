@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from kbit_ref import exact
 from kbit_ref.errors import BadInput, BadType, UnknownName, message
+from kbit_ref.registry import Registry, Row
 
-__all__ = ["DataType", "Family", "datatype", "datatypes", "families", "register"]
+__all__ = ["DataType", "datatype", "datatypes", "families", "register"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,71 +257,7 @@ def _never_emitted(dtype: DataType) -> tuple[int, ...]:
 Build = TypeVar("Build", bound=Callable[..., DataType])
 
 
-@dataclass(frozen=True)
-class Family:
-    """One row of the registry: a name pattern, and the function that makes a type for each name.
-
-    `pattern` holds the parameters in braces: `int{bits}`. `parameters` gives the values of each
-    one, `where` which combinations are types. A `grammar` has too many names to list: they
-    resolve, and `datatypes()` leaves them out.
-    """
-
-    pattern: str
-    family: str
-    source: str
-    build: Callable[..., DataType]
-    parameters: Mapping[str, Sequence[int | str]]
-    grammar: bool
-    where: Callable[..., bool]
-
-    @property
-    def summary(self) -> str:
-        """The first line of the docstring."""
-        return (self.build.__doc__ or "").strip().splitlines()[0]
-
-    @property
-    def spelled(self) -> str:
-        """The names of the row for a table: `int2 ... int8`, or the pattern of a grammar."""
-        if self.grammar:
-            return self.pattern
-        first, *others = self.names()
-        return f"{first} ... {others[-1]}" if others else first
-
-    @cached_property
-    def regex(self) -> re.Pattern[str]:
-        """The pattern as a regular expression with a named group for each parameter."""
-
-        def group(match: re.Match[str]) -> str:
-            values = self.parameters[match[1]]
-            spelled = r"\d+" if isinstance(values[0], int) else "|".join(map(re.escape, map(str, values)))
-            return f"(?P<{match[1]}>{spelled})"
-
-        return re.compile(re.sub(r"{(\w+)}", group, self.pattern))
-
-    def names(self) -> Iterator[str]:
-        """Every name of this row, in order."""
-        for values in product(*self.parameters.values()):
-            chosen = dict(zip(self.parameters, values, strict=True))
-            if self.where(**chosen):
-                yield self.pattern.format(**chosen)
-
-    def make(self, name: str) -> DataType | None:
-        """The type of that name, or None if the name is not of this row."""
-        match = self.regex.fullmatch(name)
-        if match is None:
-            return None
-        values: dict[str, Any] = {}
-        for key, text in match.groupdict().items():
-            value = int(text) if isinstance(self.parameters[key][0], int) else text
-            if value not in self.parameters[key] or str(value) != text:
-                return None
-            values[key] = value
-        if not self.where(**values):
-            return None
-        return replace(self.build(**values), name=name, family=self.family, source=self.source)
-
-
-_families: list[Family] = []
+_rows: Registry[DataType] = Registry()
 _registered: dict[str, DataType] = {}
 
 
@@ -352,7 +289,7 @@ def register(
     what
         A `DataType`, or a name pattern such as `int{bits}`.
     family, source, grammar, where, parameters
-        For a pattern: what `Family` holds. Every parameter is a sequence of its values.
+        For a pattern: what `kbit_ref.registry.Row` holds. Every parameter is a sequence of its values.
 
     Returns
     -------
@@ -386,16 +323,13 @@ def register(
         rule = "it is no DataType and no pattern"
         raise BadType(message("register", f"what = {what!r}", rule, "make a DataType first"))
 
-    def decorate(build: Build) -> Build:
-        _families.append(Family(what, family, source, build, parameters, grammar, where))
-        return build
-
-    return decorate
+    facts = {"family": family, "source": source}
+    return _rows.row(what, facts=facts, where=where, grammar=grammar, parameters=parameters)
 
 
-def families() -> tuple[Family, ...]:
+def families() -> tuple[Row[DataType], ...]:
     """The rows of the registry, in reading order."""
-    return tuple(_families)
+    return tuple(_rows.rows)
 
 
 def datatypes(*, grammar: bool = False) -> tuple[str, ...]:
@@ -407,14 +341,17 @@ def datatypes(*, grammar: bool = False) -> tuple[str, ...]:
     >>> "nf4" in kb.datatypes(), "Binary8p3se" in kb.datatypes(grammar=True)
     (True, True)
     """
-    listed = [name for row in _families if grammar or not row.grammar for name in row.names()]
-    return (*listed, *_registered)
+    return (*_rows.names(grammar=grammar), *_registered)
 
 
 def _find(name: str) -> DataType | None:
     if name in _registered:
         return _registered[name]
-    return next((made for row in _families if (made := row.make(name)) is not None), None)
+    found = _rows.find(name)
+    if found is None:
+        return None
+    row, made = found
+    return replace(made, name=name, family=row.facts["family"], source=row.facts["source"])
 
 
 def datatype(name: str | DataType) -> DataType:

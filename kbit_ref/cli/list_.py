@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         ]
     else:
         rows = [
-            {"names": row.spelled, "family": row.family, "summary": row.summary, "source": row.source}
+            {"names": row.spelled, "family": row.facts["family"], "summary": row.summary, "source": row.facts["source"]}
             for row in families()
         ]
     if args.json:
@@ -43,5 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 def markdown() -> str:
     """The registry as the README's table."""
-    rows = [f"| `{row.spelled}` | {row.family} | {row.summary} | {row.source} |" for row in families()]
+    rows = [
+        f"| `{row.spelled}` | {row.facts['family']} | {row.summary} | {row.facts['source']} |" for row in families()
+    ]
     return "\n".join(["| names | family | what it is | source |", "|---|---|---|---|", *rows])

@@ -247,7 +247,7 @@ def scratch_bytes(task: Task, size: int = 1 << 22, threads: int = 1) -> float:
         kept = result.nbytes
     if task.verb == "dequantize":
         kept += size * 9
-    return (peak - kept) / threads
+    return float(peak - kept) / threads
 
 
 def circumstances() -> dict[str, str]:

@@ -1,0 +1,121 @@
+"""Every choice of rounding, ties, overflow and signs of zero: the engine equals the definition."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from by_definition import KINDS, expected, neighbours, probes
+from test_engine import compare_all_words, faults
+
+import kbit_ref as kb
+from kbit_ref import exact
+from kbit_ref.datatype import DataType
+from kbit_ref.errors import KbitError
+
+DETERMINISTIC = [rounding for rounding in exact.CHOICES["rounding"] if not rounding.startswith("stochastic")]
+SMALL = ["e2m1fn", "int3", "uint2", "kfloat4_e2m1", "ternary", "Binary4p2se", "Binary4p2ue", "Binary4p1uf"]
+SMALL += ["Binary5p1se", "fp4_bnb", "nf3"]
+LARGE = ["e4m3fn", "e5m2", "e4m3fnuz", "e8m0fnu", "ue4m3", "Binary8p3se", "Binary8p3ue", "f16", "bf16"]
+
+
+def combinations(name: str) -> list[DataType]:
+    """The type under all combinations of choices that it can have."""
+    options = {**exact.CHOICES, "rounding": DETERMINISTIC}
+    found = []
+    for values in product(*options.values()):
+        choices = dict(zip(options, values, strict=True))
+        if choices["rounding"] != "nearest" and choices["ties"] != "lower":
+            continue  # ties mean nothing there
+        try:
+            found.append(kb.datatype(name).with_choices(**choices))
+        except KbitError:
+            continue
+    return found
+
+
+def compare(d: DataType, most: int, kinds: tuple[str, ...] = KINDS) -> None:
+    """At the landmarks in each format; where the definition refuses, the engine does."""
+    for kind in kinds:
+        x = probes(d, kind, 1, most)
+        try:
+            assert faults(d, x, bfloat16=kind == "bfloat16") == [], (d.name, kind)
+        except KbitError:
+            raise AssertionError(f"{d.name} refuses a number") from None
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_combinations_of_small_types(name: str) -> None:
+    every = combinations(name)
+    assert len(every) >= 8
+    for i, d in enumerate(every):  # each combination in one or two of the five formats, in turn
+        compare(d, 16, (KINDS[i % 5], "float32") if i % 2 else (KINDS[i % 5],))
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_some_combinations_of_large_types(name: str) -> None:
+    for i, d in enumerate(combinations(name)[::7]):
+        compare(d, 12, (KINDS[i % 5],))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_all_combinations_of_small_types(name: str) -> None:
+    for d in combinations(name):
+        compare(d, 64)
+        compare_all_words(d)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+def test_all_combinations_of_large_types(name: str) -> None:
+    for d in combinations(name):
+        compare(d, 48)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in kb.datatypes() if kb.datatype(name).bits <= 6])
+def test_all_combinations_of_all_narrow_types(name: str) -> None:
+    for d in combinations(name):
+        compare(d, 12)
+
+
+def test_combinations_cover_every_choice() -> None:
+    seen = {(choice, getattr(d, choice)) for name in SMALL for d in combinations(name) for choice in exact.CHOICES}
+    stochastic = {("rounding", name) for name in exact.CHOICES["rounding"] if name.startswith("stochastic")}
+    assert seen | stochastic == {(choice, name) for choice, names in exact.CHOICES.items() for name in names}
+
+
+# Stochastic -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rounding", ["stochastic_a", "stochastic_b", "stochastic_c"])
+@pytest.mark.parametrize("name", ["int4", "uint4", "e2m1fn", "e4m3fn", "Binary5p2se", "Binary5p2ue", "kfloat3"])
+@pytest.mark.parametrize("overflow", ["saturate", "infinity"])
+def test_stochastic(name: str, rounding: str, overflow: str) -> None:
+    try:
+        d = kb.datatype(name).with_choices(rounding=rounding, overflow=overflow)
+    except KbitError:
+        return  # integers do not say what follows their last level
+    rng = np.random.default_rng(1)
+    eighths = [
+        float(a + (b - a) * n / 8)
+        for a, b in zip(d.definition.values, d.definition.values[1:], strict=False)
+        for n in range(9)
+    ]
+    for kind in ("float16", "float32", "float64"):
+        x = neighbours(rng.choice(eighths, 30), kind, 1)
+        for bits in (0, 1, 2, 5):
+            r = rng.integers(0, 2**bits, x.size)
+            wanted = [exact.encode(d.definition, float(number), int(R), bits) for number, R in zip(x, r, strict=True)]
+            assert kb.encode_stochastic(d, x, r, bits).tolist() == wanted, (kind, bits)
+
+
+def test_stochastic_is_fair_on_average() -> None:
+    d = kb.datatype("int8+rounding=stochastic_b")
+    codes = kb.encode_stochastic(d, np.full(256, 3.3125), np.arange(256), 8)  # each R once: v = 80/256
+    assert (codes == 4).sum() == 80
+
+
+def test_expected_is_not_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kbit_ref.engine.encode", lambda *_: 1 / 0)
+    assert expected(kb.datatype("int4"), np.array([1.4, -9.0])).tolist() == [1, 8]

@@ -1,0 +1,114 @@
+"""What holds without running the code: linter, types, floors, the top level, docstrings."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kbit_ref
+from kbit_ref.datatype import families
+from kbit_ref.packing import rows
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "kbit_ref"
+
+# Rooms by floor, DESIGN's picture; imports go to the same floor or down.
+FLOORS = [
+    {"errors", "exact", "registry"},
+    {"datatype", "inputs", "staircase", "tables", "engine", "stochastic", "datatypes"},
+    {"blocks", "arithmetic", "packing", "scheme", "exact_quantize", "scales", "quantize", "metrics", "explain"},
+    {"methods", "checkpoints", "transformer"},
+    {"conformance", "strategies", "testing", "world", "study", "progress"},
+    {"figures", "lessons", "explorer", "cli", "__main__", "__init__"},
+]
+OPTIONAL = {"ml_dtypes", "gfloat", "onnx", "onnxruntime", "jax", "torch", "torchao", "keras", "tqdm", "matplotlib"}
+
+
+def floor(room: str) -> int:
+    """The floor of a room of the package."""
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def upward_imports(source: str, room: str) -> list[str]:
+    """Rooms that a module at module level imports from a higher floor."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("kbit_ref"):
+            inner = node.module.removeprefix("kbit_ref").lstrip(".")
+            names = [inner] if inner else [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name.removeprefix("kbit_ref.") for alias in node.names if alias.name.startswith("kbit_ref.")]
+        for name in names:
+            target = name.split(".")[0]
+            if target != "__version__" and floor(target) > floor(room):
+                found.append(target)
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert upward_imports(path.read_text("utf-8"), room) == []
+
+
+def test_an_upward_import_would_be_found() -> None:
+    planted = "def f():\n    from kbit_ref.cli import main\n"
+    assert upward_imports(planted, "engine") == ["cli"]
+    assert upward_imports("from kbit_ref import quantize\n", "datatype") == ["quantize"]
+
+
+def test_the_definition_stands_alone() -> None:
+    for name in ("exact.py", "exact_quantize.py"):
+        for node in ast.walk(ast.parse((PACKAGE / name).read_text("utf-8"))):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not [module for module in modules if module.startswith(("numpy", "scipy"))]
+            assert not [m for m in modules if m.startswith("kbit_ref.") and m != "kbit_ref.errors"]
+
+
+def test_linter() -> None:
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_types() -> None:
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_top_level() -> None:
+    agreed = {"pyproject.toml", "kbit_ref", "tests", "data", "README.md", "LICENSE", "CHANGELOG.md"}
+    passing = {"build", "kbit_ref.egg-info", "ordinary.log"}  # what installing and testing leave, ignored by git
+    here = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    assert agreed <= here
+    assert here - agreed - passing == set()
+
+
+def test_import_pulls_in_nothing_optional() -> None:
+    code = "import sys, kbit_ref; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert loaded & (OPTIONAL | {"scipy", "safetensors"}) == set()
+
+
+@pytest.mark.parametrize("name", kbit_ref.__all__)
+def test_public_names_have_docstrings(name: str) -> None:
+    assert (inspect.getdoc(getattr(kbit_ref, name)) or "").strip()
+
+
+def test_rows_of_registries_say_what_they_are() -> None:
+    for row in families():
+        assert row.summary
+        assert row.facts["source"]
+    for layout in rows():
+        assert layout.summary
+        assert layout.facts["source"]
+
+
+def test_files_are_short() -> None:
+    lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {name: n for name, n in lengths.items() if n > 450} == {}
