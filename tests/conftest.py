@@ -1,24 +1,25 @@
 """For all tests: a registry that is put back, and Hypothesis without deadlines on slow machines."""
 
+import sys
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
-from kbit_ref import datatype as registry
+import kbit_ref  # noqa: F401  # fills the registry
 
 settings.register_profile("oracle", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("oracle")
 
+room = sys.modules["kbit_ref.datatype"]  # kbit_ref.datatype is the function
 
-@pytest.fixture
-def clean_registry() -> Iterator[None]:
-    """What the test registers is forgotten afterwards."""
-    lists = [value for value in vars(registry).values() if isinstance(value, (list, dict))]
-    lists += [value.rows for value in vars(registry).values() if isinstance(getattr(value, "rows", None), list)]
-    before = [type(value)(value) for value in lists]
+
+@pytest.fixture(autouse=True)
+def registered_types_are_forgotten() -> Iterator[None]:
+    """What a test registers is gone after it."""
+    before = dict(room._registered)
     yield
-    for value, old in zip(lists, before, strict=True):
-        value.clear()
-        value.update(old) if isinstance(value, dict) else value.extend(old)
-    registry._resolve.cache_clear()
+    if room._registered != before:
+        room._registered.clear()
+        room._registered.update(before)
+        room._resolve.cache_clear()

@@ -228,7 +228,7 @@ def test_float16_as_numpy_does(kind: str) -> None:
 def test_bfloat16_as_ml_dtypes_does() -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     x = edges("float32")
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # some NaNs signal
         theirs = x.astype(ml_dtypes.bfloat16).view(np.uint16)
     number = ~np.isnan(x)
     assert (kb.encode("bf16+overflow=ieee", x)[number] == theirs[number]).all()

@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from by_definition import KINDS, expected, neighbours, probes
+from by_definition import KINDS, expected, probes
 from test_engine import compare_all_words, faults
 
 import kbit_ref as kb
@@ -15,7 +15,7 @@ from kbit_ref.errors import KbitError
 DETERMINISTIC = [rounding for rounding in exact.CHOICES["rounding"] if not rounding.startswith("stochastic")]
 SMALL = ["e2m1fn", "int3", "uint2", "kfloat4_e2m1", "ternary", "Binary4p2se", "Binary4p2ue", "Binary4p1uf"]
 SMALL += ["Binary5p1se", "fp4_bnb", "nf3"]
-LARGE = ["e4m3fn", "e5m2", "e4m3fnuz", "e8m0fnu", "ue4m3", "Binary8p3se", "Binary8p3ue", "f16", "bf16"]
+LARGE = ["e4m3fn", "e5m2", "e4m3fnuz", "e8m0fnu", "ue4m3", "Binary8p3se", "Binary8p3ue"]
 
 
 def combinations(name: str) -> list[DataType]:
@@ -57,6 +57,11 @@ def test_some_combinations_of_large_types(name: str) -> None:
         compare(d, 12, (KINDS[i % 5],))
 
 
+@pytest.mark.parametrize("name", ["f16+overflow=ieee+ties=away", "bf16+overflow=finite+rounding=odd"])
+def test_choices_of_wide_types(name: str) -> None:
+    compare(kb.datatype(name), 50)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_all_combinations_of_small_types(name: str) -> None:
@@ -69,51 +74,20 @@ def test_all_combinations_of_small_types(name: str) -> None:
 @pytest.mark.parametrize("name", LARGE)
 def test_all_combinations_of_large_types(name: str) -> None:
     for d in combinations(name):
-        compare(d, 48)
+        compare(d, 24)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in kb.datatypes() if kb.datatype(name).bits <= 6])
-def test_all_combinations_of_all_narrow_types(name: str) -> None:
-    for d in combinations(name):
-        compare(d, 12)
+@pytest.mark.parametrize("name", [name for name in kb.datatypes() if kb.datatype(name).bits <= 8])
+def test_combinations_of_all_narrow_types(name: str) -> None:
+    for i, d in enumerate(combinations(name)):
+        compare(d, 12, (KINDS[i % 5],))
 
 
 def test_combinations_cover_every_choice() -> None:
     seen = {(choice, getattr(d, choice)) for name in SMALL for d in combinations(name) for choice in exact.CHOICES}
     stochastic = {("rounding", name) for name in exact.CHOICES["rounding"] if name.startswith("stochastic")}
     assert seen | stochastic == {(choice, name) for choice, names in exact.CHOICES.items() for name in names}
-
-
-# Stochastic -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rounding", ["stochastic_a", "stochastic_b", "stochastic_c"])
-@pytest.mark.parametrize("name", ["int4", "uint4", "e2m1fn", "e4m3fn", "Binary5p2se", "Binary5p2ue", "kfloat3"])
-@pytest.mark.parametrize("overflow", ["saturate", "infinity"])
-def test_stochastic(name: str, rounding: str, overflow: str) -> None:
-    try:
-        d = kb.datatype(name).with_choices(rounding=rounding, overflow=overflow)
-    except KbitError:
-        return  # integers do not say what follows their last level
-    rng = np.random.default_rng(1)
-    eighths = [
-        float(a + (b - a) * n / 8)
-        for a, b in zip(d.definition.values, d.definition.values[1:], strict=False)
-        for n in range(9)
-    ]
-    for kind in ("float16", "float32", "float64"):
-        x = neighbours(rng.choice(eighths, 30), kind, 1)
-        for bits in (0, 1, 2, 5):
-            r = rng.integers(0, 2**bits, x.size)
-            wanted = [exact.encode(d.definition, float(number), int(R), bits) for number, R in zip(x, r, strict=True)]
-            assert kb.encode_stochastic(d, x, r, bits).tolist() == wanted, (kind, bits)
-
-
-def test_stochastic_is_fair_on_average() -> None:
-    d = kb.datatype("int8+rounding=stochastic_b")
-    codes = kb.encode_stochastic(d, np.full(256, 3.3125), np.arange(256), 8)  # each R once: v = 80/256
-    assert (codes == 4).sum() == 80
 
 
 def test_expected_is_not_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
