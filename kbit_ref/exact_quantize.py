@@ -381,7 +381,7 @@ def stored_as(scheme: Any, x: Number) -> Number:
     """x as its nearest neighbour in the stored scale's type."""
     if scheme.scale_dtype == "f32":
         return round_to(x, "float32")
-    value: Number = exact.decode(scheme.scale_dtype, exact.encode(scheme.scale_dtype, x))
+    value: Number = exact.decode(scheme.scale_type, exact.encode(scheme.scale_type, x))
     return value
 
 

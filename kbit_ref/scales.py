@@ -208,7 +208,7 @@ def _stored_as(s: Scheme, values: Array) -> Array:
     with np.errstate(over="ignore", under="ignore"):
         if s.scale_dtype == "f32":
             return values.astype(np.float32)
-    kind = datatype(s.scale_dtype)
+    kind = datatype(s.scale_type)
     return decode(kind, encode(kind, values, threads=1), threads=1)
 
 

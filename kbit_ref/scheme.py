@@ -77,6 +77,11 @@ class Scheme:
         """The value of a choice."""
         return self.choices.get(name, CHOICES[name][0])
 
+    @property
+    def scale_type(self) -> str:
+        """The type that stores the scale; beyond its range a half-precision scale is infinite, and refused."""
+        return f"{self.scale_dtype}+overflow=ieee" if self.scale_dtype in ("f16", "bf16") else self.scale_dtype
+
     @cached_property
     def layout(self) -> Layout:
         """The packing layout: `low` where codes fill bytes evenly, a dense `lsb` stream elsewhere."""

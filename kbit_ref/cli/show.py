@@ -58,23 +58,24 @@ def run(args: argparse.Namespace) -> int:
 def level_rows(d: DataType) -> list[dict[str, Any]]:
     """Every code: its bits, its level (as text, so that inf and nan survive JSON), the gap to the next level."""
     ladder = np.array(sorted(set(d.levels[np.isfinite(d.levels)].tolist())))
+    widths, unused = field_widths(d), set(d.unused)
     above = dict(zip(ladder.tolist(), [*np.diff(ladder).tolist(), None], strict=True))
     return [
         {
             "code": code,
-            "bits": bit_fields(d, code),
+            "bits": bit_fields(d, code, widths),
             "level": repr(level) if np.isfinite(level) else str(level),
             "gap": repr(gap) if (gap := above.get(level)) is not None else None,
-            "unused": code in d.unused,
+            "unused": code in unused,
         }
         for code, level in enumerate(d.levels.tolist())
     ]
 
 
-def bit_fields(d: DataType, code: int) -> str:
+def bit_fields(d: DataType, code: int, widths: list[int] | None = None) -> str:
     """The bits of a code, sign, exponent and significand apart where the type has them."""
     text = format(code, f"0{d.bits}b")
-    cuts = field_widths(d)
+    cuts = widths or field_widths(d)
     parts = [text[sum(cuts[:i]) : sum(cuts[: i + 1])] for i in range(len(cuts))]
     return " ".join(part for part in parts if part)
 
@@ -89,11 +90,11 @@ def field_widths(d: DataType) -> list[int]:
         return [signed, d.bits - signed - significand, significand]
     if d.family != "float" or name.startswith("bnbfloat"):
         return [d.bits]
-    # the smallest binade with a normal level tells: 2**significand levels lie in [v, 2 v)
+    # 2**significand levels lie in a binade, v <= level < 2 v
     positive = np.unique(d.levels[np.isfinite(d.levels) & (d.levels > 0)])
     signed = int((d.levels < 0).any())
-    counts = [int(np.count_nonzero((positive >= v) & (positive < 2 * v))) for v in positive[: len(positive) // 2 + 1]]
-    significand = max(counts, default=1).bit_length() - 1
+    _, in_binade = np.unique(np.frexp(positive)[1], return_counts=True)
+    significand = int(in_binade.max()).bit_length() - 1
     return [signed, d.bits - signed - significand, significand]
 
 

@@ -178,7 +178,9 @@ def learn_lloyd(data: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
     ordered = np.sort(data)
     centre = ordered.mean()
     prefix = np.concatenate([[0.0], np.cumsum(ordered - centre)])
-    levels = ordered[((np.arange(2**bits) + 0.5) / 2**bits * ordered.size).astype(np.intp)]
+    levels = _evenly(ordered, 2**bits)
+    if np.unique(levels).size < levels.size:  # heaps of equal numbers: start from the distinct ones
+        levels = _evenly(np.unique(ordered), 2**bits)
     for _ in range(10_000):
         edges = np.searchsorted(ordered, (levels[1:] + levels[:-1]) / 2, side="right")
         first, last = np.append(0, edges), np.append(edges, ordered.size)
@@ -189,3 +191,8 @@ def learn_lloyd(data: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
             break
         levels = moved
     return np.sort(levels)
+
+
+def _evenly(ordered: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """float64 [n]: the elements in the middle of n equal parts."""
+    return ordered[((np.arange(n) + 0.5) / n * ordered.size).astype(np.intp)]

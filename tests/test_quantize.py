@@ -1,0 +1,195 @@
+"""Schemes: the engine against the definition, hand-worked blocks, and PAPER's table."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kbit_ref as kb
+from kbit_ref import exact_quantize
+from kbit_ref.scheme import CHOICES, RULES, SCALE_DTYPES
+
+TYPES = [
+    *("nf4", "e2m1fn", "e4m3fn", "e5m2", "int4", "int8", "int4sym", "uint4", "uint8"),
+    *("dynamic4", "fp4_bnb", "bof4s_b64", "kfloat4", "ternary", "uint3"),
+]
+CUTS = ["tensor", "channel", "channel@1", "b8", "b5", "b8@-1", "b3@0"]
+FORMS = ("float16", "bfloat16", "float32", "float64")
+
+
+def random_scheme(rng: random.Random) -> kb.Scheme:
+    """A valid scheme with some choices."""
+    while True:
+        choices = {name: rng.choice(values) for name, values in CHOICES.items() if rng.random() < 0.35}
+        text = "-".join(rng.choice(words) for words in (TYPES, CUTS, list(RULES), SCALE_DTYPES))
+        try:
+            return kb.scheme(text + "".join(f"+{name}={value}" for name, value in choices.items()))
+        except kb.KbitError:
+            continue
+
+
+def random_array(rng: np.random.Generator, form: str) -> np.ndarray[Any, Any]:
+    """[5, 6]: normals at some scale, with ties, zeros, subnormals and specials now and then."""
+    x = rng.standard_normal(30) * 2.0 ** rng.integers(-12, 12)
+    kind = rng.integers(6)
+    if kind == 0:
+        x = np.round(x * 4) / 4
+    elif kind == 1:
+        x[rng.integers(0, 30, 10)] = 0
+    elif kind == 2:
+        x[:] = 0
+    elif kind == 3 and form == "float32":
+        x = x * 1e-40
+    elif kind == 4:
+        x = np.abs(x)
+    with np.errstate(over="ignore", under="ignore"):
+        x = x.astype("float32" if form == "bfloat16" else form)
+    if form == "bfloat16":
+        x = (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    for value, odds in ((-0.0, 4), (np.inf * rng.choice([-1, 1]), 5), (np.nan, 5)):
+        if rng.integers(odds) == 0:
+            x[rng.integers(30)] = value
+    return x.reshape(5, 6)
+
+
+def compare(s: kb.Scheme, x: np.ndarray[Any, Any], form: str) -> bool:
+    """Do engine and definition agree on everything stored and decoded? True if they answered."""
+    rows = s.cut.rows(x)
+    given = x
+    if form == "bfloat16":
+        given = x.astype(pytest.importorskip("ml_dtypes").bfloat16)
+    try:
+        wanted = exact_quantize.quantize([list(row) for row in rows], s, s.cut.size, form)
+    except kb.KbitError:
+        with pytest.raises(kb.KbitError):
+            kb.quantize(given, s)
+        return False
+    q = kb.quantize(given, s)
+
+    def stored(what: str) -> list[list[float]]:
+        return [[float(getattr(block, what)) for block in row] for row in wanted.rows]
+
+    codes = [[code for block in row for code in block.codes] for row in wanted.rows]
+    assert s.cut.rows(q.codes).tolist() == codes
+    assert q.scales.tolist() == stored("scale")
+    if q.zero_points is not None:
+        assert q.zero_points.tolist() == stored("zero_point")
+    if q.offsets is not None:
+        assert q.offsets.tolist() == ([[wanted.mean]] if s["center"] == "tensor" else stored("offset"))
+    decoded = np.array([[float(value) for value in row] for row in exact_quantize.dequantize(s, wanted)])
+    got = s.cut.rows(kb.dequantize(q)).astype(np.float64)
+    assert np.array_equal(got, decoded, equal_nan=True)
+    numbers = ~np.isnan(got)
+    assert np.array_equal(np.signbit(got)[numbers], np.signbit(decoded)[numbers])
+    return True
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_schemes_equal_the_definition(seed: int) -> None:
+    rng, numbers = random.Random(seed), np.random.default_rng(seed)
+    answered = 0
+    for _ in range(60):
+        s, form = random_scheme(rng), rng.choice(FORMS)
+        answered += compare(s, random_array(numbers, form), form)
+    assert answered > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 140))
+def test_many_more_random_schemes(seed: int) -> None:
+    rng, numbers = random.Random(seed), np.random.default_rng(seed)
+    for _ in range(200):
+        s, form = random_scheme(rng), rng.choice(FORMS)
+        compare(s, random_array(numbers, form), form)
+
+
+def test_a_wrong_scale_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kbit_ref import scales
+
+    right = scales._raw_scale
+    monkeypatch.setattr(scales, "_raw_scale", lambda *a: np.nextafter(right(*a), np.float32(np.inf)))
+    with pytest.raises(AssertionError):
+        compare(kb.scheme("int4-b5-absmax-f32"), np.linspace(-1, 1, 30, dtype=np.float32).reshape(5, 6), "float32")
+
+
+def test_absmax_by_hand() -> None:
+    q = kb.quantize(np.array([7.0, -3.5, 1.75, 0.0, 14.0, 1.0], np.float32), "int4-b4-absmax-f32")
+    assert q.scales.tolist() == [[1.0, 2.0]]
+    assert q.codes.tolist() == [7, 12, 2, 0, 7, 0]  # -3.5 and 0.5 are ties: -4 and 0 are even
+    assert q.packed.tolist() == [0xC7, 0x02, 0x07]
+    assert kb.dequantize(q).tolist() == [7, -4, 2, 0, 14, 0]
+    assert q.bits_per_parameter == (3 * 8 + 2 * 32) / 6
+
+
+def test_mx_by_hand() -> None:
+    # max 5.9: floor(log2) = 2, emax of e2m1 = 2, scale 2**0; max 96: floor 6, scale 2**4
+    q = kb.quantize(np.array([[5.9, 1.0], [96.0, -40.0]], np.float32), "e2m1fn-b2@1-pow2floor-e8m0fnu")
+    assert q.scales.tolist() == [[1.0], [16.0]]
+    assert kb.dequantize(q).tolist() == [[6, 1], [96, -32]]  # -40/16 = -2.5 is a tie, -2 has the even code
+
+
+def test_affine_by_hand() -> None:
+    # range -1 ... 2, 15 steps of 0.2f; zero point round(1 / 0.2f) = 5
+    q = kb.quantize(np.array([-1.0, 0.0, 2.0], np.float32), "uint4-tensor-affine-f32")
+    assert (q.zero_points.tolist(), q.codes.tolist()) == ([[5]], [0, 5, 15])  # type: ignore[union-attr]
+    assert kb.dequantize(q)[1] == 0
+
+
+def test_signedmax_by_hand() -> None:
+    q = kb.quantize(np.array([4.0, -2.0], np.float32), "int4-tensor-signedmax-f32")
+    assert (q.scales.tolist(), q.codes.tolist()) == ([[-0.5]], [8, 4])  # -8 stands for the largest element
+
+
+def test_errors() -> None:
+    x = np.ones((4, 4), np.float32)
+    x[2, 1] = np.nan
+    with pytest.raises(kb.KbitError, match=r"^quantize: x\[2, 1\] = nan, a block with NaN has no scale; clean the"):
+        kb.quantize(x, "nf4-b8-absmax-f32")
+    with pytest.raises(kb.KbitError, match=r"^quantize: cut = b8@5 for x of 2 dimensions, axes are -2 to 1; "):
+        kb.quantize(np.ones((2, 2)), "nf4-b8@5-absmax-f32")
+    with pytest.raises(kb.KbitError, match=r"^quantize: a block scale of .*, it becomes inf in f16; use a wider"):
+        kb.quantize([1e30, 1.0], "int4-tensor-absmax-f16")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pieces_and_threads(threads: int) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 200_011), np.float32)
+    for cut in ("b64", "b64@1", "channel", "b3@0"):
+        q = kb.quantize(x, f"int4-{cut}-absmax-f32", threads=threads)
+        rows = kb.scheme(f"int4-{cut}-absmax-f32").cut.rows(x)
+        width = {"b64": 64, "b64@1": 64, "channel": rows.shape[1], "b3@0": 3}[cut]
+        padded = np.pad(np.abs(rows), [(0, 0), (0, -rows.shape[1] % width)])
+        largest = padded.reshape(len(rows), -1, width).max(axis=2)
+        assert np.array_equal(q.scales, largest / np.float32(7))
+
+
+# PAPER, section 5: SQNR in dB on N(0, 1), by block size 16 ... 4096
+SIZES = (16, 32, 64, 128, 256, 1024, 4096)
+TABLE = {
+    "int3sym": "14.03 12.90 12.00 11.25 10.62 9.56 8.71",
+    "kfloat3": "14.33 13.50 12.91 12.45 12.06 11.41 10.83",
+    "dynamic3": "13.17 12.54 12.00 11.55 11.16 10.55 10.10",
+    "quantile3": "14.59 13.70 13.03 12.50 12.05 11.30 10.66",
+    "int4sym": "21.39 20.26 19.36 18.62 17.98 16.92 16.07",
+    "kfloat4": "15.48 14.87 14.51 14.31 14.22 14.18 14.20",
+    "kfloat4_e2m1": "20.52 19.90 19.52 19.26 19.07 18.78 18.50",
+    "fp4_bnb": "19.64 18.85 18.28 17.82 17.42 16.70 16.05",
+    "dynamic4": "18.46 17.74 17.12 16.58 16.13 15.39 14.82",
+    "quantile4": "21.33 20.66 20.20 19.87 19.59 19.11 18.66",
+    "nf4": "21.85 21.18 20.73 20.39 20.12 19.64 19.19",
+    "af4_b64": "21.54 20.85 20.39 20.04 19.76 19.29 18.86",
+    "sf4": "20.41 19.91 19.66 19.54 19.50 19.47 19.39",
+    "bof4_b64": "22.45 21.60 20.97 20.47 20.04 19.31 18.68",
+    "bof4s_b64": "22.78 21.95 21.34 20.84 20.41 19.68 19.06",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLE)
+def test_sqnr_table(name: str) -> None:
+    x = np.random.default_rng(20240601).standard_normal(2**24, np.float32)
+    rule = "signedmax" if name.startswith("bof4s") else "absmax"
+    for size, printed in zip(SIZES, TABLE[name].split(), strict=True):
+        got = kb.metrics(x, kb.quantize(x, f"{name}-b{size}-{rule}-f32")).sqnr
+        assert abs(got - float(printed)) <= 0.02, (size, got, printed)
