@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from kbit_ref.conformance.bench import Timing, circumstances, installed, measure, scratch_bytes, tasks
@@ -31,32 +33,57 @@ def run(args: argparse.Namespace) -> int:
     if not chosen:
         known = ", ".join(dict.fromkeys(task.subject for task in tasks()))
         raise BadInput(message("bench", f"type = {args.type}", "no row has it", f"rows are {known}"))
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # for peers that are imported now; torch gets the threads of each row
     where, rows, scratch = circumstances(), list[Timing](), {}
     peers = list(installed())
-    with Progress("bench", len(chosen) * (len(args.threads) + 1)) as step:
+    with Progress("bench", len(chosen) * len(args.threads)) as step:
         for task in chosen:
-            scratch[str(task)] = scratch_bytes(task, min(args.size, 1 << 22))
-            step()
+            step(0, f"bench {task}")
             for threads in args.threads:
+                scratch[str(task), threads] = scratch_bytes(task, min(args.size, 1 << 22), threads)
                 rows += measure(task, args.size, threads, args.runs, peers)
                 step()
+    over = sorted({name for (name, _), used in scratch.items() if used > LIMIT})
+    wrong = sorted({f"{row.who} ({row.task})" for row in rows if row.differs})
     if args.json:
-        document = {"circumstances": where, "scratch": scratch, "rows": [asdict(row) for row in rows]}
-        print(json.dumps(document, indent=1))
-        return 0
+        used = [{"task": name, "threads": n, "bytes": int(amount)} for (name, n), amount in scratch.items()]
+        timings = [asdict(row) | {"speed": row.speed, "met": met(row)} for row in rows]
+        print(json.dumps({"circumstances": where, "scratch": used, "rows": timings}, indent=1))
+        return 1 if over else 0
     print("; ".join(f"{name} {value}" for name, value in where.items()))
-    print(f"{'operation':<34} {'threads':>7}  {'who':<12} {'of copy':>8} {'M/s':>8}  {'aim':<20} {'scratch':>8}")
+    print(
+        f"{'operation':<34} {'threads':>7}  {'who':<12} {'of copy':>8} {'M/s':>8}  {'aim':<20} {'scratch':>8}  beside"
+    )
     for row in rows:
-        aim = ""
-        if row.target is not None:
-            limit = row.target if row.floor is None else row.floor
-            met = "met" if row.ratio >= row.target else "floor met" if row.ratio >= limit else "not met"
-            aim = f"{row.target:.2f} {met}"
-        used = f"{scratch[row.task] / (1 << 20):.1f} MiB" if row.who == "kbit_ref" else ""
-        less = f" ({row.size} elements)" if row.size != args.size else ""
+        used_here = f"{scratch[row.task, row.threads] / (1 << 20):.1f} MiB" if row.who == "kbit_ref" else ""
         numbers = f"{row.ratio:>8.3f} {row.speed / 1e6:>8.0f}"
-        print(f"{row.task:<34} {row.threads:>7}  {row.who:<12} {numbers}  {aim:<20} {used:>8}{less}".rstrip())
-    over = [name for name, used in scratch.items() if used > LIMIT]
+        line = f"{row.task:<34} {row.threads:>7}  {row.who:<12} {numbers}  {met(row):<20} {used_here:>8}  "
+        print((line + beside(row, rows, args.size)).rstrip())
+    if wrong:
+        print(f"other answers than ours: {', '.join(wrong)}")
     if over:
         print(f"more than {LIMIT >> 20} MiB of scratch a thread: {', '.join(over)}")
     return 1 if over else 0
+
+
+def met(row: Timing) -> str:
+    """The target of a row, and whether it or the floor is met."""
+    if row.target is None:
+        return ""
+    limit = row.target if row.floor is None else row.floor
+    verdict = "met" if row.ratio >= row.target else "floor met" if row.ratio >= limit else "not met"
+    return f"{row.target:.2f} {verdict}"
+
+
+def beside(row: Timing, rows: Sequence[Timing], size: int) -> str:
+    """For our row: how many times as fast as the best peer in reach. For a peer: what to know of it."""
+    if row.who == "kbit_ref":
+        same = [r for r in rows if (r.task, r.threads) == (row.task, row.threads)]
+        peers = [r for r in same if r.who not in ("copy", "kbit_ref") and r.in_reach and not r.differs]
+        best = max(peers, key=lambda r: r.speed, default=None)
+        return f"{row.speed / best.speed:.2f} of {best.who}" if best else ""
+    notes = [] if row.size == size else [f"{row.size:,} elements"]
+    notes += [] if row.in_reach else ["out of NumPy's reach"]
+    notes += [f"{row.differs:,} other answers"] if row.differs else []
+    return ", ".join(notes)

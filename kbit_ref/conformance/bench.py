@@ -334,12 +334,7 @@ def scratch_bytes(task: Task, size: int = 1 << 22, threads: int = 1) -> float:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    if task.verb == "quantize":
-        kept = result.packed.nbytes + result.scales.nbytes + size  # codes before packing: one byte each
-    else:
-        kept = result.nbytes
-    if task.verb == "dequantize":
-        kept += size * 9
+    kept = result.packed.nbytes + result.scales.nbytes if task.verb == "quantize" else result.nbytes
     return float(peak - kept) / threads
 
 
