@@ -1,7 +1,16 @@
 """The benchmark runs, and no operation works in more than 8 MiB a thread. Times are not judged here."""
 
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+import kbit_ref as kb
+from kbit_ref.cli import main
+from kbit_ref.cli.bench import met
+from kbit_ref.conformance import bench
 from kbit_ref.conformance.bench import Task, measure, scratch_bytes, tasks
 
 CODING = [task for task in tasks() if task.verb in ("encode", "decode")]
@@ -26,3 +35,59 @@ def test_rows() -> None:
     assert rows[0].ratio == 1
     assert rows[1].target == 0.55
     assert rows[1].speed == 4096 / rows[1].seconds
+
+
+def echo(task: Task, x: np.ndarray, threads: int):
+    """A peer that is right about every code but the first."""
+    codes = kb.encode(task.subject, x)
+    codes[:1] ^= 1
+    return lambda: codes, lambda result: result
+
+
+def test_a_peer_that_answers_something_else_is_told_and_not_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "PEERS", {"echo": echo})
+    monkeypatch.setattr("kbit_ref.cli.bench.installed", lambda: {"echo": "1"})
+    argv = ["bench", "--size", "4096", "--runs", "1", "--threads", "1", "--type", "fp4_bnb"]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert "1 other answers" in out
+    assert "other answers than ours: echo (encode fp4_bnb)" in out
+    assert " of echo" not in out
+    assert main([*argv, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(row["who"], row["differs"]) for row in rows] == [("copy", 0), ("kbit_ref", 0), ("echo", 1)]
+
+
+def test_peers_answer_what_we_answer() -> None:
+    for name in bench.installed():
+        if name not in ("ml_dtypes", "gfloat"):  # the others take seconds to import
+            continue
+        for verb in ("encode", "decode"):
+            rows = list(measure(Task(verb, "e4m3fn"), 4096, 1, 1, [name]))
+            assert [row.who for row in rows] == ["copy", "kbit_ref", name]
+            assert rows[-1].differs == 0
+
+
+@pytest.mark.slow
+def test_every_installed_peer_answers_what_we_answer() -> None:
+    for task in tasks():
+        if task.verb in ("encode", "decode"):
+            assert [row for row in measure(task, 4096, 1, 1, list(bench.installed())) if row.differs] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system cannot bind threads to cores")
+def test_cores_are_given_back() -> None:
+    before = os.sched_getaffinity(0)
+    with bench.on_cores(1):
+        assert len(os.sched_getaffinity(0)) == 1
+    assert os.sched_getaffinity(0) == before
+
+
+def test_a_target_is_judged() -> None:
+    row = bench.Timing("encode e4m3fn", "kbit_ref", 1, 1, 1.0, 0.5, 0.55, 0.45)
+    assert met(row) == "0.55 floor met"
+    assert met(replace(row, ratio=0.55)) == "0.55 met"
+    assert met(replace(row, ratio=0.44)) == "0.55 not met"
+    assert met(replace(row, target=None)) == ""
