@@ -1,12 +1,16 @@
 """The command line: documents, exit codes, and one line for what is wrong."""
 
 import json
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from kbit_ref.cli import commands, main
+from kbit_ref.cli import commands, main, parser
+from kbit_ref.cli.show import field_widths, number_line
+from kbit_ref.datatype import datatype, datatypes
 
 
 @pytest.mark.parametrize(
@@ -64,3 +68,43 @@ def test_a_reader_that_leaves() -> None:
     done = subprocess.run(shell, shell=True, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("e4m3fn: 8 bits")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", [n for n in datatypes(grammar=True) if re.match(r"(kfloat\d_)?u?e\d+m\d+", n)])
+def test_bit_fields_are_those_of_the_name(name: str) -> None:
+    found = re.search(r"e(\d+)m(\d+)", name)
+    assert found is not None
+    exponent, significand = int(found[1]), int(found[2])
+    d = datatype(name)
+    assert field_widths(d) == [d.bits - exponent - significand, exponent, significand]
+
+
+@pytest.mark.parametrize("name", [name for name in datatypes() if datatype(name).bits <= 8])
+def test_number_lines_fit(name: str) -> None:
+    line, ends, *_ = number_line(datatype(name)).splitlines()
+    levels = datatype(name).levels[datatype(name).emitted]
+    marks = sum(10 if mark == "+" else int(mark) if mark.isdigit() else mark == "|" for mark in line)
+    finite = np.unique(levels[np.isfinite(levels)]).size
+    assert len(line) == 96 >= len(ends)
+    assert marks == finite or ("+" in line and marks < finite)
+
+
+def test_number_line_by_hand() -> None:
+    line, ends = number_line(datatype("int2")).splitlines()
+    assert [i for i, mark in enumerate(line) if mark == "|"] == [0, 32, 63, 95]
+    assert ends.index("0") == 63
+
+
+def test_show_as_a_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "fp4_bnb", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["choices"]["ties"] == "zero"
+    assert [row["code"] for row in document["levels"] if row["unused"]] == [8]
+    assert document["levels"][3] == {"code": 3, "bits": "0011", "level": "1.0", "gap": None, "unused": False}
+
+
+def test_every_command_takes_json() -> None:
+    actions = next(a for a in parser()._actions if a.choices)
+    assert set(actions.choices) == set(commands()) >= {"list", "show", "prove", "check", "bench"}
+    for sub in actions.choices.values():
+        assert "--json" in sub.format_help()

@@ -10,6 +10,7 @@ from pathlib import Path
 from kbit_ref.conformance.proof_record import Row, merge, read
 from kbit_ref.conformance.prove import Proof, prove
 from kbit_ref.datatype import datatype, datatypes
+from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
 
 HELP = "the engine against the definition on all float32 inputs"
@@ -34,8 +35,12 @@ def provable() -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Prove, print a line for each type, record."""
+    if args.missing and args.record is None:
+        raise BadInput(message("prove", "missing", "there is no record to look at", "add --record DIR"))
+    if args.record is not None and args.record.exists() and not args.record.is_dir():
+        raise BadInput(message("prove", f"record = {args.record}", "it is no folder", "name the folder of the record"))
     names = [datatype(name).name for name in args.dtype] or list(provable())
-    if args.missing and args.record is not None:
+    if args.missing:
         held = {(row.type, row.meaning) for row in read(args.record).values()}
         names = [name for name in names if (name, datatype(name).meaning) not in held]
     proofs: list[Proof] = []
@@ -56,4 +61,7 @@ def run(args: argparse.Namespace) -> int:
                 print(f"    {fault}")
     if args.json:
         print(json.dumps([asdict(proof) for proof in proofs], indent=1))
+    elif len(proofs) != 1:
+        wrong, inputs = sum(not proof.holds for proof in proofs), sum(proof.inputs for proof in proofs)
+        print(f"{len(proofs)} types, {inputs:,} inputs, {wrong} types with faults")
     return 0 if all(proof.holds for proof in proofs) else 1
