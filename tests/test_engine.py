@@ -10,6 +10,7 @@ from by_definition import INFINITY, KINDS, all_words, expected, monotone, neighb
 import kbit_ref as kb
 from kbit_ref import exact, tables
 from kbit_ref.datatype import DataType, families
+from kbit_ref.datatypes.p3109 import fits_float64
 from kbit_ref.errors import KbitError
 from kbit_ref.staircase import staircase
 
@@ -23,12 +24,18 @@ def grammar_names(most_bits: int, least_bits: int = 1) -> list[str]:
     names = []
     for row in families():
         for name in row.names() if row.grammar else ():
-            try:
-                bits = kb.datatype(name).bits
-            except KbitError:
-                continue
-            names += [name] if least_bits <= bits <= most_bits else []
+            values = row.arguments(name)
+            assert values is not None
+            if least_bits <= values.get("bits", values.get("K")) <= most_bits:
+                names += [name] if "K" not in values or fits_float64(**values) else []
     return names
+
+
+def test_grammars_are_named_in_full() -> None:
+    narrow, wide = grammar_names(8), grammar_names(16, 9)
+    assert {kb.datatype(name).bits for name in narrow} == set(range(2, 9))
+    assert len(narrow) > 200
+    assert len(wide) > 250
 
 
 def faults(dtype: DataType, x: np.ndarray[Any, Any], *, bfloat16: bool = False) -> list[tuple[Any, int, int]]:
