@@ -113,6 +113,7 @@ def scale_of(s: Scheme, a: Arithmetic, whole: Whole, numbers: Array, finite: Arr
 
 
 def effective(s: Scheme, a: Arithmetic, global_scale: Any, stored: Array) -> Array:
+    """The scale that decode multiplies by: the stored one, times or over the global one if there is one."""
     if global_scale is None:
         return stored
     return a.multiply(stored, global_scale) if s["global"] == "multiplier" else a.divide(stored, global_scale)

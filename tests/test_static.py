@@ -112,3 +112,56 @@ def test_rows_of_registries_say_what_they_are() -> None:
 def test_files_are_short() -> None:
     lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
     assert {name: n for name, n in lengths.items() if n > 450} == {}
+
+
+def undocumented(source: str) -> list[str]:
+    """Public functions and classes of a module, and public methods of its classes, without a docstring."""
+    found = []
+
+    def walk(body: list[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name.startswith("_"):
+                continue
+            decorators = {getattr(d, "id", getattr(d, "attr", "")) for d in node.decorator_list}
+            if ast.get_docstring(node) is None and not decorators & {"overload", "override"}:
+                found.append(prefix + node.name)
+            if isinstance(node, ast.ClassDef):
+                walk(node.body, f"{node.name}.")
+
+    walk(ast.parse(source).body, "")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_everything_public_is_explained(path: Path) -> None:
+    source = path.read_text("utf-8")
+    assert ast.get_docstring(ast.parse(source)) is not None
+    assert undocumented(source) == []
+
+
+def test_what_is_not_explained_would_be_found() -> None:
+    source = "def f(): pass\nclass A:\n  'text'\n  def g(self): pass\n  def _h(self): pass\n"
+    assert undocumented(source) == ["f", "A.g"]
+
+
+def logarithms(source: str) -> list[int]:
+    """Lines that take a logarithm to find an exponent: wrong next to powers of two, frexp is not."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [call.lineno for call in calls if getattr(call.func, "attr", getattr(call.func, "id", "")) == "log2"]
+
+
+def test_no_exponent_comes_from_a_logarithm() -> None:
+    found = {str(path.relative_to(PACKAGE)): logarithms(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
+    del found["conformance/inputs.py"]  # draws random magnitudes
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    assert logarithms("import numpy as np\ne = np.floor(np.log2(x))\n") == [2]
+
+
+def test_no_file_names_a_place_on_one_machine() -> None:
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    names = files.stdout.split() if files.returncode == 0 else [str(p) for p in PACKAGE.rglob("*.py")]
+    places = ["/" + place + "/" for place in ("home", "root", "tmp", "work", "Users")]
+    for name in names:
+        if (ROOT / name).suffix in (".py", ".md", ".toml", ".csv", ".txt", ".json", ""):
+            text = (ROOT / name).read_text("utf-8", errors="replace")
+            assert not [place for place in places if place in text], name

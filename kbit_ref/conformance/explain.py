@@ -39,7 +39,7 @@ def simplest(x: NDArray[np.float64], where: NDArray[np.bool_]) -> int:
     fraction, exponent = np.frexp(np.where(finite, y, 0.0))
     whole = np.abs(np.ldexp(fraction, 53)).astype(np.int64)
     low_bit = np.where(whole == 0, 1, whole & -whole)
-    length = np.where(whole == 0, 0, 53 - np.log2(low_bit)).astype(int)
+    length = np.where(whole == 0, 0, 54 - np.frexp(low_bit)[1]).astype(int)
     rank = np.where(finite, 0, np.where(np.isinf(y), 1, 2))
     order = np.lexsort((np.signbit(y), np.abs(y), np.abs(exponent), length, rank))
     return int(index[order[0]])

@@ -19,6 +19,8 @@ class Refused(Exception):
 
 
 class Got(NamedTuple):
+    """An answer in our terms."""
+
     codes: NDArray[np.int64]  # -1: no level of the type (or, for decode, unused)
     values: NDArray[np.float64] | None
     raw: NDArray[Any] | None = None  # codes as they came
