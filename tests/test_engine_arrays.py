@@ -1,6 +1,7 @@
 """What `encode` and `decode` do with arrays: shapes, strides, threads, `out`, memory, and errors."""
 
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -281,21 +282,43 @@ def test_scratch_memory_of_decode() -> None:
         tracemalloc.stop()
 
 
+def available_gib() -> float:
+    """Memory that can be had, where the system tells; else infinite."""
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    except OSError:
+        return float("inf")
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) / 2**20
+
+
+BEYOND = 2**31 + 5
+
+
 @pytest.mark.slow
-def test_more_than_2_to_31_elements() -> None:
-    size = 2**31 + 5
-    x = np.broadcast_to(np.float16(-3), size)
-    codes = kb.encode("int4", x)
-    assert codes.shape == (size,)
-    assert codes[0] == codes[-1] == 13
+@pytest.mark.skipif(available_gib() < 6, reason="takes 6 GiB of memory")
+def test_encode_more_than_2_to_31_elements() -> None:
+    codes = kb.encode("int4", np.broadcast_to(np.float16(-3), BEYOND))  # strides of 0
+    assert codes.shape == (BEYOND,)
     assert int(codes.max()) == int(codes.min()) == 13
+    x = np.zeros(BEYOND, np.float16)
+    x[-2] = 7
+    kb.encode("int4", x, out=codes)
+    assert np.flatnonzero(codes[-1000:]).tolist() == [998]
+    assert int(codes[:-1000].max()) == 0
+    x[-1] = np.nan
+    with pytest.raises(BadInput, match=rf"x\[{BEYOND - 1}\] = nan"):
+        kb.encode("int4", x, out=codes)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(available_gib() < 12, reason="takes 12 GiB of memory")
+def test_decode_more_than_2_to_31_elements() -> None:
+    codes = np.full(BEYOND, 13, np.uint8)
     codes[-1] = 7
-    nan = np.zeros(size, np.float16)
-    nan[-2] = np.nan
-    with pytest.raises(BadInput, match=rf"x\[{size - 2}\] = nan"):
-        kb.encode("int4", nan)
-    del nan
     values = kb.decode("int4", codes)
-    assert values.shape == (size,)
+    assert values.shape == (BEYOND,)
     assert values[-2:].tolist() == [-3, 7]
-    assert float(values[: 2**31].min()) == float(values[: 2**31].max()) == -3
+    assert float(values[:-1].min()) == float(values[:-1].max()) == -3
+    codes[-1] = 16
+    with pytest.raises(BadInput, match=rf"codes\[{BEYOND - 1}\] = 16"):
+        kb.decode("int4", codes, out=values)
