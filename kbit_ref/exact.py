@@ -93,6 +93,11 @@ class Definition:
         if self.overflow in ("infinity", "ieee") and self.beyond is None:
             rule = "the level after the last one is not known (beyond is None)"
             raise BadInput(message("Definition", f"overflow = {self.overflow!r}", rule, "use saturate or finite"))
+        emitted = [self.levels[code] for code in self.emitted]
+        if self.minus_zero is not None and not any(level == 0 and not is_special(level) for level in emitted):
+            raise BadInput(message("Definition", "levels", "-0 is among them and 0 is not", "add a code for 0"))
+        if all(map(is_special, emitted)):
+            raise BadInput(message("Definition", "levels", "no finite level is left to emit", "give at least one"))
 
     @cached_property
     def emitted(self) -> list[int]:

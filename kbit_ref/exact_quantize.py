@@ -299,7 +299,7 @@ def _block(scheme: Any, a: _Arithmetic, whole: Quantized, block: Sequence[Number
         multiply = scheme["global"] == "divisor"
         raw = a.multiply(raw, whole.global_scale) if multiply else a.divide(raw, whole.global_scale)
     stored = _stored_scale(scheme, raw)
-    used = raw if scheme["scaleuse"] == "unrounded" else stored
+    used = a.fl(raw) if scheme["scaleuse"] == "unrounded" else stored
     used = _effective(scheme, a, whole.global_scale, used)
 
     zero_point = None
