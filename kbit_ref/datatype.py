@@ -230,7 +230,7 @@ def _check_choices(dtype: DataType) -> None:
     if d.overflow == "ieee" and d.nan is None and d.infinity[1] is None:
         rule = "the type has neither infinity nor NaN"
         raise BadInput(message("DataType", f"{dtype.name}: overflow = 'ieee'", rule, "use saturate or finite"))
-    if d.negative == "nan" and (d.nan is None or d.values[0] < 0):
+    if d.negative == "nan" and (d.nan is None or d.values[0] < 0 or d.infinity[-1] is not None):
         rule = "the type has no NaN, or has negative levels"
         raise BadInput(message("DataType", f"{dtype.name}: negative = 'nan'", rule, "use saturate"))
     if d.rounding != "nearest" and d.values[0] < 0 < d.values[-1] and 0 not in d.values:

@@ -74,6 +74,8 @@ def _boundaries(dtype: DataType) -> _Boundaries:
         below = overflow(-float(v[0]), int(c[0]), "-")
         if below is not None:
             at, inclusive, c = np.append(-below[0], at), np.append(not below[1], inclusive), np.append(below[2], c)
+    elif special["-"] is not None and dtype.overflow != "finite":  # -inf, and no other negative level
+        at, inclusive, c = np.append(-np.inf, at), np.append(False, inclusive), np.append(special["-"], c)
     elif dtype.negative == "nan":
         edge, stays = _below_zero(dtype, v)
         assert special["nan"] is not None  # DataType has checked it

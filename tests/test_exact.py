@@ -378,6 +378,21 @@ def test_overflow_needs_to_know_what_follows(overflow: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("levels", "unused", "rule"),
+    [
+        ([-0.0, 1], [], "-0 is among them and 0 is not; add a code for 0"),
+        ([-0.0, 1, 0], [2], "-0 is among them and 0 is not; add a code for 0"),
+        ([INF, NAN, 1], [2], "no finite level is left to emit; give at least one"),
+        ([], [], "no finite level is left to emit; give at least one"),
+    ],
+)
+def test_levels_that_make_no_type(levels: list[float], unused: list[int], rule: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        Definition(levels, unused=unused)
+    assert str(caught.value) == f"Definition: levels, {rule}"
+
+
 def test_names_and_objects_reach_their_definition() -> None:
     assert exact.encode("int4", [1.4, -8.0]) == [1, 8]
     assert exact.encode(kb.datatype("int4"), [1.4, -8.0]) == [1, 8]

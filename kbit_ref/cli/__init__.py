@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -48,12 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     args = parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
+        return code
     except KbitError as error:
         print(f"kbit-ref {args.command}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader (head, less) has left
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to say at exit
         return 2
     except KeyboardInterrupt:
         print("kbit-ref: interrupted", file=sys.stderr)
