@@ -163,7 +163,7 @@ def probes(dtype: DataType, kind: str, ulps: int = 2, most: int = 256) -> np.nda
         ]
         specials = np.array(words, WORD[kind])
         specials = specials if kind == "bfloat16" else specials.view(kind)
-    return np.concatenate([x, specials if dtype.has_nan else specials[:2]])
+    return np.concatenate([x, specials if dtype.definition.nan is not None else specials[:2]])
 
 
 def expected(dtype: DataType, x: np.ndarray[Any, Any], *, bfloat16: bool = False) -> np.ndarray[Any, Any]:
