@@ -227,7 +227,8 @@ def _check_levels(dtype: DataType) -> None:
 def _check_choices(dtype: DataType) -> None:
     """A choice must be a name, and have the codes that it needs."""
     d = dtype.definition  # checks the names
-    if d.overflow == "ieee" and d.nan is None and d.infinity[1] is None:
+    signs = (1, -1) if d.values[0] < 0 else (1,)
+    if d.overflow == "ieee" and d.nan is None and any(d.infinity[sign] is None for sign in signs):
         rule = "the type has neither infinity nor NaN"
         raise BadInput(message("DataType", f"{dtype.name}: overflow = 'ieee'", rule, "use saturate or finite"))
     if d.negative == "nan" and (d.nan is None or d.values[0] < 0 or d.infinity[-1] is not None):
