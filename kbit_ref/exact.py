@@ -98,6 +98,9 @@ class Definition:
             raise BadInput(message("Definition", "levels", "-0 is among them and 0 is not", "add a code for 0"))
         if all(map(is_special, emitted)):
             raise BadInput(message("Definition", "levels", "no finite level is left to emit", "give at least one"))
+        if self.negative == "nan" and self.values == [0]:
+            rule = "0 is the only level, so no x < 0 is nearer to another"
+            raise BadInput(message("Definition", "negative = 'nan'", rule, "use saturate"))
 
     @cached_property
     def emitted(self) -> list[int]:

@@ -393,6 +393,11 @@ def test_levels_that_make_no_type(levels: list[float], unused: list[int], rule: 
     assert str(caught.value) == f"Definition: levels, {rule}"
 
 
+def test_a_lone_zero_has_no_negative_side() -> None:
+    with pytest.raises(BadInput, match="^Definition: negative = 'nan', 0 is the only level, so no x < 0 is nearer to"):
+        Definition([0, NAN], negative="nan")
+
+
 def test_names_and_objects_reach_their_definition() -> None:
     assert exact.encode("int4", [1.4, -8.0]) == [1, 8]
     assert exact.encode(kb.datatype("int4"), [1.4, -8.0]) == [1, 8]
