@@ -234,7 +234,7 @@ def _check_choices(dtype: DataType) -> None:
     if d.negative == "nan" and (d.nan is None or d.values[0] < 0 or d.infinity[-1] is not None):
         rule = "the type has no NaN, or has negative levels"
         raise BadInput(message("DataType", f"{dtype.name}: negative = 'nan'", rule, "use saturate"))
-    if d.rounding != "nearest" and d.values[0] < 0 < d.values[-1] and 0 not in d.values:
+    if d.rounding != "nearest" and d.values[0] < 0 and 0 not in d.values:
         rule = "directed and stochastic rounding need a level at zero"
         raise BadInput(message("DataType", f"{dtype.name}: rounding = {d.rounding!r}", rule, "use nearest"))
 

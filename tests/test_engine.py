@@ -108,8 +108,8 @@ def test_grammars_everywhere(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", grammar_names(16, 9))
-def test_every_wide_grammar(name: str) -> None:
+@pytest.mark.parametrize("name", grammar_names(16, 9)[::5])
+def test_many_wide_grammars(name: str) -> None:
     compare_everywhere(kb.datatype(name), ulps=1, most=300)
 
 

@@ -394,7 +394,7 @@ def test_levels_that_make_no_type(levels: list[float], unused: list[int], rule: 
 
 
 def test_a_lone_zero_has_no_negative_side() -> None:
-    with pytest.raises(BadInput, match="^Definition: negative = 'nan', 0 is the only level, so no x < 0 is nearer to"):
+    with pytest.raises(BadInput, match=r"^Definition: negative = 'nan', 0 is the only level, so no x < 0 is nearer to"):
         Definition([0, NAN], negative="nan")
 
 
