@@ -196,8 +196,8 @@ def test_halving_finds_what_asking_for_every_word_finds(name: str, kind: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NARROW)
-def test_halving_is_sound_for_every_type(name: str) -> None:
+@pytest.mark.parametrize("name", NARROW[::3])
+def test_halving_is_sound_for_many_types(name: str) -> None:
     for kind in ("float16", "bfloat16"):
         test_halving_finds_what_asking_for_every_word_finds(name, kind)
 
