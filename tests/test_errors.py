@@ -1,0 +1,48 @@
+"""Errors: one line each, catchable as what they are, and with the nearest names."""
+
+import pickle
+
+import pytest
+
+import kbit_ref as kb
+from kbit_ref.errors import BadInput, BadType, KbitError, MissingLibrary, UnknownName, message
+
+
+@pytest.mark.parametrize(
+    ("kind", "builtin"),
+    [(BadInput, ValueError), (BadType, TypeError), (UnknownName, ValueError), (MissingLibrary, ImportError)],
+)
+def test_each_is_a_builtin_too(kind: type[KbitError], builtin: type[Exception]) -> None:
+    assert issubclass(kind, KbitError)
+    assert issubclass(kind, builtin)
+    assert str(pickle.loads(pickle.dumps(kind("encode: x, y; z")))) == "encode: x, y; z"
+
+
+def test_a_message_is_one_line() -> None:
+    told = message("encode", "x = [1\n 2]", "it is   two lines", "flatten it")
+    assert told == "encode: x = [1 2], it is two lines; flatten it"
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("nf44", "nf4"), ("e4m3", None), ("int-4", "int4"), ("e4m3fnu", "e4m3fn"), ("fp4_bnd", "fp4_bnb"), ("zzzz", "")],
+)
+def test_near_misses(name: str, near: str | None) -> None:
+    if near is None:
+        assert kb.datatype(name).name == name
+        return
+    with pytest.raises(UnknownName) as caught:
+        kb.datatype(name)
+    text = str(caught.value)
+    assert text.startswith(f"datatype: name = '{name}', there is no such name; ")
+    assert (f"did you mean {near}" in text) if near else ("did you mean" not in text)
+    assert text.endswith("`kbit-ref list` shows all; a type made at run time resolves after kb.register")
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["", "+", "nf4+", "nf4+ties", "nf4+ties=even=odd", "NF4", "nf04", " nf4", "Binary8p9se"]
+)
+def test_odd_spellings_are_refused(name: str) -> None:
+    with pytest.raises(KbitError):
+        kb.datatype(name)
