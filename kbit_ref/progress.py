@@ -71,6 +71,13 @@ class Progress:
             if now - self._last >= pause:
                 self._draw(now)
 
+    def expect(self, total: int) -> None:
+        """There are so many steps, as has turned out."""
+        with self._lock:
+            self.total = total
+            if self._bar is not None:
+                self._bar.total = total
+
     def _draw(self, now: float) -> None:
         self._last, self._drawn = now, True
         percent = 100 * self.done // max(self.total, 1)

@@ -45,7 +45,7 @@ def test_agreement(mine, capsys):
     assert lines[1].split()[3:] == ["agree", "-", "agree", "-", "-"]
     assert "2 verdicts on 1 library: 2 agree, 0 known, 0 disagree, 0 error." in lines[-1]
     assert "Left out by rule: 2,071 NaN" in out
-    assert err.startswith("judging")
+    assert err == "" or err.startswith("judging: ")  # a line only after two seconds
 
 
 def test_disagreement(mine, capsys):

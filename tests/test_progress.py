@@ -69,3 +69,10 @@ def test_a_terminal_with_tqdm_sees_its_bar(monkeypatch: pytest.MonkeyPatch) -> N
         step(3)
         step(4, title="next")
     assert (made[0].n, made[0].title, made[0].closed) == (7, "next", True)
+
+
+def test_the_total_may_turn_out_later() -> None:
+    with Progress("growing", 0) as step:
+        step.expect(4)
+        step(3)
+        assert (step.done, step.total) == (3, 4)

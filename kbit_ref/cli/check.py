@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from kbit_ref.conformance.adapters import Adapter, adapters
 from kbit_ref.conformance.libraries import Judged, judge_libraries
 from kbit_ref.conformance.verdict import Difference, worst
 from kbit_ref.datatype import datatype
 from kbit_ref.errors import BadInput, MissingLibrary, UnknownName, message
+from kbit_ref.progress import Progress
 
 HELP = "judge the installed libraries bit for bit"
 COLUMNS = ("float16", "bfloat16", "float32", "float64", "codes")
@@ -54,8 +53,9 @@ def run(args: argparse.Namespace) -> int:
         raise MissingLibrary(message("check", f"library = {names}", "it is not installed", absent[0].install))
 
     begin = time.monotonic()
-    with Progress() as progress:
-        rows = judge_libraries(present, types=args.type, timeout=args.timeout, folders=args.adapters, progress=progress)
+    with Progress("judging", 0) as step:
+        tell = sum_up(step)
+        rows = judge_libraries(present, types=args.type, timeout=args.timeout, folders=args.adapters, progress=tell)
     if args.type and not rows:
         rule = "no library that was asked has it"
         raise BadInput(message("check", f"type = {', '.join(args.type)}", rule, "see `kbit-ref check` without --type"))
@@ -67,42 +67,16 @@ def run(args: argparse.Namespace) -> int:
     return 0 if rows and status in ("agree", "known") else 1
 
 
-class Progress:
-    """How far each library is, on standard error: tqdm's bar where it is installed, else a line.
+def sum_up(step: Progress) -> Callable[[str, int, int], None]:
+    """Each library tells how many verdicts of its own are done; `step` counts those of all."""
+    done: dict[str, tuple[int, int]] = {}
 
-    Where standard error is no terminal, one line says that it has begun.
-    """
+    def tell(library: str, verdicts: int, total: int) -> None:
+        done[library] = verdicts, total
+        step.expect(sum(all_of_it for _, all_of_it in done.values()))
+        step(sum(so_far for so_far, _ in done.values()) - step.done)
 
-    def __init__(self) -> None:
-        self.done: dict[str, tuple[int, int]] = {}
-        self.live = sys.stderr.isatty()
-        self.bar: Any = None
-
-    def __enter__(self) -> Progress:
-        if not self.live:
-            print("judging; this takes some seconds a library ...", file=sys.stderr, flush=True)
-            return self
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return self
-        self.bar = tqdm(desc="judging", unit=" verdicts", leave=False, total=0)
-        return self
-
-    def __call__(self, library: str, done: int, total: int) -> None:
-        self.done[library] = (done, total)
-        if self.bar is not None:
-            self.bar.total = sum(total for _, total in self.done.values())
-            self.bar.update(sum(done for done, _ in self.done.values()) - self.bar.n)
-        elif self.live:
-            line = "  ".join(f"{name} {a}/{b}" for name, (a, b) in sorted(self.done.items()))
-            print(f"\r\x1b[Kjudging: {line}", end="", file=sys.stderr, flush=True)
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        elif self.live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    return tell
 
 
 def text(rows: Sequence[Judged], absent: Sequence[Adapter], seconds: float) -> str:
