@@ -20,6 +20,7 @@ from kbit_ref.engine import decode, encode
 from kbit_ref.errors import KbitError
 from kbit_ref.metrics import metrics
 from kbit_ref.packing import layout, layouts, pack, unpack
+from kbit_ref.profiles import profiles
 from kbit_ref.quantize import QTensor, dequantize, quantize
 from kbit_ref.scheme import Scheme, scheme
 from kbit_ref.stochastic import encode_stochastic
@@ -45,6 +46,7 @@ __all__ = [
     "learn",
     "metrics",
     "pack",
+    "profiles",
     "quantize",
     "register",
     "scheme",

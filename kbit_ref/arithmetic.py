@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "Arithmetic"]
+__all__ = ["FORMATS", "Arithmetic", "odd_quotient"]
 
 Array = Any  # an array, or a number
 
@@ -74,3 +74,33 @@ def _to_odd_float32(x: NDArray[np.float64]) -> NDArray[np.float32]:
     even = near.view(np.uint32) % 2 == 0
     down, up = np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))
     return np.where(even & (wide > x), down, np.where(even & (wide < x), up, near))
+
+
+def odd_quotient(a: Array, b: Array) -> NDArray[np.float64]:
+    """a / b in float64, an inexact quotient as its neighbour with an odd word.
+
+    Every comparison with a number of at most 52 bits comes out as for the true quotient, so it can
+    be rounded again. The fractions of a and b are divided, q = m / n; the remainder m - q * n is
+    exact in two parts (Dekker's product), and tells the side that rounding took.
+    """
+    m, e = np.frexp(np.asarray(a, np.float64))
+    n, f = np.frexp(np.asarray(b, np.float64))
+    with np.errstate(all="ignore"):
+        q = m / n
+        product = q * n
+        q_high, n_high = _upper_half(q), _upper_half(n)
+        q_low, n_low = q - q_high, n - n_high
+        lost = ((q_high * n_high - product) + q_high * n_low + q_low * n_high) + q_low * n_low
+        rest = (m - product) - lost  # its sign is that of m - q * n
+        side = np.sign(rest) * np.sign(n)
+        even = q.view(np.uint64) % 2 == 0
+        q = np.where(even & (np.abs(side) == 1), np.nextafter(q, np.copysign(np.inf, side)), q)
+        quotient = np.ldexp(q, e - f)
+        least, most = np.float64(5e-324), np.finfo(np.float64).max
+        quotient = np.where((quotient == 0) & (q != 0), np.copysign(least, q), quotient)
+        return np.where(np.isinf(quotient) & np.isfinite(q), np.copysign(most, q), quotient)
+
+
+def _upper_half(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The upper 26 bits of each significand."""
+    return (x.view(np.uint64) & np.uint64(0xFFFFFFFFF8000000)).view(np.float64)

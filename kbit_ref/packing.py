@@ -20,7 +20,7 @@ from kbit_ref.errors import BadInput, BadType, UnknownName, message
 from kbit_ref.inputs import as_codes, refuse_codes
 from kbit_ref.registry import Registry, Row
 
-__all__ = ["Layout", "layout", "layouts", "pack", "unpack"]
+__all__ = ["Layout", "layout", "layouts", "pack", "pack_into", "unpack", "unpack_from"]
 
 Bytes = NDArray[np.uint8]
 
@@ -222,15 +222,23 @@ def pack(codes: Any, layout: str | Layout) -> Bytes:
     if flat.size and form.bits < 8 and int(flat.max()) >= 2**form.bits:
         refuse_codes("pack", flat, form.bits)
 
+    packed = np.empty(form.size(flat.size), np.uint8)
+    pack_into(packed, flat, form)
+    return packed
+
+
+def pack_into(packed: Bytes, codes: Bytes, form: Layout, first: int = 0, fill: int = 0) -> None:
+    """Write the bytes of codes, C-contiguous and in range, of which the first begins a group of the layout."""
+    flat = codes.reshape(-1)
     n_groups, rest = divmod(flat.size, form.elements)
-    packed = np.zeros(form.size(flat.size), np.uint8)
+    packed = packed[first // form.elements * form.bytes :]
     body = flat[: n_groups * form.elements].reshape(n_groups, form.elements)  # [n_groups, elements]
     _pack_groups(form, body, packed[: n_groups * form.bytes].reshape(n_groups, form.bytes))
     if rest:
-        tail = np.zeros((1, form.elements), np.uint8)
+        tail = np.full((1, form.elements), fill, np.uint8)
         tail[0, :rest] = flat[n_groups * form.elements :]
-        _pack_groups(form, tail, packed[n_groups * form.bytes :].reshape(1, form.bytes))
-    return packed
+        last = packed[n_groups * form.bytes : (n_groups + 1) * form.bytes]
+        _pack_groups(form, tail, last.reshape(1, form.bytes))
 
 
 def unpack(buffer: Any, layout: str | Layout, n: int) -> Bytes:
@@ -273,7 +281,12 @@ def unpack(buffer: Any, layout: str | Layout, n: int) -> Bytes:
         raise BadInput(
             message("unpack", got, f"{n} codes in {form.name} take {form.size(n)}", "check n and the layout")
         )
+    return unpack_from(packed, form, 0, n)
 
+
+def unpack_from(packed: Bytes, form: Layout, first: int, n: int) -> Bytes:
+    """n codes, of which the first begins a group of the layout."""
+    packed = packed[first // form.elements * form.bytes :][: form.size(n)]
     n_groups, rest = divmod(n, form.elements)
     codes = np.empty(n, np.uint8)
     body = packed[: n_groups * form.bytes].reshape(n_groups, form.bytes)

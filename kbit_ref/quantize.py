@@ -3,28 +3,32 @@
     x [*shape] --cut--> blocks [n, size] --rule--> scales [n, 1]
       blocks / scales --encode--> codes [n, size] --pack--> bytes         (and back, right to left)
 
-`exact_quantize.py` says what every step means; here each is one NumPy operation on a piece of
+`exact/quantize.py` says what every step means; here each is one NumPy operation on a piece of
 blocks that fits the cache.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.arithmetic import Arithmetic
+from kbit_ref.arithmetic import Arithmetic, odd_quotient
 from kbit_ref.datatype import datatype
-from kbit_ref.engine import CHUNK, decode, encode, in_pieces
+from kbit_ref.encoders import ENCODERS
+from kbit_ref.engine import CHUNK, decode, in_pieces
 from kbit_ref.errors import BadInput, message
-from kbit_ref.inputs import as_reals
-from kbit_ref.packing import pack, unpack
-from kbit_ref.scales import Scaled, Whole, effective, scale_of, whole_of
+from kbit_ref.exact.rules import RULES as FACTS
+from kbit_ref.inputs import Reals, as_out, real_array
+from kbit_ref.packing import pack_into, unpack, unpack_from
+from kbit_ref.rules import RULES, in_order
+from kbit_ref.scales import Plan, effective, plan, used_scale, whole_of
 from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.stochastic import encode_stochastic
 
 __all__ = ["QTensor", "dequantize", "quantize"]
 
@@ -40,13 +44,15 @@ class QTensor:
     packed
         uint8 [n_bytes]: the codes, rows of blocks in the order of the cut, in the scheme's layout.
     scales
-        float32 [n_rows, n_blocks]: the stored scales, as numbers.
+        float32 [n_rows, n_blocks]: the scales that decode uses, as numbers of their stored type.
     offsets
         float32 [n_rows, n_blocks], or [1, 1] for the mean of the tensor, or None: added on decode.
     zero_points
-        uint8 [n_rows, n_blocks] or None: subtracted from the code on decode.
+        uint8 (float32 for the rule hqq) [n_rows, n_blocks] or None: subtracted from the code on decode.
     global_scale
         float32 number or None: the scale of the scales.
+    double
+        The scales quantized again, or None; `scales` is its dequantized copy, and is not counted.
     shape, scheme
         Of the array, and how it was quantized.
     """
@@ -56,8 +62,9 @@ class QTensor:
     shape: tuple[int, ...]
     scheme: Scheme
     offsets: NDArray[np.float32] | None = None
-    zero_points: NDArray[np.uint8] | None = None
+    zero_points: NDArray[Any] | None = None
     global_scale: np.float32 | None = None
+    double: QTensor | None = None
 
     def __post_init__(self) -> None:
         for array in (self.packed, self.scales, self.offsets, self.zero_points):
@@ -65,27 +72,45 @@ class QTensor:
                 array.flags.writeable = False
 
     @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
     def codes(self) -> NDArray[np.uint8]:
         """uint8 [*shape]: one code an element."""
-        flat = unpack(self.packed, self.scheme.layout, int(np.prod(self.shape, dtype=np.intp)))
+        flat = unpack(self.packed, self.scheme.layout, self.size)
         rows = self.scheme.cut.rows(np.empty(self.shape, np.uint8)).shape
         return np.ascontiguousarray(self.scheme.cut.join(flat.reshape(rows), self.shape))
 
     @property
-    def bits_per_parameter(self) -> float:
-        """All bits stored, over the number of elements."""
+    def bits(self) -> int:
+        """All bits stored."""
         widths = {"f32": 32, "f16": 16, "bf16": 16}
         width = widths.get(self.scheme.scale_dtype) or datatype(self.scheme.scale_dtype).bits
-        bits = 8 * self.packed.size + width * self.scales.size
+        bits = 8 * self.packed.size
+        bits += width * self.scales.size if self.double is None else self.double.bits
         bits += 0 if self.offsets is None else width * self.offsets.size
-        bits += 0 if self.zero_points is None else self.scheme.dtype.bits * self.zero_points.size
-        bits += 0 if self.global_scale is None else 32
-        elements = int(np.prod(self.shape, dtype=np.intp))
-        return bits / elements if elements else 0.0
+        if self.zero_points is not None:
+            real = self.zero_points.dtype == np.float32
+            bits += (32 if real else self.scheme.dtype.bits) * self.zero_points.size
+        return bits + (0 if self.global_scale is None else 32)
+
+    @property
+    def bits_per_parameter(self) -> float:
+        """All bits stored, over the number of elements."""
+        return self.bits / self.size if self.size else 0.0
 
 
 def quantize(
-    x: Any, scheme_: Scheme | str, *, threads: int | None = None, out: NDArray[np.uint8] | None = None
+    x: Any,
+    scheme_: Scheme | str,
+    *,
+    bfloat16: bool = False,
+    threads: int | None = None,
+    out: NDArray[np.uint8] | None = None,
+    random: Any = None,
+    random_bits: int = 0,
 ) -> QTensor:
     """An array to codes and scales, bit for bit what `kb.exact.quantize` says.
 
@@ -94,11 +119,15 @@ def quantize(
     x : [*shape]
         float16, bfloat16, float32 or float64; all that `encode` takes but longdouble.
     scheme_
-        A scheme or its spelling.
+        A scheme, its spelling, or the name of a profile.
+    bfloat16
+        x holds the bits of bfloat16 numbers as uint16.
     threads
         How many to use; by default as many as help.
-    out : [n elements]
-        uint8: scratch for the codes before they are packed.
+    out : [n_bytes]
+        uint8: where to write the packed codes; `scheme.layout.size(n)` bytes for n elements.
+    random, random_bits
+        For a type with stochastic rounding: an integer below 2**random_bits for each x.
 
     Returns
     -------
@@ -119,129 +148,281 @@ def quantize(
     array([ 0.5, -1. ,  3. ,  6. ], dtype=float32)
     """
     s = scheme(scheme_)
-    array = as_reals("quantize", x)
-    if array.dtype.type is np.longdouble and np.longdouble is not np.float64:
+    array, kind = real_array("quantize", x, bfloat16=bfloat16)
+    if kind == "longdouble":
         rule = "arithmetic of schemes is in at most float64"
         raise BadInput(message("quantize", "x of dtype longdouble", rule, "use x.astype(np.float64)"))
     compute = s["compute"]
     if compute == "wider":
-        compute = "float64" if array.dtype == np.float64 else "float32"
-    arithmetic = Arithmetic(compute)
-    rows = s.cut.rows(array)  # [n_rows, length]
-    n_rows, length = rows.shape
-    width = s.cut.size or max(length, 1)
-    n_blocks = s.cut.per_row(length)
-    if length % width and s["tail"] == "error":
-        rule = f"blocks are of {width}"
-        raise BadInput(message("quantize", f"rows of {length} elements", rule, "pad x, or use +tail=own"))
-
-    whole = whole_of(s, arithmetic, rows)
-    codes = np.empty((n_rows, length), np.uint8) if out is None else out.reshape(n_rows, length)
-    scales = np.empty((n_rows, n_blocks), np.float32)
-    offsets = np.empty_like(scales) if s.rule == "minmax" or s["center"] == "block" else None
-    zero_points = np.empty(scales.shape, np.uint8) if s.rule == "affine" else None
-
-    def piece(row: slice, begin: int, end: int, size: int) -> None:
-        """Blocks of one size: columns begin ... end of some rows."""
-        blocks = np.ascontiguousarray(rows[row, begin:end]).reshape(-1, size)  # [n, size]
-        try:
-            numbers, finite = _numbers(s, arithmetic, whole, blocks)
-            scaled = scale_of(s, arithmetic, whole, numbers, finite, width)
-            coded = _codes(s, arithmetic, numbers, scaled)
-        except BadInput as error:
-            raise _with_position(error, s, array, rows[row, begin:end], row, begin) from None
-        codes[row, begin:end] = coded.reshape(codes[row, begin:end].shape)
-        columns = slice(begin // width, -(-end // width))
-        for target, values in ((scales, scaled.stored), (offsets, scaled.offset), (zero_points, scaled.zero_point)):
-            if target is not None and values is not None:
-                target[row, columns] = values.reshape(target[row, columns].shape)
-
-    pieces = _pieces(n_rows, length, width)
-    in_pieces(len(pieces), threads, 1, lambda i, _, __: piece(*pieces[i]), lambda _: None, CHUNK)
-    if whole.mean is not None:
-        offsets = np.full((1, 1), whole.mean, np.float32)
-    packed = pack(codes, s.layout)
-    return QTensor(packed, scales, array.shape, s, offsets, zero_points, whole.global_scale)
+        compute = "float64" if kind == "float64" else "float32"
+    return _Work(s, Arithmetic(compute), Reals(array, kind), _drawn(s, random, array.shape), random_bits).run(
+        threads, out
+    )
 
 
-def dequantize(q: QTensor, *, threads: int | None = None) -> NDArray[np.float32]:
+def _drawn(s: Scheme, random: Any, shape: tuple[int, ...]) -> Array | None:
+    """The random bits, as rows of the cut."""
+    stochastic = s.dtype.rounding.startswith("stochastic")
+    if stochastic != (random is not None):
+        got = f"rounding = {s.dtype.rounding}"
+        rule = "it needs random bits" if stochastic else "it takes no random bits"
+        raise BadInput(message("quantize", got, rule, "pass random= and random_bits=" if stochastic else "drop random"))
+    return None if random is None else s.cut.rows(np.broadcast_to(np.asarray(random), shape))
+
+
+class _Work:
+    """One array on its way to a QTensor."""
+
+    def __init__(self, s: Scheme, a: Arithmetic, x: Reals, random: Array | None, random_bits: int):
+        self.s, self.a, self.x, self.random, self.random_bits = s, a, x.array, random, random_bits
+        self.kind, self.facts = x.kind, FACTS[s.rule]
+        self.rows = s.cut.rows(x.array)  # [n_rows, length]
+        self.length = self.rows.shape[1]
+        self.width = s.cut.size or max(self.length, 1)
+        if self.length % self.width and s["tail"] == "error":
+            got, rule = f"rows of {self.length} elements", f"blocks are of {self.width}"
+            raise BadInput(message("quantize", got, rule, "pad x, or use +tail=own"))
+        self.whole = whole_of(s, a, lambda rows: a.round(self.read(rows)), self.rows)
+        shape = (len(self.rows), s.cut.per_row(self.length))
+        has_offsets = self.facts.offset_added or s["center"] == "block"
+        zero_type = {"integer": np.uint8, "real": np.float32}.get(self.facts.zero_point)
+        self.scales = np.empty(shape, np.float32)
+        self.offsets = np.empty(shape, np.float32) if has_offsets else None
+        self.zero_points: Array | None = np.empty(shape, zero_type) if zero_type else None
+        self.double: QTensor | None = None
+
+    def read(self, numbers: Array) -> Array:
+        """Numbers of x; bfloat16 widened."""
+        return (numbers.astype(np.uint32) << 16).view(np.float32) if self.kind == "bfloat16" else numbers
+
+    def run(self, threads: int | None, out: NDArray[np.uint8] | None) -> QTensor:
+        """All pieces, on as many threads as help."""
+        s, form = self.s, self.s.layout
+        pieces = pieces_of(len(self.rows), self.length, self.width, form.elements)
+        packed = as_out("quantize", out, (form.size(self.rows.size),), np.dtype(np.uint8), self.x)
+        joined = None if _aligned(pieces, self.length, form.elements) else np.empty(self.rows.shape, np.uint8)
+
+        def piece(row: slice, begin: int, end: int) -> None:
+            shape = row.stop - row.start, end - begin
+            codes = np.empty(shape, np.uint8) if joined is None else joined[row, begin:end]
+            self.parts(row, begin, end, codes)
+            if joined is None:
+                pack_into(packed, codes, form, row.start * self.length + begin, s.fill)
+
+        def over(work: Callable[[slice, int, int], None]) -> None:
+            in_pieces(len(pieces), threads, 1, lambda i, _, __: work(*pieces[i]), lambda _: None, CHUNK)
+
+        if s.double is not None:  # the scales first, then the codes
+            over(lambda row, begin, end: self.parts(row, begin, end, None))
+            self.double = quantize(self.scales, s.double, threads=threads)
+            self.scales = dequantize(self.double, threads=threads)
+        over(piece)
+        if joined is not None:
+            pack_into(packed, joined, form, 0, s.fill)
+        offsets = self.offsets if self.whole.mean is None else np.full((1, 1), self.whole.mean, np.float32)
+        return QTensor(
+            *(packed, self.scales, self.x.shape, s, offsets, self.zero_points),
+            *(self.whole.global_scale, self.double),
+        )
+
+    def parts(self, row: slice, begin: int, end: int, codes: NDArray[np.uint8] | None) -> None:
+        """A piece: its full blocks, then its short last ones. Without `codes` only what the blocks store."""
+        full = begin + (end - begin) // self.width * self.width
+        for first, last, size in ((begin, full, self.width), (full, end, end - full)):
+            if first == last:
+                continue
+            part = self.rows[row, first:last]
+            blocks = np.ascontiguousarray(part).reshape(-1, size)  # [n, size]
+            at = row, slice(first // self.width, -(-last // self.width))
+            try:
+                p = plan(self.s, self.a, self.whole, *self.numbers(blocks), self.width, self.error)
+                if self.double is not None:
+                    p.stored = self.scales[at].reshape(-1, 1)
+                used, zero = self.finish(p)
+                self.store(at, p, zero)
+                if codes is not None:
+                    random = None if self.random is None else self.random[row, first:last].reshape(blocks.shape)
+                    target = codes[:, first - begin : last - begin]
+                    target[...] = self.codes(p, used, zero, random).reshape(target.shape)
+            except BadInput as error:
+                raise _with_position(error, self.s, self.x, part, row, first) from None
+
+    def numbers(self, blocks: Array) -> tuple[Array, NDArray[np.bool_] | None]:
+        """[n, size]: the blocks in the format of the arithmetic, centred; which elements are finite, if not all."""
+        s, a, mean = self.s, self.a, self.whole.mean
+        numbers = a.round(self.read(blocks))
+        with np.errstate(invalid="ignore"):
+            extremes = numbers.max(initial=-np.inf), numbers.min(initial=np.inf)
+        if np.isfinite(extremes).all():
+            return (numbers if mean is None else a.subtract(numbers, mean)), None
+        finite = np.isfinite(numbers)
+        if (bad := np.isnan(numbers)).any():
+            if s["nan"] == "error":
+                raise BadInput("nan", int(np.flatnonzero(bad)[0]))
+            if s["nan"] == "zero":
+                numbers = np.where(bad, a.dtype(0), numbers)
+                finite |= bad
+        if (infinite := np.isinf(numbers)).any() and s["inf"] == "error":
+            raise BadInput("inf", int(np.flatnonzero(infinite)[0]))
+        if mean is not None:
+            numbers = np.where(finite, a.subtract(numbers, mean), numbers)
+        return numbers, finite
+
+    def finish(self, p: Plan) -> tuple[Array, Array | None]:
+        """[n, 1] each: the scale that elements are divided by, and the zero point."""
+        used = used_scale(self.s, self.a, self.whole, p)
+        if not self.facts.zero_point:
+            return used, None
+        return used, RULES[self.s.rule].zero(self.s, self.a, p.seen, p.seen_finite, used)
+
+    def store(self, at: tuple[slice, slice], p: Plan, zero: Array | None) -> None:
+        """Write what the blocks store."""
+        for target, values in ((self.scales, p.stored), (self.offsets, p.offset), (self.zero_points, zero)):
+            if target is not None and values is not None and target.flags.writeable:
+                target[at] = values.reshape(target[at].shape)
+
+    def codes(self, p: Plan, used: Array, zero: Array | None, random: Array | None) -> NDArray[np.uint8]:
+        """[n, size]: the code of every element."""
+        s, a = self.s, self.a
+        y = self.scaled(p, used)
+        if random is not None:
+            return encode_stochastic(s.dtype, y, random, self.random_bits)
+        if zero is None:
+            return ENCODERS[s["encoder"]](s, a, y)
+        if np.isnan(y).any():
+            rule = f"{s.dtype.name} has no NaN level"
+            raise BadInput(message("quantize", "x / scale = nan", rule, "use +nan=zero"))
+        before = s["zeroadd"] == "before" or self.facts.zero_point == "real"
+        with np.errstate(over="ignore"):
+            steps = np.rint(a.add(y, zero)) if before else np.rint(y) + zero
+        return np.asarray(np.clip(steps, 0, s.dtype.top), np.uint8)
+
+    def scaled(self, p: Plan, used: Array) -> Array:
+        """[n, size]: the numbers that are encoded."""
+        s, a, x = self.s, self.a, p.numbers
+        if p.raw_offset is not None:
+            offset = a.round(p.raw_offset) if s["scaleuse"] == "unrounded" else p.offset
+            x = a.subtract(x, offset) if p.finite is None else np.where(p.finite, a.subtract(x, offset), x)
+        empty = used == 0
+        divisor = np.where(empty, a.dtype(1), used) if empty.any() else used
+        factor = RULES[s.rule].factor(s, a, p.seen, p.seen_finite)
+        arith = "divide" if p.short and s["tailarith"] == "divide" else s["arith"]
+        if s["scaleas"] == "divisor":
+            factor = divisor
+        elif arith == "reciprocal":
+            factor = a.divide(a.dtype(1), divisor)
+        elif arith == "reciprocals":
+            one = a.dtype(1)
+            stored = a.round(p.raw) if s["scaleuse"] == "unrounded" else p.stored
+            inverse = one if self.whole.global_scale is None else a.divide(one, self.whole.global_scale)
+            factor = a.divide(inverse, np.where(empty, one, stored))
+        if factor is not None:
+            y = a.multiply(x, factor)
+        else:
+            y = odd_quotient(x, divisor) if arith == "exact" else a.divide(x, divisor)
+        return np.where(empty & ~np.isnan(x), y.dtype.type(0), y) if empty.any() else y
+
+    def error(self, p: Plan) -> Array:
+        """[n, 1]: the sum of squared errors of each block, in order, each operation in float64."""
+        used, zero = self.finish(p)
+        codes = self.codes(p, used, zero, None)
+        scale = effective(self.s, Arithmetic("float32"), self.whole.global_scale, p.stored)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            values = values_of(self.s, codes, scale, None, None)
+            return in_order((p.numbers.astype(np.float64) - values) ** 2, p.finite)
+
+
+def dequantize(
+    q: QTensor, *, threads: int | None = None, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """The numbers that a QTensor stands for: level * scale, then + offset, each rounded to float32.
+
+    Parameters
+    ----------
+    q
+        What `quantize` gave.
+    threads
+        How many to use; by default as many as help.
+    out : [*shape]
+        float32, C-contiguous: where to write.
 
     Returns
     -------
     float32 [*shape]
     """
-    s = q.scheme
-    f32 = Arithmetic("float32")
-    n = int(np.prod(q.shape, dtype=np.intp))
-    rows_shape = s.cut.rows(np.empty(q.shape, np.uint8)).shape
-    codes = unpack(q.packed, s.layout, n).reshape(rows_shape)
-    length = rows_shape[1]
+    s, form = q.scheme, q.scheme.layout
+    result = as_out("dequantize", out, q.shape, np.dtype(np.float32), q.packed)
+    rows = s.cut.rows(result)
+    n_rows, length = rows.shape
+    direct = np.may_share_memory(rows, result)
+    values = rows if direct else np.empty(rows.shape, np.float32)
     width = s.cut.size or max(length, 1)
-    used = effective(s, f32, q.global_scale, q.scales)
+    used = effective(s, Arithmetic("float32"), q.global_scale, q.scales)
+    pieces = pieces_of(n_rows, length, width, form.elements)
+    flat = None if _aligned(pieces, length, form.elements) else unpack(q.packed, form, q.size).reshape(rows.shape)
 
-    def spread(values: Array, begin: int, size: int, count: int) -> Array:
-        return np.repeat(values[:, begin : begin + count], size, axis=1)
-
-    out = np.empty(rows_shape, np.float32)
-    full = length // width * width
-    for begin, end, size, first, count in (
-        (0, full, width, 0, full // width),
-        (full, length, length - full, full // width, 1),
-    ):
-        if begin == end:
-            continue
-        part = codes[:, begin:end]
-        if q.zero_points is not None:
-            zero = spread(q.zero_points, first, size, count)
-            levels = (part.astype(np.int32) - zero).astype(np.float32)
+    def piece(row: slice, begin: int, end: int) -> None:
+        if flat is None:
+            count = (row.stop - row.start) * (end - begin)
+            codes = unpack_from(q.packed, form, row.start * length + begin, count).reshape(-1, end - begin)
         else:
-            levels = decode(s.dtype, part, threads=threads)
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            values = levels * spread(used, first, size, count)
-            if q.offsets is not None:
-                offset = (
-                    q.offsets
-                    if q.offsets.size == 1 and s["center"] == "tensor"
-                    else spread(q.offsets, first, size, count)
-                )
-                values = np.where(np.isfinite(values), values + offset, values)
-        out[:, begin:end] = values
-    return np.ascontiguousarray(s.cut.join(out, q.shape))
+            codes = flat[row, begin:end]
+        full = begin + (end - begin) // width * width
+        for first, last, size in ((begin, full, width), (full, end, end - full)):
+            if first == last:
+                continue
+            at = row, slice(first // width, -(-last // width))
+            part = np.ascontiguousarray(codes[:, first - begin : last - begin]).reshape(-1, size)
+            zero = None if q.zero_points is None else q.zero_points[at].reshape(-1, 1)
+            offset = q.offsets
+            if offset is not None and s["center"] != "tensor":
+                offset = offset[at].reshape(-1, 1)
+            target = values[row, first:last]
+            target[...] = values_of(s, part, used[at].reshape(-1, 1), zero, offset).reshape(target.shape)
+
+    in_pieces(len(pieces), threads, 1, lambda i, _, __: piece(*pieces[i]), lambda _: None, CHUNK)
+    if not direct:
+        result[...] = s.cut.join(values, q.shape)
+    return result
 
 
-def _pieces(n_rows: int, length: int, width: int) -> list[tuple[slice, int, int, int]]:
-    """All blocks as (rows, first column, last column, size of a block), about CHUNK elements each."""
-    full = length // width * width
-    found = []
-    for begin, end, size in ((0, full, width), (full, length, length - full)):
-        if begin == end:
-            continue
-        columns = max(1, CHUNK // size) * size  # of long rows, a part at a time; of short rows, several
-        rows = max(1, CHUNK // (end - begin))
-        for row in range(0, n_rows, rows):
-            for column in range(begin, end, columns):
-                found.append((slice(row, min(row + rows, n_rows)), column, min(column + columns, end), size))
-    return found
+def values_of(s: Scheme, codes: NDArray[np.uint8], scale: Array, zero: Array | None, offset: Array | None) -> Array:
+    """[n, size]: the numbers of codes of blocks, float32; scale, zero point and offset are [n, 1]."""
+    if zero is None:
+        levels = decode(s.dtype, codes, threads=1)
+    else:
+        levels = codes.astype(np.float32) - zero
+    with np.errstate(all="ignore"):
+        values = np.divide(levels, scale) if s["scaleas"] == "divisor" else np.multiply(levels, scale, out=levels)
+        if offset is not None:
+            finite = np.isfinite(values)
+            np.add(values, offset, out=values, where=finite)
+    return np.asarray(values, np.float32)
 
 
-def _numbers(s: Scheme, a: Arithmetic, whole: Whole, blocks: Array) -> tuple[Array, Array | None]:
-    """[n, size]: the block in the format of the arithmetic, centred; and which elements are finite, if not all."""
-    numbers = a.round(blocks)
-    finite = np.isfinite(numbers)
-    if finite.all():
-        return (numbers if whole.mean is None else a.subtract(numbers, whole.mean)), None
-    if (bad := np.isnan(numbers)).any():
-        if s["nan"] == "error":
-            raise BadInput("nan", int(np.flatnonzero(bad)[0]))
-        if s["nan"] == "zero":
-            numbers = np.where(bad, a.dtype(0), numbers)
-            finite |= bad
-    if (infinite := np.isinf(numbers)).any() and s["inf"] == "error":
-        raise BadInput("inf", int(np.flatnonzero(infinite)[0]))
-    if whole.mean is not None:
-        numbers = np.where(finite, a.subtract(numbers, whole.mean), numbers)
-    return numbers, finite
+Piece = tuple[slice, int, int]  # rows, first column, last column
+
+
+def pieces_of(n_rows: int, length: int, width: int, elements: int) -> list[Piece]:
+    """Whole blocks, about CHUNK elements together, whose codes begin a group of the layout where that can be."""
+    if length > CHUNK:  # a part of a row
+        columns = max(1, CHUNK // width) * width
+        aligned = math.lcm(width, elements)
+        if aligned <= 2 * CHUNK:
+            columns = max(1, CHUNK // aligned) * aligned
+        return [
+            (slice(row, row + 1), column, min(column + columns, length))
+            for row in range(n_rows)
+            for column in range(0, length, columns)
+        ]
+    step = elements // math.gcd(max(length, 1), elements)  # rows that fill whole groups
+    rows = max(1, CHUNK // max(length, 1) // step) * step
+    return [(slice(row, min(row + rows, n_rows)), 0, length) for row in range(0, n_rows, rows) if length]
+
+
+def _aligned(pieces: list[Piece], length: int, elements: int) -> bool:
+    """Does every piece begin a group of the layout?"""
+    return all((row.start * length + begin) % elements == 0 for row, begin, _ in pieces)
 
 
 def _with_position(error: BadInput, s: Scheme, x: Array, part: Array, row: slice, begin: int) -> BadInput:
@@ -251,56 +432,8 @@ def _with_position(error: BadInput, s: Scheme, x: Array, part: Array, row: slice
     what, at = error.args
     r, c = divmod(at, part.shape[1])
     flat = np.arange(x.size).reshape(x.shape)
-    position = s.cut.rows(flat)[row.start + r, begin + c]
-    index = ", ".join(str(int(i)) for i in np.unravel_index(int(position), x.shape))
+    position = int(s.cut.rows(flat)[row.start + r, begin + c])
+    index = ", ".join(str(int(i)) for i in np.unravel_index(position, x.shape))
     name = "NaN" if what == "nan" else "infinity"
     remedy = "clean the input, or use " + ("+nan=code or +nan=zero" if what == "nan" else "+inf=saturate")
-    return BadInput(
-        message("quantize", f"x[{index}] = {x.ravel()[int(position)]}", f"a block with {name} has no scale", remedy)
-    )
-
-
-def _codes(s: Scheme, a: Arithmetic, numbers: Array, scaled: Scaled) -> NDArray[np.uint8]:
-    """[n, size]: the code of every element."""
-    used = scaled.used
-    empty = used == 0
-    divisor = np.where(empty, a.dtype(1), used) if empty.any() else used
-    if s.rule == "minmax":
-        assert scaled.offset is not None
-        numbers = np.where(np.isfinite(numbers), a.subtract(numbers, scaled.offset), numbers)
-    if s["arith"] == "exact":
-        if scaled.zero_point is None:
-            codes = _round_exactly(lambda ratio: encode(s.dtype, ratio, threads=1), numbers, divisor)
-            return np.where(empty & ~np.isnan(numbers), encode(s.dtype, 0.0), codes)
-        ratio = _round_exactly(np.rint, numbers, divisor)
-    elif s["arith"] == "reciprocal":
-        ratio = a.multiply(numbers, a.divide(a.dtype(1), divisor))
-    else:
-        ratio = a.divide(numbers, divisor)
-    if empty.any():
-        ratio = np.where(empty & ~np.isnan(numbers), a.dtype(0), ratio)
-    if scaled.zero_point is None:
-        return encode(s.dtype, ratio, threads=1)
-    if np.isnan(ratio).any():
-        rule = f"{s.dtype.name} has no NaN level"
-        raise BadInput(message("quantize", "x / scale = nan", rule, "use +nan=zero"))
-    with np.errstate(over="ignore"):
-        steps = np.rint(ratio) + scaled.zero_point
-    return np.asarray(np.clip(steps, 0, s.dtype.top), np.uint8)
-
-
-def _round_exactly(rounding: Callable[[Array], Array], numbers: Array, divisor: Array) -> Array:
-    """rounding(numbers / divisor) of the true quotient.
-
-    The float64 quotient is off by less than its neighbours. Where both of them round alike, so does
-    the true one; the few others are divided as Fractions and enclosed by a number that tells the side.
-    """
-    a, b = np.broadcast_arrays(np.asarray(numbers, np.float64), np.asarray(divisor, np.float64))
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        quotient = a / b
-        below, above = np.nextafter(quotient, -np.inf), np.nextafter(quotient, np.inf)
-    for at in np.flatnonzero(np.isfinite(quotient) & (quotient != 0) & (rounding(below) != rounding(above))):
-        true, near = Fraction(float(a.flat[at])) / Fraction(float(b.flat[at])), Fraction(float(quotient.flat[at]))
-        if true != near:  # past the midpoint that is at, or beside, the nearest float64: never across two
-            quotient.flat[at] = (above if true > near else below).flat[at]
-    return rounding(quotient)
+    return BadInput(message("quantize", f"x[{index}] = {what}", f"a block with {name} has no scale", remedy))

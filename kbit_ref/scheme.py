@@ -10,45 +10,77 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from types import MappingProxyType
+
+import numpy as np
 
 from kbit_ref import exact
 from kbit_ref.blocks import Cut
 from kbit_ref.datatype import DataType, datatype
 from kbit_ref.errors import BadInput, UnknownName, message
+from kbit_ref.exact.encoders import ENCODERS
+from kbit_ref.exact.rules import EPS, RULES
 from kbit_ref.packing import Layout, layout, layouts
+from kbit_ref.profiles import profiles
 
-__all__ = ["CHOICES", "RULES", "SCALE_DTYPES", "Scheme", "scheme"]
-
-RULES = {
-    "absmax": "fl(max|x| / top)",
-    "signedmax": "fl(m / L): m the first element of largest magnitude, L the level of largest magnitude",
-    "rms": "root mean square, summed in order in float64",
-    "minmax": "fl((max - min) / (n - 1)), offset = min; unsigned integers",
-    "affine": "range widened to hold 0, integer zero point; unsigned integers",
-    "pow2floor": "2**(floor(log2 max|x|) - floor(log2 top))",
-    "pow2ceil": "2**(ceil(log2 max|x|) - floor(log2 top))",
-    "pow2even": "max|x| rounded to the significand of the type, then as pow2floor",
-    "pow2rceil": "2**ceil(log2 fl32(max|x| / top))",
-}
+__all__ = ["CHOICES", "DOUBLES", "MEANINGS", "SCALE_DTYPES", "Scheme", "scheme"]
 
 SCALE_DTYPES = ("f32", "f16", "bf16", "e8m0fnu", "e4m3fn", "e4m4", "ue4m3")
 
+WIDE = ("f32", "f16", "bf16")  # stored scales that an offset can share
+
+DOUBLES = {  # the scheme of the scales, where they are quantized again
+    "bnb": "dynamic8-b256-absmax-f32+arith=reciprocal+center=tensor",
+    "torchao": "int8-b256-absmaxfull-f32+center=tensor+scaleas=divisor+zeroblock=one",
+}
+
 CHOICES: dict[str, tuple[str, ...]] = {  # the first value is the default
-    "arith": ("divide", "reciprocal", "exact"),
+    "arith": ("divide", "reciprocal", "reciprocals", "exact"),
     "center": ("none", "tensor", "block"),
     "compute": ("wider", "float16", "bfloat16", "float32", "float64"),
+    "double": ("none", *DOUBLES),
+    "encoder": tuple(ENCODERS),
+    "eps": tuple(EPS),
+    "fill": ("code0", "zero"),
     "global": ("none", "multiplier", "divisor"),
     "inf": ("error", "saturate"),
+    "leastscale": ("none", "1.1920929e-07", "0.015625", "1e-5"),
+    "leastused": ("none", "1e-38", "1.17549435e-38"),
     "nan": ("error", "code", "zero"),
+    "percentile": ("99.9", "99", "99.5", "99.99"),
+    "scaleas": ("multiplier", "divisor"),
     "scalerange": ("error", "clamp"),
     "scaleuse": ("rounded", "unrounded"),
     "tail": ("own", "pad", "error"),
-    "zeroblock": ("zero", "one"),
+    "tailarith": ("same", "divide"),
+    "zeroadd": ("after", "before"),
+    "zeroblock": ("zero", "one", "0.125", "0.015625"),
 }
 
-POWERS_OF_TWO = ("pow2floor", "pow2ceil", "pow2even", "pow2rceil")
+MEANINGS = {  # of the choices, for tables
+    "arith": "x / scale; x * fl(1 / scale); x * fl(fl(1 / global) / scale); or the quotient that no rounding touched",
+    "center": "subtract the mean of the tensor (the paper's) or of the block; it is added on decode",
+    "compute": "the format that every operation is rounded to: the wider of float32 and that of x, or this one",
+    "double": "quantize the scales again, as bitsandbytes or as torchao does",
+    "encoder": "which code a scaled number gets",
+    "eps": "added to max|x|, or to max - min",
+    "fill": "what fills the last byte: code 0, or the code of 0.0",
+    "global": "a scale of the scales, by which they are multiplied or divided on decode",
+    "inf": "an infinity in x is an error, or is encoded as any other number and left out of the scale",
+    "leastscale": "no stored scale is below this",
+    "leastused": "no scale in use is below this; what is stored does not change",
+    "nan": "a NaN in x is an error, takes the NaN code, or counts as 0",
+    "percentile": "for the rule of that name",
+    "scaleas": "store max|x| / top, or top / max|x|, by which decode divides",
+    "scalerange": "a scale that rounds to 0 or infinity is an error, or takes the nearest one that does not",
+    "scaleuse": "divide by the scale as it is stored, or as it was before",
+    "tail": "a short last block is a block of its own, filled up with zeros for the scale, or an error",
+    "tailarith": "a short last block divides, whatever `arith` says",
+    "zeroadd": "the zero point is added after rounding, or before",
+    "zeroblock": "the scale that a block of zeros stores",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +120,16 @@ class Scheme:
         bits = self.dtype.bits
         return layout(self.choices.get("layout", f"low{bits}" if bits in (1, 2, 4, 8) else f"lsb{bits}"))
 
+    @cached_property
+    def double(self) -> Scheme | None:
+        """The scheme by which the scales are quantized again."""
+        return scheme(DOUBLES[self["double"]]) if self["double"] != "none" else None
+
+    @cached_property
+    def fill(self) -> int:
+        """The code that fills the last byte."""
+        return 0 if self["fill"] == "code0" else int(exact.encode(self.dtype, 0))
+
     def __str__(self) -> str:
         base = self.dtype.name.partition("+")[0]
         head = "-".join([base, str(self.cut), self.rule, self.scale_dtype])
@@ -95,7 +137,7 @@ class Scheme:
 
 
 def scheme(text: str | Scheme) -> Scheme:
-    """The scheme of that spelling. Choices may come in any order.
+    """The scheme of that spelling, or of that profile. Choices may come in any order.
 
     Raises
     ------
@@ -111,7 +153,11 @@ def scheme(text: str | Scheme) -> Scheme:
     >>> scheme("nf4-b64-absmax-f32").layout.name
     'low4'
     """
-    return text if isinstance(text, Scheme) else _parse(text)
+    if isinstance(text, Scheme):
+        return text
+    name, plus, choices = text.partition("+")
+    found = profiles().get(name)
+    return _parse(found.spelling + plus + choices if found else text)
 
 
 @lru_cache(maxsize=1024)
@@ -120,8 +166,10 @@ def _parse(text: str) -> Scheme:
     # a '-' before a digit is the sign of an axis, all others separate the parts
     parts = re.split(r"-(?!\d)", head)
     if len(parts) != 4:
-        rule = "a scheme is DTYPE-CUT-RULE-SCALE{+name=value}"
-        raise BadInput(message("scheme", f"text = {text!r}", rule, "e.g. nf4-b64-absmax-f32"))
+        rule = "a scheme is DTYPE-CUT-RULE-SCALE{+name=value}, or a profile"
+        near = get_close_matches(head, profiles(), 3)
+        remedy = f"did you mean {', '.join(near)}? kb.profiles() has all" if near else "e.g. nf4-b64-absmax-f32"
+        raise BadInput(message("scheme", f"text = {text!r}", rule, remedy))
     name, cut, rule, scale = parts
     choices: dict[str, str] = {}
     for part in spelled:
@@ -162,19 +210,45 @@ def _check(s: Scheme, text: str) -> None:
     def refuse(rule: str, remedy: str) -> None:
         raise BadInput(message("scheme", f"text = {text!r}", rule, remedy))
 
+    rule = RULES[s.rule]
     if s.layout.bits != s.dtype.bits:
         refuse(f"layout {s.layout.name} is for {s.layout.bits} bits, {s.dtype.name} has {s.dtype.bits}", "change one")
     if s.dtype.bits > 8:
         refuse("schemes are for types of at most 8 bits", "use kb.encode")
-    if s.rule in ("minmax", "affine") and not s.dtype.name.startswith("uint"):
+    if rule.unsigned and not s.dtype.name.startswith("uint"):
         refuse(f"{s.rule} counts from 0 and is for uint types", f"use uint{s.dtype.bits}")
-    if s["center"] != "none" and s.rule in ("minmax", "affine"):
+    if s["center"] != "none" and (rule.offset_added or rule.zero_point):
         refuse(f"{s.rule} has an offset or a zero point already", "leave center out")
-    if s.scale_dtype == "e8m0fnu" and s.rule not in POWERS_OF_TWO and s["scaleuse"] == "unrounded":
+    if s.scale_dtype == "e8m0fnu" and not rule.power_of_two and s["scaleuse"] == "unrounded":
         refuse("an e8m0fnu scale used unrounded is not a power of two", "drop scaleuse")
     if s["global"] != "none" and (s.rule != "absmax" or s.scale_dtype == "f32"):
         refuse("a global scale goes with absmax and a stored scale below 32 bits", "use absmax and e4m3fn")
-    if s.scale_dtype not in ("f32", "f16", "bf16") and (s.rule in ("minmax",) or s["center"] == "block"):
+    if s.scale_dtype not in WIDE and (rule.offset_added or s["center"] == "block"):
         refuse(f"the offset is stored like the scale, and {s.scale_dtype} is too narrow for it", "use f16")
-    if s.rule == "signedmax" and s.scale_dtype in ("e8m0fnu", "e4m4", "ue4m3"):
-        refuse(f"signedmax makes negative scales, and {s.scale_dtype} has none", "use f32 or e4m3fn")
+    if rule.negative and s.scale_dtype in ("e8m0fnu", "e4m4", "ue4m3"):
+        refuse(f"{s.rule} makes negative scales, and {s.scale_dtype} has none", "use f32 or e4m3fn")
+    if s["scaleas"] == "divisor" and (not rule.inverse or s["global"] != "none"):
+        refuse(f"a scale that divides on decode does not go with {s.rule}", "use absmax without global")
+    if s["scaleas"] == "divisor" and s["arith"] != "divide":
+        refuse("a scale that divides on decode multiplies on encode", "leave arith out")
+    if s["scaleas"] == "divisor" and s["zeroblock"] == "zero" and s["eps"] == "0":
+        refuse("a block of zeros cannot store 0 and be divided by it", "add +zeroblock=one or +eps=1e-7")
+    if s.double is not None and (s.scale_dtype != "f32" or s["global"] != "none"):
+        refuse("scales that are quantized again are f32, and have no global scale", "use f32")
+    if s["leastscale"] != "none" and (rule.negative or s["global"] != "none"):
+        refuse("a least scale is for positive scales without a global one", "drop one")
+    if (rule.zero_point or s["zeroadd"] != "after") and s["encoder"] != "nearest":
+        refuse("a zero point is added to whole numbers", "leave encoder out")
+    if s["arith"] == "reciprocals" and s["global"] == "divisor":
+        refuse("fl(1 / global) is of a multiplier", "use global=multiplier")
+    if s["encoder"] == "bnb_fp4" and s.dtype.name != "fp4_bnb":
+        refuse("the tree bnb_fp4 is for the type fp4_bnb", "change one")
+    if s["encoder"] == "bnb_bins" and not (s.dtype.top <= 1 and (np.diff(s.dtype.levels) > 0).all()):
+        refuse("the table bnb_bins is for ascending levels in [-1, 1]", "use dynamic8 or another codebook")
+    if s["encoder"] != "nearest" and s["arith"] == "exact":
+        refuse("a named encoder takes a rounded number", "leave arith out")
+    if s["encoder"] == "addhalf" and not re.fullmatch(r"o?int\d|uint\d", s.dtype.name.partition("+")[0]):
+        refuse("addhalf is for integers", "use oint, int or uint types")
+
+
+exact.schemes.append(scheme)

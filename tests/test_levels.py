@@ -36,6 +36,8 @@ def test_integers_by_hand() -> None:
     assert levels("int3") == [0, 1, 2, 3, -4, -3, -2, -1]
     assert levels("uint2") == [0, 1, 2, 3]
     assert levels("uint1") == [0, 1]
+    assert levels("oint3") == [-4, -3, -2, -1, 0, 1, 2, 3]
+    assert [levels("mxint8")[code] for code in (0x00, 0x01, 0x7F, 0x80, 0xFF)] == [0, 2**-6, 1.984375, -2, -(2**-6)]
     assert emitted("int3sym") == [-3, -2, -1, 0, 1, 2, 3]
     assert kb.datatype("int4sym").unused == (0b1000,)
     assert levels("binary") == [-1, 1]

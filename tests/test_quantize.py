@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import kbit_ref as kb
-from kbit_ref import exact_quantize
-from kbit_ref.scheme import CHOICES, RULES, SCALE_DTYPES
+from kbit_ref.exact.rules import RULES
+from kbit_ref.scheme import CHOICES, SCALE_DTYPES
 
 TYPES = [
     *("nf4", "e2m1fn", "e4m3fn", "e5m2", "int4", "int8", "int4sym", "uint4", "uint8"),
     *("dynamic4", "fp4_bnb", "bof4s_b64", "kfloat4", "ternary", "uint3"),
+    *("oint4", "mxint8", "nf4_torchao", "dynamic8", "oint5"),
 ]
 CUTS = ["tensor", "channel", "channel@1", "b8", "b5", "b8@-1", "b3@0"]
 FORMS = ("float16", "bfloat16", "float32", "float64")
@@ -55,12 +56,11 @@ def random_array(rng: np.random.Generator, form: str) -> np.ndarray[Any, Any]:
 
 def compare(s: kb.Scheme, x: np.ndarray[Any, Any], form: str) -> bool:
     """Do engine and definition agree on everything stored and decoded? True if they answered."""
-    rows = s.cut.rows(x)
     given = x
     if form == "bfloat16":
         given = x.astype(pytest.importorskip("ml_dtypes").bfloat16)
     try:
-        wanted = exact_quantize.quantize([list(row) for row in rows], s, s.cut.size, form)
+        wanted = kb.exact.quantize(x, s, form)
     except kb.KbitError:
         with pytest.raises(kb.KbitError):
             kb.quantize(given, s)
@@ -70,14 +70,13 @@ def compare(s: kb.Scheme, x: np.ndarray[Any, Any], form: str) -> bool:
     def stored(what: str) -> list[list[float]]:
         return [[float(getattr(block, what)) for block in row] for row in wanted.rows]
 
-    codes = [[code for block in row for code in block.codes] for row in wanted.rows]
-    assert s.cut.rows(q.codes).tolist() == codes
+    assert s.cut.rows(q.codes).tolist() == wanted.codes
     assert q.scales.tolist() == stored("scale")
     if q.zero_points is not None:
         assert q.zero_points.tolist() == stored("zero_point")
     if q.offsets is not None:
         assert q.offsets.tolist() == ([[wanted.mean]] if s["center"] == "tensor" else stored("offset"))
-    decoded = np.array([[float(value) for value in row] for row in exact_quantize.dequantize(s, wanted)])
+    decoded = np.array([[float(value) for value in row] for row in kb.exact.dequantize(wanted, s)])
     got = s.cut.rows(kb.dequantize(q)).astype(np.float64)
     assert np.array_equal(got, decoded, equal_nan=True)
     numbers = ~np.isnan(got)
@@ -105,10 +104,10 @@ def test_many_more_random_schemes(seed: int) -> None:
 
 
 def test_a_wrong_scale_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kbit_ref import scales
+    from kbit_ref import rules
 
-    right = scales._raw_scale
-    monkeypatch.setattr(scales, "_raw_scale", lambda *a: np.nextafter(right(*a), np.float32(np.inf)))
+    right = rules.RULES["absmax"].scale
+    monkeypatch.setattr(rules.RULES["absmax"], "scale", lambda *a: np.nextafter(right(*a), np.float32(np.inf)))
     with pytest.raises(AssertionError):
         compare(kb.scheme("int4-b5-absmax-f32"), np.linspace(-1, 1, 30, dtype=np.float32).reshape(5, 6), "float32")
 

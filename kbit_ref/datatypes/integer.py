@@ -33,6 +33,28 @@ def unsigned(bits: int) -> DataType:
     return DataType.from_levels(np.arange(2**bits), ties="even")
 
 
+@register("oint{bits}", family="integer", source="GGUF Q4_0, GPTQ, compressed-tensors, MatMulNBits", bits=WIDTHS)
+def offset_binary(bits: int) -> DataType:
+    """Signed integers in offset binary: code c is c - 2**(bits-1).
+
+    Source
+    ------
+    ggml-quants.c, `q - 8`; compressed-tensors packs `value + 2**(bits-1)`.
+    """
+    return DataType.from_levels(np.arange(2**bits) - 2 ** (bits - 1), ties="even")
+
+
+@register("mxint8", family="integer", source="OCP Microscaling formats (MX) 1.0, section 5.3.4")
+def mx_integer() -> DataType:
+    """OCP MXINT8: two's complement with 6 bits after the point, -2 to 127/64.
+
+    Source
+    ------
+    OCP MX 1.0, section 5.3.4: an implicit scale of 2**-6.
+    """
+    return DataType.from_levels(twos_complement(8).levels / 64, ties="even")
+
+
 @register("int{bits}sym", family="integer", source="arXiv 2212.09720, section 2.2 and appendix A", bits=WIDTHS)
 def symmetric(bits: int) -> DataType:
     """The paper's integers: as many negative as positive ones, so the code 10...0 is unused.

@@ -21,7 +21,7 @@ from typing import Any
 
 from kbit_ref.errors import BadInput, BadType, UnknownName, message
 
-__all__ = ["CHOICES", "Definition", "Level", "decode", "encode"]
+__all__ = ["CHOICES", "Definition", "Level", "decode", "definition", "encode", "is_special", "names"]
 
 Level = Fraction | float  # a rational, or one of the floats inf, -inf, nan, -0.0
 

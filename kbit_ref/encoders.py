@@ -1,0 +1,97 @@
+"""The encoders of `exact/encoders.py` on arrays: y float32 or float64 in, codes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.arithmetic import Arithmetic
+from kbit_ref.datatype import DataType
+from kbit_ref.engine import encode
+from kbit_ref.exact.encoders import BINS, FP4_TREE
+from kbit_ref.scheme import Scheme
+
+__all__ = ["ENCODERS"]
+
+Array = NDArray[Any]
+Codes = NDArray[np.uint8]
+Encoder = Callable[[Scheme, Arithmetic, Array], Codes]
+
+ENCODERS: dict[str, Encoder] = {}
+
+
+def encoder(name: str) -> Callable[[Encoder], Encoder]:
+    """Decorate the encoder of that name."""
+
+    def decorate(function: Encoder) -> Encoder:
+        ENCODERS[name] = function
+        return function
+
+    return decorate
+
+
+@encoder("nearest")
+def nearest(s: Scheme, a: Arithmetic, y: Array) -> Codes:
+    """The engine."""
+    return encode(s.dtype, y, threads=1)
+
+
+@encoder("argmin")
+def argmin(s: Scheme, a: Arithmetic, y: Array) -> Codes:
+    """Rounded differences, level by level."""
+    codes = np.sort(s.dtype.emitted[np.isfinite(s.dtype.levels[s.dtype.emitted])]).astype(np.uint8)
+    best = np.full(y.shape, np.inf, a.dtype)
+    found = np.full(y.shape, codes[0])
+    for code in codes:
+        difference = np.abs(a.subtract(y, a.dtype(s.dtype.levels[code])))
+        closer = difference < best
+        best[closer], found[closer] = difference[closer], code
+    bad = ~np.isfinite(y)
+    if bad.any():
+        found[bad] = encode(s.dtype, y[bad], threads=1)
+    return found
+
+
+@encoder("bnb_fp4")
+def bnb_fp4(s: Scheme, a: Arithmetic, y: Array) -> Codes:
+    """The tree as sorted thresholds: how many lie below the magnitude."""
+    thresholds = np.array([np.float32(text) for text, _ in reversed(FP4_TREE)])
+    codes = np.array([0, *(code for _, code in reversed(FP4_TREE))], np.uint8)
+    with np.errstate(invalid="ignore"):
+        magnitude = np.where(np.isnan(y), 0, np.abs(y))
+        return np.asarray(codes[np.searchsorted(thresholds, magnitude)] + np.uint8(8) * (y < 0), np.uint8)
+
+
+@encoder("bnb_bins")
+def bnb_bins(s: Scheme, a: Arithmetic, y: Array) -> Codes:
+    """The table of bins."""
+    if np.isnan(y).any():
+        return nearest(s, a, y)  # which refuses it
+    inside = np.clip(np.asarray(y, np.float32), np.float32(-1), np.float32(1))
+    half = (inside + np.float32(1)) * np.float32(0.5)
+    fused = (half.astype(np.float64) * (BINS - 1) + 0.5).astype(np.float32)  # exact in float64: 24 + 16 bits
+    return _bins(s.dtype)[fused.astype(np.intp)]
+
+
+@lru_cache(maxsize=16)
+def _bins(dtype: DataType) -> Codes:
+    """uint8 [65536]: the code of every bin."""
+    order = np.argsort(dtype.levels, kind="stable")
+    levels = dtype.levels[order].astype(np.float32)
+    midpoints = (levels[:-1] + levels[1:]) * np.float32(0.5)
+    centres = np.float32(-1) + np.arange(0, 2 * BINS, 2).astype(np.float32) / np.float32(BINS - 1)
+    return order.astype(np.uint8)[np.searchsorted(midpoints, centres)]
+
+
+@encoder("addhalf")
+def addhalf(s: Scheme, a: Arithmetic, y: Array) -> Codes:
+    """Add, cut, and name the integer."""
+    levels = s.dtype.levels[s.dtype.emitted]
+    lowest, highest = float(levels.min()), float(levels.max())
+    with np.errstate(invalid="ignore"):
+        whole = np.trunc(np.clip(a.add(y, a.dtype(0.5 - lowest)), 0, highest - lowest)) + lowest
+    return encode(s.dtype, whole, threads=1)

@@ -1,0 +1,93 @@
+"""Encoders: the code of a scaled number. `nearest` is `exact.encode`; the others are what libraries do instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+from kbit_ref.exact.arithmetic import Arithmetic, Number, as_fraction, is_finite
+from kbit_ref.exact.code import definition, encode
+
+__all__ = ["BINS", "ENCODERS", "FP4_TREE", "encoder"]
+
+Encoder = Callable[[Any, Arithmetic, Number], int]
+
+ENCODERS: dict[str, Encoder] = {}
+
+# bitsandbytes csrc/kernels.cu, dQuantizeFP4: a magnitude above the threshold gets the code, the highest first.
+# The thresholds are float32 constants as they are printed there; five of them are no midpoints.
+FP4_TREE = (
+    *(("0.8333333", 3), ("0.583333", 2), ("0.4166667", 5), ("0.29166667", 4)),
+    *(("0.20833333", 7), ("0.0859375", 6), ("0.00260417", 1)),
+)
+BINS = 65536
+
+
+def encoder(name: str) -> Callable[[Encoder], Encoder]:
+    """Decorate the encoder of that name."""
+
+    def decorate(function: Encoder) -> Encoder:
+        ENCODERS[name] = function
+        return function
+
+    return decorate
+
+
+@encoder("nearest")
+def nearest(s: Any, a: Arithmetic, y: Number) -> int:
+    """the code of the nearest level"""
+    return int(encode(s.dtype, y))
+
+
+@encoder("argmin")
+def argmin(s: Any, a: Arithmetic, y: Number) -> int:
+    """the first code with the least |fl(y - level)|: the difference is rounded before it is compared"""
+    if not is_finite(y):
+        return nearest(s, a, y)
+    d = definition(s.dtype)
+    distances = [(float(abs(as_fraction(a.subtract(y, value)))), code) for value, code in d.ladder]
+    return min(distances)[1]
+
+
+@encoder("bnb_fp4")
+def bnb_fp4(s: Any, a: Arithmetic, y: Number) -> int:
+    """bitsandbytes' CUDA tree for fp4_bnb: constants that are not all midpoints, sign bit where y < 0"""
+    f32 = Arithmetic("float32")
+    sign = 8 if y < 0 else 0
+    passed = (code for text, code in FP4_TREE if float(abs(y)) > float(f32.fl(Fraction(text))))
+    return sign + next(passed, 0)
+
+
+@encoder("bnb_bins")
+def bnb_bins(s: Any, a: Arithmetic, y: Number) -> int:
+    """bitsandbytes' CPU table: y goes to one of 65,536 even bins of [-1, 1], a bin to the level next to its centre"""
+    if y != y:
+        return nearest(s, a, y)
+    f32 = Arithmetic("float32")
+    inside = max(Fraction(-1), min(Fraction(1), as_fraction(f32.fl(y)) if is_finite(y) else y))
+    half = f32.multiply(f32.add(inside, Fraction(1)), Fraction(1, 2))
+    # compiled code fuses this product and sum
+    bin_ = math.floor(f32.fl(as_fraction(half) * (BINS - 1) + Fraction(1, 2)))
+    width = f32.divide(Fraction(2 * bin_), Fraction(BINS - 1))
+    centre = f32.add(Fraction(-1), width)
+    values = definition(s.dtype).ladder
+    for (below, code), (above, _) in pairwise(values):
+        if as_fraction(f32.multiply(f32.add(below, above), Fraction(1, 2))) >= as_fraction(centre):
+            return code
+    return values[-1][1]
+
+
+@encoder("addhalf")
+def addhalf(s: Any, a: Arithmetic, y: Number) -> int:
+    """integers: 1/2 and the lowest level's magnitude are added in the arithmetic, the sum is cut to its whole part"""
+    levels = definition(s.dtype).values
+    lowest, highest = int(levels[0]), int(levels[-1])
+    if y != y:
+        return nearest(s, a, y)
+    shifted = a.add(y, Fraction(1, 2) - lowest)
+    whole = math.trunc(max(Fraction(0), min(Fraction(highest - lowest), shifted)))
+    return int(encode(s.dtype, Fraction(whole + lowest)))
+
