@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "Arithmetic", "odd_quotient"]
+__all__ = ["FORMATS", "Arithmetic", "odd_quotient", "round_to_integer"]
 
 Array = Any  # an array, or a number
 
@@ -66,6 +66,17 @@ class Arithmetic:
         with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
             result = operation(np.asarray(a, self.dtype), np.asarray(b, self.dtype))
         return result if self.name in ("float32", "float64") else self.round(result)
+
+
+def round_to_integer(x: Array, ties: str) -> NDArray[Any]:
+    """The nearest whole number, a tie as the name says; infinities and NaN stay."""
+    if ties == "even":
+        return np.asarray(np.rint(x))
+    with np.errstate(invalid="ignore"):
+        whole = np.floor(x)
+        rest = x - whole  # exact
+        up = {"away": whole >= 0, "zero": whole < 0, "upper": True, "lower": False}[ties]
+        return np.asarray(np.where(np.isfinite(x), whole + ((rest > 0.5) | ((rest == 0.5) & up)), x))
 
 
 def _to_odd_float32(x: NDArray[np.float64]) -> NDArray[np.float32]:

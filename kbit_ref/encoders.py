@@ -90,8 +90,19 @@ def _bins(dtype: DataType) -> Codes:
 @encoder("addhalf")
 def addhalf(s: Scheme, a: Arithmetic, y: Array) -> Codes:
     """Add, cut, and name the integer."""
+    return _counted(s, a, y, 0.5, 0.0)
+
+
+@encoder("addround")
+def addround(s: Scheme, a: Arithmetic, y: Array) -> Codes:
+    """Add, round, and name the integer."""
+    return _counted(s, a, y, 0.0, 0.5)
+
+
+def _counted(s: Scheme, a: Arithmetic, y: Array, rounded: float, exactly: float) -> Codes:
+    """The whole part of fl(y - lowest + rounded) + exactly; the last sum is exact in float64."""
     levels = s.dtype.levels[s.dtype.emitted]
     lowest, highest = float(levels.min()), float(levels.max())
     with np.errstate(invalid="ignore"):
-        whole = np.trunc(np.clip(a.add(y, a.dtype(0.5 - lowest)), 0, highest - lowest)) + lowest
-    return encode(s.dtype, whole, threads=1)
+        shifted = np.clip(a.add(y, a.dtype(rounded - lowest)).astype(np.float64), 0, highest - lowest)
+        return encode(s.dtype, np.floor(shifted + exactly) + lowest, threads=1)

@@ -2,14 +2,14 @@
 
 A layout cuts the codes in groups of `elements`, and lays every group into `bytes` bytes. That is
 all there is: a layout is one list, `places`, that says for each bit of a group, in the order of
-the bytes with the lowest bit first, which element it comes from and which of its bits it is. The
-slow way (`pack_by_places`) is that sentence; `pack` does it by shifts of whole arrays.
-A short last group is filled up with code 0.
+the bytes with the lowest bit first, which element it comes from and which of its bits it is; `pack`
+does it by shifts of whole arrays. A short last group is filled up with code 0.
+The one exception writes codes 0, 1, 2 as the digits of a number to base 3, five in a byte.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -38,17 +38,25 @@ class Layout:
     places
         For every bit of the group's bytes (bit 0 is the lowest of the first byte): the pair
         (element, bit of its code), or None for a bit that is always 0.
+    digits
+        Instead of places, for every byte the elements that are its digits to base 3, the highest first.
     """
 
     bits: int
     elements: int
     places: tuple[tuple[int, int] | None, ...]
     name: str = ""
+    digits: tuple[tuple[int, ...], ...] = ()
 
     @property
     def bytes(self) -> int:
         """Bytes of a group."""
-        return len(self.places) // 8
+        return len(self.digits) or len(self.places) // 8
+
+    @property
+    def codes(self) -> int:
+        """How many codes it can write: 2**bits, or 3."""
+        return 3 if self.digits else int(2**self.bits)
 
     @cached_property
     def moves(self) -> tuple[tuple[int, int, int, int], ...]:
@@ -154,6 +162,26 @@ def awq() -> Layout:
     return _in_order(4, [0, 2, 4, 6, 1, 3, 5, 7], 32)
 
 
+@_registry.row("ggml5x32", facts={"source": "GGUF Q5_0 and Q5_1"}, parameters={})
+def ggml_five() -> Layout:
+    """Blocks of 32: a little-endian word of the highest bits, element j at bit j; then the other four as split4x32."""
+    highest = [(element, 4) for element in range(32)]
+    return Layout(5, 32, (*highest, *split(4, 32).places))
+
+
+@_registry.row("trits2x256", facts={"source": "GGUF TQ1_0"}, parameters={})
+def trits() -> Layout:
+    """Blocks of 256 codes 0, 1, 2: byte = ceil(v * 256 / 243), v a number of five digits to base 3.
+
+    Byte j of the first 32 holds elements j, j + 32, ... j + 128; of the next 16: 160 + j, 176 + j, ...;
+    of the last 4: 240 + j, 244 + j, 248 + j, 252 + j, and 0 as its fifth digit.
+    """
+    digits = [tuple(range(j, 160, 32)) for j in range(32)]
+    digits += [tuple(range(160 + j, 240, 16)) for j in range(16)]
+    digits += [tuple(range(240 + j, 256, 4)) for j in range(4)]
+    return Layout(2, 256, (), digits=tuple(digits))
+
+
 def layouts() -> tuple[str, ...]:
     """The names of all layouts.
 
@@ -190,7 +218,7 @@ def layout(name: str | Layout) -> Layout:
     if found is None:
         raise UnknownName.among("layout", "name", name, layouts(), "kb.layouts() has all")
     made = found[1]
-    return Layout(made.bits, made.elements, made.places, name)
+    return replace(made, name=name)
 
 
 def pack(codes: Any, layout: str | Layout) -> Bytes:
@@ -221,6 +249,9 @@ def pack(codes: Any, layout: str | Layout) -> Bytes:
     flat = np.ascontiguousarray(as_codes("pack", codes, form.bits)).reshape(-1)
     if flat.size and form.bits < 8 and int(flat.max()) >= 2**form.bits:
         refuse_codes("pack", flat, form.bits)
+    if form.digits and flat.size and int(flat.max()) >= form.codes:
+        got = f"codes[{int((flat >= form.codes).argmax())}] = {int(flat.max())}"
+        raise BadInput(message("pack", got, f"{form.name} writes codes 0 to {form.codes - 1}", "use low2"))
 
     packed = np.empty(form.size(flat.size), np.uint8)
     pack_into(packed, flat, form)
@@ -305,8 +336,30 @@ def _form(name: str | Layout) -> Layout:
 PIECE = 1 << 16  # groups are handled in pieces of about as many codes
 
 
+def _pack_digits(form: Layout, codes: Bytes, packed: Bytes) -> None:
+    """[n_groups, elements] -> [n_groups, bytes], to base 3."""
+    for byte, elements in enumerate(form.digits):
+        v = np.zeros(len(codes), np.uint16)
+        for i, element in enumerate(elements):
+            v += codes[:, element] * np.uint16(3 ** (4 - i))
+        packed[:, byte] = (v * 256 + 242) // 243  # at most 62,194
+
+
+def _unpack_digits(form: Layout, packed: Bytes, codes: Bytes) -> None:
+    """[n_groups, bytes] -> [n_groups, elements]: the byte is a fraction of 256, times 3 gives the next digit."""
+    for byte, elements in enumerate(form.digits):
+        fraction = packed[:, byte].astype(np.uint16)
+        for element in elements:
+            fraction *= np.uint16(3)
+            codes[:, element] = fraction >> 8
+            fraction &= np.uint16(255)
+
+
 def _pack_groups(form: Layout, codes: Bytes, packed: Bytes) -> None:
     """[n_groups, elements] -> [n_groups, bytes], by whole columns."""
+    if form.digits:
+        _pack_digits(form, codes, packed)
+        return
     if form.bits == 8 and form.elements == form.bytes == 1:
         packed[:] = codes
         return
@@ -329,6 +382,9 @@ def _pack_groups(form: Layout, codes: Bytes, packed: Bytes) -> None:
 
 def _unpack_groups(form: Layout, packed: Bytes, codes: Bytes) -> None:
     """[n_groups, bytes] -> [n_groups, elements], by whole columns."""
+    if form.digits:
+        _unpack_digits(form, packed, codes)
+        return
     if form.bits == 8 and form.elements == form.bytes == 1:
         codes[:] = packed
         return

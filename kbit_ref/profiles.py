@@ -1,9 +1,14 @@
-"""Profiles: what a library does, as one spelling. A profile is a name for a scheme, nothing more."""
+"""Profiles: what a library does, as one spelling. A profile is a name for a scheme, nothing more.
+
+A line of `profiles.txt` is a name, a spelling and a source. Where names differ in one word, `[a|b]`
+in the name is `[]` in the spelling.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 
 __all__ = ["Profile", "profiles"]
 
@@ -26,10 +31,18 @@ def profiles() -> dict[str, Profile]:
     >>> profiles()["ocp-mxfp4"].spelling
     'e2m1fn-b32@-1-pow2floor-e8m0fnu'
     """
-    rows = (line.split(maxsplit=2) for line in TABLE.strip().splitlines())
-    return {name: Profile(name, spelling, source) for name, spelling, source in rows}
+    found = {}
+    for line in (files("kbit_ref") / "profiles.txt").read_text("utf-8").splitlines():
+        pattern, spelling, source = (part.strip() for part in line.split(maxsplit=2))
+        for name, value in _names(pattern):
+            found[name] = Profile(name, spelling.replace("[]", value), source)
+    return found
 
 
-TABLE = """
-ocp-mxfp4 e2m1fn-b32@-1-pow2floor-e8m0fnu OCP MX 1.0
-"""
+def _names(pattern: str) -> list[tuple[str, str]]:
+    """The names of a pattern, `ct-int[2|3]`, and what `[]` stands for in their spellings."""
+    before, bracket, rest = pattern.partition("[")
+    if not bracket:
+        return [(pattern, "")]
+    choices, _, after = rest.partition("]")
+    return [(before + choice + after, choice) for choice in choices.split("|")]

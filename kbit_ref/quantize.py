@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.arithmetic import Arithmetic, odd_quotient
+from kbit_ref.arithmetic import Arithmetic, odd_quotient, round_to_integer
 from kbit_ref.datatype import datatype
 from kbit_ref.encoders import ENCODERS
 from kbit_ref.engine import CHUNK, decode, in_pieces
@@ -294,7 +294,8 @@ class _Work:
             raise BadInput(message("quantize", "x / scale = nan", rule, "use +nan=zero"))
         before = s["zeroadd"] == "before" or self.facts.zero_point == "real"
         with np.errstate(over="ignore"):
-            steps = np.rint(a.add(y, zero)) if before else np.rint(y) + zero
+            ties = s.dtype.ties
+            steps = round_to_integer(a.add(y, zero), ties) if before else round_to_integer(y, ties) + zero
         return np.asarray(np.clip(steps, 0, s.dtype.top), np.uint8)
 
     def scaled(self, p: Plan, used: Array) -> Array:
@@ -315,7 +316,9 @@ class _Work:
             one = a.dtype(1)
             stored = a.round(p.raw) if s["scaleuse"] == "unrounded" else p.stored
             inverse = one if self.whole.global_scale is None else a.divide(one, self.whole.global_scale)
-            factor = a.divide(inverse, np.where(empty, one, stored))
+            stored = np.where(empty, one, stored)
+            by_divisor = s["global"] == "divisor"
+            factor = a.divide(one, a.multiply(stored, inverse)) if by_divisor else a.divide(inverse, stored)
         if factor is not None:
             y = a.multiply(x, factor)
         else:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.arithmetic import Arithmetic
+from kbit_ref.arithmetic import Arithmetic, round_to_integer
 from kbit_ref.exact.arithmetic import round_to
 from kbit_ref.exact.rules import CLIPS, EPS, Hqq, Mlx
 from kbit_ref.scheme import Scheme
@@ -187,6 +187,9 @@ class SignedMax(Rule):
         magnitudes = np.abs(x) if finite is None else np.where(finite, np.abs(x), -1)
         at = magnitudes.argmax(axis=1, keepdims=True)
         first = np.take_along_axis(x, at, axis=1)
+        if s["signedtie"] == "negative":
+            tied = (x == -np.abs(first)) if finite is None else (x == -np.abs(first)) & finite
+            first = np.where(tied.any(axis=1, keepdims=True), -np.abs(first), first)
         levels = s.dtype.levels[s.dtype.emitted]
         bottom, top = levels[np.isfinite(levels)].min(), s.dtype.top
         scale = a.divide(first, a.dtype(bottom if -bottom > top else top))
@@ -220,12 +223,31 @@ class Affine(Rule):
     """The range with 0 over the steps."""
 
     def scale(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:
-        span = a.subtract(np.maximum(_high(x, finite), 0), np.minimum(_low(x, finite), 0))
+        span = a.subtract(self.high(x, finite), self.low(x, finite))
         return a.divide(_with_eps(s, a, span), a.dtype(s.dtype.top))
 
+    def low(self, x: Array, finite: Finite) -> Array:
+        """The lower end of the range."""
+        return np.minimum(_low(x, finite), 0)
+
+    def high(self, x: Array, finite: Finite) -> Array:
+        """The upper end of the range."""
+        return np.maximum(_high(x, finite), 0)
+
     def zero(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite, used: Array) -> Array:
-        steps = np.rint(a.divide(-np.minimum(_low(x, finite), 0), used))
+        steps = round_to_integer(a.divide(-self.low(x, finite), used), s.dtype.ties)
         return np.clip(np.where(used == 0, 0, steps), 0, s.dtype.top).astype(np.uint8)
+
+
+@rule("affineplain")
+class AffinePlain(Affine):
+    """The range over the steps."""
+
+    def low(self, x: Array, finite: Finite) -> Array:
+        return _low(x, finite)
+
+    def high(self, x: Array, finite: Finite) -> Array:
+        return _high(x, finite)
 
 
 @rule("mlx")

@@ -134,10 +134,10 @@ def _minus(a: Arithmetic, numbers: Array, offset: Array) -> Array:
 
 def _with_scale(s: Scheme, a: Arithmetic, whole: Whole, raw: Array) -> tuple[Array, Array]:
     """A scale, the global one taken out, before and after it is stored."""
-    if s["leastscale"] != "none":
-        raw = np.maximum(raw, _constant(a, s["leastscale"]))
     if whole.global_scale is not None:
         raw = (a.multiply if s["global"] == "divisor" else a.divide)(raw, whole.global_scale)
+    if s["leastscale"] != "none":
+        raw = np.maximum(raw, _constant(a, s["leastscale"]))
     return raw, _stored_scale(s, raw)
 
 
@@ -191,6 +191,6 @@ def _stored_scale(s: Scheme, raw: Array) -> Array:
         limit = np.copysign(np.where(stored == 0, smallest, largest), raw).astype(np.float32)
         stored = np.where(wrong, limit, stored)
     if s["zeroblock"] != "zero" and zero.any():
-        value = np.float64(1) if s["zeroblock"] == "one" else np.float64(s["zeroblock"])
+        value = np.float32(1) if s["zeroblock"] == "one" else np.float32(s["zeroblock"])
         stored = np.where(zero, _stored_as(s, np.asarray(value)), stored)
     return stored

@@ -53,14 +53,16 @@ CHOICES: dict[str, tuple[str, ...]] = {  # the first value is the default
     "scaleas": ("multiplier", "divisor"),
     "scalerange": ("error", "clamp"),
     "scaleuse": ("rounded", "unrounded"),
+    "signedtie": ("first", "negative"),
     "tail": ("own", "pad", "error"),
     "tailarith": ("same", "divide"),
     "zeroadd": ("after", "before"),
-    "zeroblock": ("zero", "one", "0.125", "0.015625"),
+    "zeroblock": ("zero", "one", "0.125", "0.015625", "1.1920929e-07"),
 }
 
 MEANINGS = {  # of the choices, for tables
-    "arith": "x / scale; x * fl(1 / scale); x * fl(fl(1 / global) / scale); or the quotient that no rounding touched",
+    "arith": "x / scale; x * fl(1 / scale); x * fl(fl(1 / global) / scale), for a divisor x * fl(1 / fl(scale * "
+    "fl(1 / global))); or the quotient that no rounding touched",
     "center": "subtract the mean of the tensor (the paper's) or of the block; it is added on decode",
     "compute": "the format that every operation is rounded to: the wider of float32 and that of x, or this one",
     "double": "quantize the scales again, as bitsandbytes or as torchao does",
@@ -76,6 +78,7 @@ MEANINGS = {  # of the choices, for tables
     "scaleas": "store max|x| / top, or top / max|x|, by which decode divides",
     "scalerange": "a scale that rounds to 0 or infinity is an error, or takes the nearest one that does not",
     "scaleuse": "divide by the scale as it is stored, or as it was before",
+    "signedtie": "for the rule signedmax: of two elements of the largest magnitude the first, or the negative one",
     "tail": "a short last block is a block of its own, filled up with zeros for the scale, or an error",
     "tailarith": "a short last block divides, whatever `arith` says",
     "zeroadd": "the zero point is added after rounding, or before",
@@ -139,6 +142,8 @@ class Scheme:
 def scheme(text: str | Scheme) -> Scheme:
     """The scheme of that spelling, or of that profile. Choices may come in any order.
 
+    A choice added to the name of a profile replaces the one that the profile spells.
+
     Raises
     ------
     UnknownName
@@ -155,9 +160,13 @@ def scheme(text: str | Scheme) -> Scheme:
     """
     if isinstance(text, Scheme):
         return text
-    name, plus, choices = text.partition("+")
+    name, *added = text.split("+")
     found = profiles().get(name)
-    return _parse(found.spelling + plus + choices if found else text)
+    if found is None:
+        return _parse(text)
+    head, *spelled = found.spelling.split("+")
+    replaced = {choice.partition("=")[0] for choice in added}
+    return _parse("+".join([head, *(c for c in spelled if c.partition("=")[0] not in replaced), *added]))
 
 
 @lru_cache(maxsize=1024)
@@ -235,20 +244,18 @@ def _check(s: Scheme, text: str) -> None:
         refuse("a block of zeros cannot store 0 and be divided by it", "add +zeroblock=one or +eps=1e-7")
     if s.double is not None and (s.scale_dtype != "f32" or s["global"] != "none"):
         refuse("scales that are quantized again are f32, and have no global scale", "use f32")
-    if s["leastscale"] != "none" and (rule.negative or s["global"] != "none"):
-        refuse("a least scale is for positive scales without a global one", "drop one")
+    if s["leastscale"] != "none" and rule.negative:
+        refuse(f"{s.rule} makes negative scales, and a least scale is for positive ones", "drop leastscale")
     if (rule.zero_point or s["zeroadd"] != "after") and s["encoder"] != "nearest":
         refuse("a zero point is added to whole numbers", "leave encoder out")
-    if s["arith"] == "reciprocals" and s["global"] == "divisor":
-        refuse("fl(1 / global) is of a multiplier", "use global=multiplier")
     if s["encoder"] == "bnb_fp4" and s.dtype.name != "fp4_bnb":
         refuse("the tree bnb_fp4 is for the type fp4_bnb", "change one")
     if s["encoder"] == "bnb_bins" and not (s.dtype.top <= 1 and (np.diff(s.dtype.levels) > 0).all()):
         refuse("the table bnb_bins is for ascending levels in [-1, 1]", "use dynamic8 or another codebook")
     if s["encoder"] != "nearest" and s["arith"] == "exact":
         refuse("a named encoder takes a rounded number", "leave arith out")
-    if s["encoder"] == "addhalf" and not re.fullmatch(r"o?int\d|uint\d", s.dtype.name.partition("+")[0]):
-        refuse("addhalf is for integers", "use oint, int or uint types")
+    if s["encoder"] in ("addhalf", "addround") and not re.fullmatch(r"o?int\d|uint\d", s.dtype.name.partition("+")[0]):
+        refuse(f"{s['encoder']} is for integers", "use oint, int or uint types")
 
 
 exact.schemes.append(scheme)

@@ -1,6 +1,8 @@
 """Bytes laid by hand, and every layout against its own list of places."""
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -63,6 +65,13 @@ GOLDEN = {
     "split2x128": ([0] * 32 + [1] * 32 + [2] * 32 + [3] * 32, [0b11_10_01_00] * 32),
     "split2x256": ([0] * 64 + [1] * 64 + [2] * 64 + [3] * 64, [0b11_10_01_00] * 64),
 }
+# 5 bits: element 0 = 0x1F (low nibble F of byte 0, high bit 0), element 16 = 0x12 (high nibble 2, high bit 16)
+GOLDEN["ggml5x32"] = ([0x1F, *[0] * 15, 0x12], [0x01, 0, 0x01, 0, 0x2F, *[0] * 15])
+# to base 3: element 0 = 2 is v = 162, 162 * 256 / 243 = 170.67; element 32 = 1 adds 27: 189 * 256 / 243 = 199.1;
+# element 160 = 1: 81 * 256 / 243 = 85.3; element 252 = 2 is the fourth digit of byte 48: 6 * 256 / 243 = 6.3
+_trits = [0] * 256
+_trits[0], _trits[32], _trits[160], _trits[252] = 2, 1, 1, 2
+GOLDEN["trits2x256"] = (_trits, [200, *[0] * 31, 86, *[0] * 15, 7, 0, 0, 0])
 # planes: elements 0 and 9 have all bits set, so each plane is 01 02 00 00 (and 4 more bytes of 0 for 64)
 for _bits in range(2, 9):
     _codes = [2**_bits - 1, *[0] * 8, 2**_bits - 1]
@@ -84,6 +93,11 @@ def test_golden_bytes(name: str) -> None:
 def pack_by_places(codes: Sequence[int], form: packing.Layout) -> list[int]:
     """What a layout says, bit by bit."""
     n_groups = -(-len(codes) // form.elements)
+    if form.digits:
+        padded = [*codes, *[0] * (n_groups * form.elements - len(codes))]
+        groups = [padded[i : i + form.elements] for i in range(0, len(padded), form.elements)]
+        numbers = [sum(g[e] * 3 ** (4 - i) for i, e in enumerate(d)) for g in groups for d in form.digits]
+        return [math.ceil(Fraction(v * 256, 243)) for v in numbers]
     out = [0] * (n_groups * form.bytes)
     for group in range(n_groups):
         for position, place in enumerate(form.places):
@@ -98,7 +112,7 @@ def pack_by_places(codes: Sequence[int], form: packing.Layout) -> list[int]:
 @pytest.mark.parametrize("n", [0, 1, 2, 31, 33, 257])
 def test_pack_and_unpack(name: str, n: int) -> None:
     form = kb.layout(name)
-    codes = np.random.default_rng(n).integers(0, 2**form.bits, n).astype(np.uint8)
+    codes = np.random.default_rng(n).integers(0, form.codes, n).astype(np.uint8)
     packed = kb.pack(codes, name)
     assert packed.tolist() == pack_by_places(codes.tolist(), form)
     assert np.array_equal(kb.unpack(packed, name, n), codes)
@@ -116,6 +130,9 @@ def test_pieces(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_bit_has_one_place() -> None:
     for name in kb.layouts():
         form = kb.layout(name)
+        if form.digits:
+            assert sorted(element for byte in form.digits for element in byte) == list(range(form.elements))
+            continue
         places = [place for place in form.places if place is not None]
         assert sorted(places) == [(element, bit) for element in range(form.elements) for bit in range(form.bits)]
 
@@ -123,6 +140,8 @@ def test_every_bit_has_one_place() -> None:
 def test_errors() -> None:
     with pytest.raises(kb.KbitError, match=r"^pack: codes\[1\] = 16, codes of 4 bits are 0 to 15; "):
         kb.pack([1, 16], "low4")
+    with pytest.raises(kb.KbitError, match=r"^pack: codes\[1\] = 3, trits2x256 writes codes 0 to 2; "):
+        kb.pack([1, 3], "trits2x256")
     with pytest.raises(kb.KbitError, match=r"^unpack: buffer of 1 bytes, 3 codes in low4 take 2; "):
         kb.unpack(b"\x00", "low4", 3)
     with pytest.raises(kb.KbitError, match=r"^layout: name = 'low3', there is no such name; did you mean low"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from kbit_ref.exact.code import is_special
 
-__all__ = ["FORMATS", "Arithmetic", "Number", "floor_log2", "is_finite", "is_negative", "round_half_even", "round_to"]
+__all__ = ["FORMATS", "Arithmetic", "Number", "floor_log2", "is_finite", "is_negative", "round_to", "round_to_integer"]
 
 Number = Fraction | float  # a Fraction, or the floats inf, -inf, nan, -0.0
 
@@ -46,9 +46,22 @@ def round_to(x: Number, form: str) -> Number:
     return rounded if rounded else signed_zero(x < 0)
 
 
-def round_half_even(x: Number) -> int:
-    """The nearest integer; a very large one for infinity."""
-    return round(x) if is_finite(x) else int(math.copysign(2**62, x))
+def round_to_integer(x: Number, ties: str) -> int:
+    """The nearest integer, a tie as the name says (`exact.CHOICES`); a very large one for infinity.
+
+    Examples
+    --------
+    >>> [round_to_integer(Fraction(-5, 2), ties) for ties in ("even", "away", "zero", "upper", "lower")]
+    [-2, -3, -2, -2, -3]
+    """
+    if not is_finite(x):
+        return int(math.copysign(2**62, x))
+    whole = math.floor(x)
+    rest = as_fraction(x) - whole
+    if rest != Fraction(1, 2):
+        return whole + (rest > Fraction(1, 2))
+    up = {"even": whole % 2 == 1, "away": whole >= 0, "zero": whole < 0, "upper": True, "lower": False}
+    return whole + up[ties]
 
 
 def is_finite(x: Number) -> bool:

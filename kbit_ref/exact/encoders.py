@@ -55,9 +55,12 @@ def argmin(s: Any, a: Arithmetic, y: Number) -> int:
 @encoder("bnb_fp4")
 def bnb_fp4(s: Any, a: Arithmetic, y: Number) -> int:
     """bitsandbytes' CUDA tree for fp4_bnb: constants that are not all midpoints, sign bit where y < 0"""
+    if y != y:
+        return 0  # every comparison fails
     f32 = Arithmetic("float32")
     sign = 8 if y < 0 else 0
-    passed = (code for text, code in FP4_TREE if float(abs(y)) > float(f32.fl(Fraction(text))))
+    y = y if is_finite(y) else Fraction(1)
+    passed = (code for text, code in FP4_TREE if abs(as_fraction(y)) > as_fraction(f32.fl(Fraction(text))))
     return sign + next(passed, 0)
 
 
@@ -83,11 +86,20 @@ def bnb_bins(s: Any, a: Arithmetic, y: Number) -> int:
 @encoder("addhalf")
 def addhalf(s: Any, a: Arithmetic, y: Number) -> int:
     """integers: 1/2 and the lowest level's magnitude are added in the arithmetic, the sum is cut to its whole part"""
-    levels = definition(s.dtype).values
-    lowest, highest = int(levels[0]), int(levels[-1])
+    return _counted(s, a, y, Fraction(1, 2), Fraction(0))
+
+
+@encoder("addround")
+def addround(s: Any, a: Arithmetic, y: Number) -> int:
+    """integers: the lowest level's magnitude is added in the arithmetic, the sum is rounded, half away from zero"""
+    return _counted(s, a, y, Fraction(0), Fraction(1, 2))
+
+
+def _counted(s: Any, a: Arithmetic, y: Number, rounded: Fraction, exactly: Fraction) -> int:
+    """The whole part of fl(y - lowest + rounded) + exactly, counted from the lowest level."""
     if y != y:
         return nearest(s, a, y)
-    shifted = a.add(y, Fraction(1, 2) - lowest)
-    whole = math.trunc(max(Fraction(0), min(Fraction(highest - lowest), shifted)))
-    return int(encode(s.dtype, Fraction(whole + lowest)))
-
+    levels = definition(s.dtype).values
+    lowest, highest = int(levels[0]), int(levels[-1])
+    shifted = max(Fraction(0), min(Fraction(highest - lowest), a.add(y, rounded - lowest)))
+    return int(encode(s.dtype, Fraction(math.floor(as_fraction(shifted) + exactly) + lowest)))

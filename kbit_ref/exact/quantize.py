@@ -23,8 +23,8 @@ from kbit_ref.exact.arithmetic import (
     is_finite,
     is_negative,
     largest,
-    round_half_even,
     round_to,
+    round_to_integer,
     signed_zero,
 )
 from kbit_ref.exact.code import decode, definition, encode
@@ -258,12 +258,12 @@ def _plan(s: Any, a: Arithmetic, whole: Quantized, block: Sequence[Number], widt
 
 def _with_scale(s: Any, a: Arithmetic, whole: Quantized, plan: _Plan, raw: Number) -> tuple[Number, Number]:
     """A scale, the global one taken out, before and after it is stored."""
-    if s["leastscale"] != "none":
-        raw = max(raw, round_to(Fraction(s["leastscale"]), a.form))
     if s["global"] != "none":
         assert whole.global_scale is not None
         multiply = s["global"] == "divisor"
         raw = a.multiply(raw, whole.global_scale) if multiply else a.divide(raw, whole.global_scale)
+    if s["leastscale"] != "none":
+        raw = max(raw, round_to(Fraction(s["leastscale"]), a.form))
     return raw, _stored_scale(s, raw)
 
 
@@ -290,7 +290,7 @@ def _stored_scale(s: Any, raw: Number) -> Number:
     """The scale rounded to its stored type."""
     if raw == 0:
         name = s["zeroblock"]
-        return _stored_as(s, ZERO_BLOCK[name] if name in ZERO_BLOCK else Fraction(name))
+        return _stored_as(s, ZERO_BLOCK[name] if name in ZERO_BLOCK else round_to(Fraction(name), "float32"))
     stored = _stored_as(s, raw)
     if stored == 0 or not is_finite(stored):
         if s["scalerange"] == "clamp":
@@ -329,7 +329,9 @@ def _finish(s: Any, a: Arithmetic, whole: Quantized, plan: _Plan, random: Any, r
     arith = s["tailarith"] if plan.short and s["tailarith"] != "same" else s["arith"]
     factor = rule_.factor(s, a, plan.finite)
     if arith == "reciprocals" and used:
-        factor = a.divide(a.divide(Fraction(1), whole.global_scale or Fraction(1)), scale)
+        one = Fraction(1)
+        inverse = a.divide(one, whole.global_scale or one)
+        factor = a.divide(one, a.multiply(scale, inverse)) if s["global"] == "divisor" else a.divide(inverse, scale)
     for i, x in enumerate(plan.numbers):
         y = _scaled(s, a, x, used, offset, arith, factor)
         block.scaled.append(y)
@@ -368,7 +370,8 @@ def _code(s: Any, a: Arithmetic, y: Number, zero: Number | None, random: int | N
     if y != y:
         raise BadInput(message("exact.quantize", "x / scale = nan", "the type has no NaN level", "use +nan=zero"))
     before = s["zeroadd"] == "before" or RULES[s.rule].zero_point == "real"
-    steps = round_half_even(a.add(y, zero)) if before else round_half_even(y) + int(zero)
+    ties = s.dtype.ties
+    steps = round_to_integer(a.add(y, zero), ties) if before else round_to_integer(y, ties) + int(zero)
     return max(0, min(int(top(s.dtype)), steps))
 
 

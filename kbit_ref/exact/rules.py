@@ -18,8 +18,8 @@ from kbit_ref.exact.arithmetic import (
     as_fraction,
     floor_log2,
     largest,
-    round_half_even,
     round_to,
+    round_to_integer,
 )
 from kbit_ref.exact.code import definition
 
@@ -156,6 +156,8 @@ class SignedMax(Rule):
         if not (m := largest(x)):
             return Fraction(0)
         first = next(value for value in x if abs(value) == m)
+        if s["signedtie"] == "negative" and -m in x:
+            first = -m
         bottom = definition(s.dtype).values[0]
         return a.divide(first, top(s.dtype) if top(s.dtype) >= abs(bottom) else bottom)
 
@@ -191,13 +193,32 @@ class Affine(Rule):
 
     unsigned, zero_point = True, "integer"
 
+    def low(self, x: Sequence[Number]) -> Fraction:
+        """The lower end of the range."""
+        return min(_low(x), Fraction(0))
+
+    def high(self, x: Sequence[Number]) -> Fraction:
+        """The upper end of the range."""
+        return max(_high(x), Fraction(0))
+
     def scale(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
-        span = a.subtract(max(_high(x), Fraction(0)), min(_low(x), Fraction(0)))
+        span = a.subtract(self.high(x), self.low(x))
         return a.divide(a.add(span, EPS[s["eps"]]), top(s.dtype))
 
     def zero(self, s: Any, a: Arithmetic, x: Sequence[Number], used: Number) -> Number:
-        steps = round_half_even(a.divide(-min(_low(x), Fraction(0)), used)) if used else 0
+        steps = round_to_integer(a.divide(-self.low(x), used), s.dtype.ties) if used else 0
         return Fraction(max(0, min(int(top(s.dtype)), steps)))
+
+
+@rule("affineplain")
+class AffinePlain(Affine):
+    """as affine, but the range is not widened: 0 may lie outside, and is lost then"""
+
+    def low(self, x: Sequence[Number]) -> Fraction:
+        return _low(x)
+
+    def high(self, x: Sequence[Number]) -> Fraction:
+        return _high(x)
 
 
 @rule("mlx")
@@ -214,7 +235,7 @@ class Mlx(Rule):
         edge = low if abs(low) > abs(high) else high
         if edge is high:
             scale = -scale
-        steps = round_half_even(a.divide(edge, scale))
+        steps = round_to_integer(a.divide(edge, scale), "even")
         return (a.divide(edge, Fraction(steps)), edge) if steps else (scale, Fraction(0))
 
     def scale(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
