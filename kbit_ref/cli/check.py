@@ -1,4 +1,4 @@
-"""Judge the installed libraries bit for bit: every code, level, midpoint and neighbour, and what lies beyond."""
+"""Judge the installed libraries bit for bit: data types (every level, midpoint and neighbour), then block formats."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kbit_ref.conformance.adapters import Adapter, adapters
+from kbit_ref.conformance.blocks import matrix
+from kbit_ref.conformance.blocks.adapters import BlockAdapter, block_adapters
+from kbit_ref.conformance.blocks.check import judge_block_libraries
+from kbit_ref.conformance.blocks.verdict import Row
 from kbit_ref.conformance.libraries import Judged, judge_libraries
 from kbit_ref.conformance.verdict import Difference, worst
 from kbit_ref.datatype import datatype
@@ -24,6 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref check`."""
     parser.add_argument("library", nargs="*", help="libraries to judge (default: all that are installed)")
     parser.add_argument("--type", action="append", default=[], metavar="T", help="only this data type; repeatable")
+    parser.add_argument("--blocks", action="store_true", help="only block formats: codes, scales, bytes, numbers")
+    parser.add_argument("--profile", action="append", default=[], metavar="P", help="only this format; repeatable")
+    parser.add_argument("--csv", metavar="FILE", help="write the table of block formats to a file")
     parser.add_argument(
         "--timeout", type=float, default=120.0, metavar="S", help="seconds a library may be silent (default 120)"
     )
@@ -32,39 +40,85 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """The adapters of those libraries that were asked for."""
+
+    types: list[Adapter]
+    blocks: list[BlockAdapter]
+
+    @property
+    def present(self) -> _Chosen:
+        return _Chosen([a for a in self.types if a.installed()], [a for a in self.blocks if a.installed()])
+
+    @property
+    def absent(self) -> list[Adapter | BlockAdapter]:
+        every: list[Adapter | BlockAdapter] = [*self.types, *self.blocks]
+        found = [a for a in every if not a.installed()]
+        return list({a.library: a for a in found}.values())
+
+
 def run(args: argparse.Namespace) -> int:
     """Judge, print, and give the exit code."""
+    chosen = _chosen(args)
+    present, absent = chosen.present, chosen.absent
+    if args.library and absent:
+        names = ", ".join(adapter.library for adapter in absent)
+        raise MissingLibrary(message("check", f"library = {names}", "it is not installed", absent[0].install))
+    begin = time.monotonic()
+    rows, blocks = _judge(args, present)
+    if args.csv:
+        matrix.write_csv(args.csv, blocks)
+    if args.json:
+        print(json.dumps(as_dict(rows, absent, blocks), indent=1))
+    else:
+        print(text(rows, absent, time.monotonic() - begin, blocks))
+    status = worst([*(row.report.status for row in rows), *(row.status for row in blocks)])
+    return 0 if (rows or blocks) and status in ("agree", "known") else 1
+
+
+def _chosen(args: argparse.Namespace) -> _Chosen:
+    """What the options ask for; an error if it makes no sense."""
     if not args.timeout > 0:
         raise BadInput(message("check", f"timeout = {args.timeout}", "it is a number of seconds", "e.g. --timeout 60"))
     for folder in args.adapters:
         if not Path(folder).is_dir():
             raise BadInput(message("check", f"adapters = {folder}", "there is no such folder", "give one that exists"))
+    only_blocks = bool(args.blocks or args.profile or args.csv)
+    if args.type and only_blocks:
+        rule = "--blocks, --profile and --csv are for block formats"
+        raise BadInput(message("check", f"type = {', '.join(args.type)}", rule, "choose one of the two"))
     for name in args.type:
         datatype(name)
-    known = adapters(args.adapters)
+    types = {} if only_blocks else adapters(args.adapters)
+    blocks = {} if args.type else block_adapters(args.adapters)
+    known = {**types, **blocks}
     for name in args.library:
         if name not in known:
             raise UnknownName.among("check", "library", name, known, f"there are adapters for {', '.join(known)}")
-    chosen = [known[name] for name in dict.fromkeys(args.library)] or list(known.values())
-    present = [adapter for adapter in chosen if adapter.installed()]
-    absent = [adapter for adapter in chosen if not adapter.installed()]
-    if args.library and absent:
-        names = ", ".join(adapter.library for adapter in absent)
-        raise MissingLibrary(message("check", f"library = {names}", "it is not installed", absent[0].install))
+    names = list(dict.fromkeys(args.library)) or list(known)
+    return _Chosen([types[n] for n in names if n in types], [blocks[n] for n in names if n in blocks])
 
-    begin = time.monotonic()
-    with Progress("judging", 0) as step:
-        tell = sum_up(step)
-        rows = judge_libraries(present, types=args.type, timeout=args.timeout, folders=args.adapters, progress=tell)
+
+def _judge(args: argparse.Namespace, present: _Chosen) -> tuple[list[Judged], list[Row]]:
+    """Data types, then block formats."""
+    rows: list[Judged] = []
+    blocks: list[Row] = []
+    options = {"timeout": args.timeout, "folders": args.adapters}
+    if present.types:
+        with Progress("judging", 0) as step:
+            rows = judge_libraries(present.types, types=args.type, progress=sum_up(step), **options)
     if args.type and not rows:
         rule = "no library that was asked has it"
         raise BadInput(message("check", f"type = {', '.join(args.type)}", rule, "see `kbit-ref check` without --type"))
-    if args.json:
-        print(json.dumps(as_dict(rows, absent), indent=1))
-    else:
-        print(text(rows, absent, time.monotonic() - begin))
-    status = worst([row.report.status for row in rows])
-    return 0 if rows and status in ("agree", "known") else 1
+    if present.blocks:
+        with Progress("judging blocks", 0) as step:
+            tell = sum_up(step)
+            blocks = judge_block_libraries(present.blocks, profiles=args.profile, progress=tell, **options)
+    if args.profile and not blocks:
+        got, rule = f"profile = {', '.join(args.profile)}", "no library that was asked has it"
+        raise BadInput(message("check", got, rule, "see `kbit-ref check --blocks`"))
+    return rows, blocks
 
 
 def sum_up(step: Progress) -> Callable[[str, int, int], None]:
@@ -79,13 +133,17 @@ def sum_up(step: Progress) -> Callable[[str, int, int], None]:
     return tell
 
 
-def text(rows: Sequence[Judged], absent: Sequence[Adapter], seconds: float) -> str:
-    """The table, the differences, the summary."""
-    parts = [*table(rows), *differences(rows)]
+def text(
+    rows: Sequence[Judged], absent: Sequence[Adapter | BlockAdapter], seconds: float, blocks: Sequence[Row] = ()
+) -> str:
+    """The tables, the differences, the summaries."""
+    parts = [*table(rows), *matrix.table(blocks), *differences(rows), *matrix.differences(blocks)]
     parts += [f"{a.library} is not installed: {a.install}" for a in absent]
     if absent:
         parts.append("")
-    return "\n".join([*parts, *summary(rows, seconds)])
+    if rows or not blocks:
+        parts += summary(rows, seconds)
+    return "\n".join([*parts, *(matrix.summary(blocks) if blocks else [])])
 
 
 def table(rows: Sequence[Judged]) -> list[str]:
@@ -187,12 +245,15 @@ def summary(rows: Sequence[Judged], seconds: float) -> list[str]:
     return lines
 
 
-def as_dict(rows: Sequence[Judged], absent: Sequence[Adapter]) -> dict[str, object]:
+def as_dict(
+    rows: Sequence[Judged], absent: Sequence[Adapter | BlockAdapter], blocks: Sequence[Row] = ()
+) -> dict[str, object]:
     """Everything, for JSON."""
     return {
         "rows": [
             {"library": row.library, "version": row.version, "type": row.profile.dtype} | row.report.as_dict()
             for row in rows
         ],
+        "blocks": [row.as_dict() for row in blocks],
         "absent": [{"library": adapter.library, "install": adapter.install} for adapter in absent],
     }

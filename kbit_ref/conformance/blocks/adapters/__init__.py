@@ -1,0 +1,186 @@
+"""One file a library, found by looking into this folder (or another one): what does it store for an array?
+
+An adapter calls public entry points only, and imports its library only inside its methods. A new
+one is a class in a file of its own:
+
+    class MyLibrary(BlockAdapter):
+        library, module, install = "mylib", "mylib", "pip install mylib"
+        profiles = (BlockProfile("int8-b32-absmax-f32", "quantize"),)
+
+        def quantize(self, theirs, x, source):
+            import mylib
+            q = mylib.quantize(x)
+            return {"codes": q.codes, "scales": q.scales, "decoded": mylib.dequantize(q)}
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PARTS", "BlockAdapter", "BlockProfile", "KnownDifference", "Parts", "block_adapters"]
+
+Parts = dict[str, NDArray[Any]]
+
+PARTS = ("scales", "offsets", "zero_points", "global_scale", "codes", "packed", "decoded")
+
+
+@dataclass(frozen=True)
+class BlockProfile:
+    """A name of theirs, and the profile or spelling of what it means.
+
+    Parameters
+    ----------
+    profile
+        A profile of ours (`bnb-cpu-nf4`) or a spelling.
+    theirs
+        Their name, handed to the adapter; unique in the library.
+    sources
+        The formats of the numbers that they take.
+    shapes
+        `any`: arrays of any shape and count; `flat`: any shape whose count is a multiple of the
+        block; `rows`: two dimensions, the axis that is cut a multiple of the block; `ragged`: two
+        dimensions, any lengths.
+    blocks
+        The number of blocks of an array must be a multiple of this.
+    given
+        They take the scales from us, so that only codes, bytes and decoded numbers are judged.
+    size
+        Elements of a block, where the cut does not say it (`channel`).
+    """
+
+    profile: str
+    theirs: str
+    sources: tuple[str, ...] = ("float32",)
+    shapes: str = "rows"
+    blocks: int = 1
+    given: bool = False
+    size: int = 32
+
+
+@dataclass(frozen=True)
+class KnownDifference:
+    """A difference that is on record: it must still occur, and nothing else may.
+
+    Parameters
+    ----------
+    part
+        Where it shows: `codes`, `decoded`, ...
+    cause
+        The cause as the judge names it: `+arith=reciprocal`, `sign of zero`, ...
+    link
+        A public issue, or a document with its version.
+    theirs
+        The names in which it occurs; empty: all.
+    """
+
+    part: str
+    cause: str
+    link: str
+    theirs: tuple[str, ...] = ()
+
+    def concerns(self, theirs: str) -> bool:
+        """Does it occur there?"""
+        return not self.theirs or theirs in self.theirs
+
+
+class BlockAdapter:
+    """What a library stores. Derive a class, fill in the names, write the method."""
+
+    library: str  # its name in the table
+    module: str  # what is imported
+    install: str  # what to type if it is absent
+    distribution: str = ""  # the name of the package, if it is not that of the module
+    needs: tuple[str, ...] = ()  # other modules that it cannot do without
+    profiles: tuple[BlockProfile, ...] = ()
+    known: tuple[KnownDifference, ...] = ()
+
+    def load(self) -> None:
+        """Import the library; settings belong here."""
+        importlib.import_module(self.module)
+
+    def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
+        """What they store for x, and what they decode it to.
+
+        Parameters
+        ----------
+        theirs
+            Their name of the format.
+        x
+            float16, float32 or float64; for the source bfloat16, the bits as uint16.
+
+        Returns
+        -------
+        dict
+            Some of these parts, blocks in the order of the cut:
+
+            - `codes` [*shape]: unsigned, as our types number them; or left to be unpacked from
+            - `packed` uint8: the bytes of the codes; `order`, if these are not the codes in the
+              order of the cut: which element comes when
+            - `scales`, `offsets`, `zero_points`: one number a block; `global_scale`: one
+            - `decoded` [*shape]: the numbers that they make of it
+        """
+        raise NotImplementedError(f"{self.library} has no quantize")
+
+    def quantize_given(
+        self, theirs: str, x: NDArray[Any], scales: NDArray[np.float32], zero_points: NDArray[np.uint8] | None
+    ) -> dict[str, Any]:
+        """The same for a library that takes the scales and zero points, [n_rows, n_blocks], from us; x is float32."""
+        raise NotImplementedError(f"{self.library} takes no scales")
+
+    def installed(self) -> bool:
+        """Could it be imported? (It is not.)"""
+        return all(_exists(name) for name in (self.module, *self.needs))
+
+    def version(self) -> str:
+        """Of the installed package."""
+        try:
+            return importlib.metadata.version(self.distribution or self.module)
+        except importlib.metadata.PackageNotFoundError:
+            return ""
+
+
+def _exists(name: str) -> bool:
+    """Is there such a module? Its parent package is imported for a dotted name, nothing else."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def block_adapters(folders: Iterable[str | Path] = ()) -> dict[str, BlockAdapter]:
+    """All adapters by library: those of this folder, then those of others.
+
+    Examples
+    --------
+    >>> sorted(block_adapters())[:3]
+    ['bitsandbytes', 'compressed-tensors', 'gguf']
+    """
+    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    for folder in folders:
+        modules += [_from_file(path) for path in sorted(Path(folder).glob("*.py"))]
+    found: dict[str, BlockAdapter] = {}
+    for module in modules:
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, BlockAdapter) and value.__module__ == module.__name__:
+                found[value.library] = value()
+    return found
+
+
+def _from_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"kbit_ref_block_adapter_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None  # a .py file has both
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

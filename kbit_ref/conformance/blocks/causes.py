@@ -1,0 +1,196 @@
+"""Why blocks differ: the named choices that give their answers, and a few words for decoded numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.blocks.choices import pairs, singles
+from kbit_ref.conformance.blocks.compare import Compared, Record, agree, same
+from kbit_ref.conformance.blocks.inputs import narrowed, shaped
+from kbit_ref.conformance.blocks.reference import block_index, independent, reference
+from kbit_ref.scheme import Scheme
+
+__all__ = ["FOLLOWS", "UNEXPLAINED", "ZERO", "Explanation", "decoded_causes", "explain", "explained_by"]
+
+Array = NDArray[Any]
+UNEXPLAINED, ZERO, FOLLOWS = "unexplained", "sign of zero", "follows from the scale"
+LAST_BITS = "last bits"
+FOR_PAIRS = 6  # records on which all pairs of words are tried
+
+
+@dataclass
+class Explanation:
+    """A cause, and which of the records it explains."""
+
+    cause: str
+    scheme: Scheme | None
+    which: NDArray[np.bool_]
+
+
+def explain(s: Scheme, found: Sequence[Record]) -> list[Explanation]:
+    """Causes for all records, each record to one of them.
+
+    The word that explains the most comes first, then the one that explains the most of what is
+    left; pairs of words are tried for what no single word explains.
+    """
+    left = np.ones(len(found), bool)
+    result: list[Explanation] = []
+
+    def take(candidates: dict[str, Scheme], most: int) -> None:
+        nonlocal left
+        at = np.flatnonzero(left)
+        if not at.size:
+            return
+        at = at[np.unique(np.linspace(0, at.size - 1, min(most, at.size)).astype(int))]
+        some = [found[i] for i in at]
+        gains = {name: explained_by(made, some) for name, made in candidates.items()}
+        gains = {name: gain for name, gain in gains.items() if gain.all() or not _by_chance(s, name)}
+        remaining = np.ones(len(some), bool)
+        while gains and remaining.any():
+            name = max(gains, key=lambda each: int((gains[each] & remaining).sum()))
+            gain = gains.pop(name) & remaining
+            if not gain.any():
+                break
+            which = np.zeros(len(found), bool)
+            which[at[gain]] = True
+            more = np.flatnonzero(left & ~which)
+            others = more[~np.isin(more, at)]  # beyond the sample
+            if others.size:
+                which[others[explained_by(candidates[name], [found[i] for i in others])]] = True
+            result.append(Explanation(name, candidates[name], which & left))
+            left = left & ~which
+            remaining = remaining & ~gain
+
+    signs = np.array([_only_signs(s, record) for record in found], bool)
+    take(singles(s), len(found))
+    if (left & signs).any():
+        result.append(Explanation(ZERO, None, left & signs))
+        left = left & ~signs
+    if left.any() and independent(s):
+        take(pairs(s), FOR_PAIRS)
+    last = np.array([_only_last_bits(record) for record in found], bool)
+    if (left & last).any():
+        result.append(Explanation(LAST_BITS, None, left & last))
+        left = left & ~last
+    if left.any():
+        result.append(Explanation(UNEXPLAINED, None, left))
+    return result
+
+
+def _by_chance(s: Scheme, name: str) -> bool:
+    """Could a word give some of theirs by chance, so that it counts only if it gives all?"""
+    return "compute=" in name or not independent(s)
+
+
+def explained_by(made: Scheme, found: Sequence[Record]) -> NDArray[np.bool_]:
+    """Which records the scheme gives, code for code and number for number."""
+    good = np.zeros(len(found), bool)
+    if independent(made):
+        groups: dict[tuple[str, int, int], list[int]] = {}
+        for i, record in enumerate(found):
+            groups.setdefault((record.source, record.words.size, i if record.short else -1), []).append(i)
+        for (source, _, _), members in groups.items():
+            words = shaped(np.stack([found[i].words for i in members]), made)
+            codes = shaped(np.stack([found[i].codes for i in members]), made)
+            names = found[members[0]].parts
+            parts = {name: np.array([found[i].parts[name] for i in members]) for name in names}
+            ours = reference(made, words, source)
+            good[members] = agree(made, ours, block_index(made, words.shape), codes, parts)
+        return good
+    for compared in {id(record.compared): record.compared for record in found}.values():
+        ours = reference(made, compared.case.words, compared.case.source)
+        blocks = compared.theirs.stored.blocks
+        parts = {name: values for name, values in blocks.items() if name in compared.wrong}
+        fits = agree(made, ours, compared.index, compared.theirs.stored.codes, parts)
+        for i, record in enumerate(found):
+            if record.compared is compared:
+                good[i] = fits[record.block]
+    return good
+
+
+def _only_signs(s: Scheme, record: Record) -> bool:
+    """Do the numbers of the block differ only in signs of zero, and the codes not at all?"""
+    compared, block = record.compared, record.block
+    if compared.wrong["codes"][compared.index == block].any():
+        return False
+    return all(compared.ours.blocks[name][block] == value for name, value in record.parts.items())
+
+
+def _only_last_bits(record: Record) -> bool:
+    """Do the numbers of the block differ by a few units in the last place of float32, and no code?"""
+    compared, block = record.compared, record.block
+    if compared.wrong["codes"][compared.index == block].any():
+        return False
+    ours = {name: float(compared.ours.blocks[name][block]) for name in record.parts}
+    return all(abs(ours[name] - value) <= 2.0**-18 * abs(value) for name, value in record.parts.items())
+
+
+# Decoded numbers ---------------------------------------------------------------------------------
+
+WHY = {
+    ZERO: "a zero with the other sign",
+    "rounded to bfloat16": "theirs is the bfloat16 next to ours",
+    "rounded to float16": "theirs is the float16 next to ours",
+    "arithmetic in bfloat16": "theirs is a bfloat16 beside ours",
+    "arithmetic in float16": "theirs is a float16 beside ours",
+    "the scale of another block": "theirs is the level times the scale of another block of the array",
+    LAST_BITS: "theirs is a float32 beside ours",
+    UNEXPLAINED: "their number is not what their code and scale stand for",
+}
+
+
+def decoded_causes(s: Scheme, compared: Compared) -> dict[str, NDArray[np.bool_]]:
+    """The decoded numbers that differ, by cause."""
+    wrong, ours, theirs = compared.wrong["decoded"], compared.spelled, compared.theirs.decoded
+    assert ours is not None
+    assert theirs is not None
+    found: dict[str, NDArray[np.bool_]] = {}
+    left = wrong.copy()
+
+    def take(name: str, where: Array) -> None:
+        nonlocal left
+        if (left & where).any():
+            found[name] = left & where
+            left = left & ~where
+
+    take(ZERO, (ours == 0) & (theirs == 0))
+    with np.errstate(all="ignore"):
+        small = theirs.astype(np.float32)
+        for form in ("bfloat16", "float16"):
+            near = _rounded(ours, form)
+            is_one = same(_rounded(small.astype(np.float64), form), theirs)
+            if (is_one | ~left).all():  # all that are left: not by chance
+                take(f"rounded to {form}", same(near, theirs))
+                beside = np.abs(near - theirs) <= np.abs(ours) * (2.0**-6 if form == "bfloat16" else 2.0**-9)
+                take(f"arithmetic in {form}", is_one & beside)
+        take("the scale of another block", _of_another_block(s, compared))
+        take(LAST_BITS, np.abs(small - ours.astype(np.float32)) <= np.abs(np.spacing(small)))
+    take(UNEXPLAINED, left.copy())
+    return found
+
+
+def _rounded(numbers: Array, form: str) -> NDArray[np.float64]:
+    words = narrowed(np.asarray(numbers, np.float32), form)
+    if form == "bfloat16":
+        return (words.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return words.astype(np.float64)
+
+
+def _of_another_block(s: Scheme, compared: Compared) -> NDArray[np.bool_]:
+    """Elements that are their level times the scale of some block."""
+    assert compared.theirs.decoded is not None
+    result = np.zeros(compared.index.shape, bool)
+    scales = compared.theirs.stored.blocks["scales"]
+    if scales.size < 2 or "offsets" in compared.theirs.stored.blocks or "zero_points" in compared.theirs.stored.blocks:
+        return result
+    at = np.flatnonzero(compared.wrong["decoded"].reshape(-1))[:4096]
+    levels = s.dtype.levels[compared.theirs.stored.codes.reshape(-1)[at]].astype(np.float32)
+    products = levels[:, None] * scales.astype(np.float32)[:4096]
+    theirs = compared.theirs.decoded.reshape(-1)[at].astype(np.float32)
+    result.reshape(-1)[at] = (products == theirs[:, None]).any(1) & (levels != 0)
+    return result

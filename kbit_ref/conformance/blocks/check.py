@@ -1,0 +1,58 @@
+"""Judge the block formats of libraries, two at a time: each is asked in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from kbit_ref.conformance.blocks.adapters import BlockAdapter
+from kbit_ref.conformance.blocks.judge import judge_profile
+from kbit_ref.conformance.blocks.libraries import Library
+from kbit_ref.conformance.blocks.verdict import Row
+
+__all__ = ["judge_block_libraries"]
+
+Progress = Callable[[str, int, int], None]
+FLUSHES = "the library switches on flush-to-zero in its process"
+
+
+def judge_block_libraries(
+    libraries: Sequence[BlockAdapter],
+    *,
+    profiles: Sequence[str] = (),
+    timeout: float = 120.0,
+    folders: Iterable[str | Path] = (),
+    progress: Progress | None = None,
+) -> list[Row]:
+    """The verdict on every profile of the libraries, in their order.
+
+    Parameters
+    ----------
+    libraries
+        Adapters, all of them installed.
+    profiles
+        Only these profiles, by our name or by theirs. Empty: all.
+    timeout
+        Seconds that a library may be silent, its import included.
+    folders
+        Where adapters that are not ours were found.
+    progress
+        Called with the library, the profiles done and their number.
+    """
+    places = list(folders)
+
+    def one(adapter: BlockAdapter) -> list[Row]:
+        chosen = [p for p in adapter.profiles if not profiles or {p.profile, p.theirs} & set(profiles)]
+        rows = []
+        with Library(adapter, timeout, places) as library:
+            for i, profile in enumerate(chosen):
+                row = judge_profile(adapter, profile, library.ask)
+                rows.append(replace(row, notes=(*row.notes, FLUSHES)) if library.flushes else row)
+                if progress is not None:
+                    progress(adapter.library, i + 1, len(chosen))
+        return rows
+
+    with ThreadPoolExecutor(max(1, min(2, len(libraries)))) as pool:
+        return [row for rows in pool.map(one, libraries) for row in rows]

@@ -1,0 +1,221 @@
+"""Judge one profile of a library: ask, compare, explain, and shrink what differs to the simplest block."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.blocks.adapters import PARTS, BlockAdapter, BlockProfile, KnownDifference
+from kbit_ref.conformance.blocks.causes import (
+    FOLLOWS,
+    LAST_BITS,
+    UNEXPLAINED,
+    WHY,
+    ZERO,
+    Explanation,
+    decoded_causes,
+    explain,
+)
+from kbit_ref.conformance.blocks.compare import Compared, Record, compare, records
+from kbit_ref.conformance.blocks.examples import Shrinker
+from kbit_ref.conformance.blocks.inputs import Case, cases
+from kbit_ref.conformance.blocks.libraries import Answer
+from kbit_ref.conformance.blocks.reading import Refused, read
+from kbit_ref.conformance.blocks.reference import reference
+from kbit_ref.conformance.blocks.verdict import Example, Kind, PartVerdict, Row
+from kbit_ref.errors import KbitError
+from kbit_ref.quantize import quantize
+from kbit_ref.scheme import Scheme, scheme
+
+__all__ = ["Ask", "judge_profile"]
+
+Array = NDArray[Any]
+WHY_RECORD = {
+    ZERO: "the only difference of the block",
+    LAST_BITS: "theirs is within 2^-18 of ours, and every code is ours: another order of operations",
+    FOLLOWS: "the scale of the block is another one, for no named reason",
+}
+Ask = Callable[..., Answer]
+
+
+@dataclass
+class _Found:
+    """Everything about one profile, as it comes in."""
+
+    compared: list[Compared] = field(default_factory=list)
+    errors: dict[str, list[str]] = field(default_factory=dict)  # what went wrong: the arrays
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+def judge_profile(adapter: BlockAdapter, profile: BlockProfile, ask: Ask) -> Row:
+    """The verdict on every part of a profile.
+
+    Parameters
+    ----------
+    ask
+        `ask(theirs, source, x=...)`, and with the scales too for profiles that are given them.
+    """
+    try:
+        s = scheme(profile.profile)
+    except KbitError as error:
+        return Row(adapter.library, adapter.version(), profile.profile, "", profile.theirs, (), (str(error),))
+    found = _Found()
+    for case in cases(s, profile.sources, profile.shapes, profile.blocks, profile.size):
+        _one(s, profile, case, ask, found)
+    known = [k for k in adapter.known if k.concerns(profile.theirs)]
+    shrinker = Shrinker(s, profile, ask, lambda words, source: _put(s, profile, words, source, ask))
+    kinds = _kinds(s, found, shrinker)
+    parts, errors = _verdicts(found, kinds, known)
+    errors = [*(f"{text} ({_some(where)})" for text, where in found.errors.items()), *errors]
+    notes = [f"{count:,} blocks left out, the profile has no answer: {why}" for why, count in found.refused.items()]
+    return Row(
+        adapter.library, adapter.version(), profile.profile, str(s), profile.theirs, parts, tuple(errors), tuple(notes)
+    )
+
+
+def _some(where: Sequence[str]) -> str:
+    return ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
+
+
+def _one(s: Scheme, profile: BlockProfile, case: Case, ask: Ask, found: _Found) -> None:
+    """Ask about one array, and compare."""
+    try:
+        compared = _put(s, profile, case.words, case.source, ask, case)
+    except Refused as refused:
+        found.errors.setdefault(str(refused), []).append(f"{case.name}, {case.source}")
+        return
+    found.compared.append(compared)
+    found.refused.update(compared.ours.reasons)
+
+
+def _put(s: Scheme, profile: BlockProfile, words: Array, source: str, ask: Ask, case: Case | None = None) -> Compared:
+    """Both answers for one array, compared."""
+    case = case or Case("", source, words)
+    arrays: dict[str, Array] = {"x": words}
+    given: dict[str, Array] = {}
+    if profile.given:
+        try:
+            q = quantize(words, s, threads=1)
+        except KbitError:
+            ours = reference(s, words, source)
+            words = words[~ours.refused]  # a row is a block
+            if not words.size:
+                raise Refused("the profile has no answer for any of the blocks") from None
+            case = Case(case.name, source, words)
+            q, arrays["x"] = quantize(words, s, threads=1), words
+        given["scales"] = q.scales
+        if q.zero_points is not None:
+            given["zero_points"] = q.zero_points
+    ours = reference(s, words, source)
+    answer = ask(profile.theirs, source, **arrays, **given)
+    if answer.error:
+        raise Refused(answer.error)
+    theirs = read(s, words.shape, answer.parts | given)
+    return compare(s, case, ours, theirs, profile.given)
+
+
+# Differences of one part by cause ----------------------------------------------------------------
+
+
+def _kinds(s: Scheme, found: _Found, shrinker: Shrinker) -> dict[str, list[Kind]]:
+    kinds: dict[str, list[Kind]] = {name: [] for name in PARTS}
+    every = [record for compared in found.compared for record in records(s, compared)]
+    explanations = explain(s, every) if every else []
+    shrinker.explanations = explanations
+    for explanation in explanations:
+        members = [record for record, ours in zip(every, explanation.which, strict=True) if ours]
+        complete = bool(explanation.which.all())
+        for part in PARTS[:5]:
+            for cause, some in _by_cause(part, explanation.cause, members).items():
+                count = sum(_count(part, record) for record in some)
+                if count:
+                    why = _why(cause, explanation, complete)
+                    example = shrinker.of_records(part, cause, explanation, some)
+                    kinds[part].append(Kind(cause, why, count, example))
+    _tensor_wide(found, kinds)
+    for part in ("packed", "decoded"):
+        kinds[part] += _of_elements(s, part, found, shrinker)
+    return kinds
+
+
+def _by_cause(part: str, cause: str, members: list[Record]) -> dict[str, list[Record]]:
+    """Codes that differ for no word that we know, in blocks of which the scale differs: they follow from it."""
+    if part != "codes" or cause != UNEXPLAINED:
+        return {cause: members}
+    follow = [r for r in members if any(r.compared.wrong[name][r.block] for name in r.parts)]
+    own = [r for r in members if not any(r is other for other in follow)]
+    return {UNEXPLAINED: own, FOLLOWS: follow}
+
+
+def _count(part: str, record: Record) -> int:
+    """How many values of a part differ in the block."""
+    wrong = record.compared.wrong.get(part)
+    if wrong is None or part == "global_scale":
+        return 0
+    if part == "codes":
+        return int(wrong[record.compared.index == record.block].sum())
+    return int(wrong[record.block])
+
+
+def _why(cause: str, explanation: Explanation, complete: bool) -> str:
+    if explanation.scheme is not None:
+        return f"{explanation.scheme} gives " + ("all of theirs" if complete else "theirs in these blocks")
+    return WHY_RECORD.get(cause, "no named choice gives theirs")
+
+
+def _tensor_wide(found: _Found, kinds: dict[str, list[Kind]]) -> None:
+    bad = [c for c in found.compared if "global_scale" in c.wrong and c.wrong["global_scale"].any()]
+    if bad:
+        first = bad[0]
+        texts = (f"{first.theirs.stored.global_scale!r}", f"{first.ours.global_scale!r}")
+        example = Example(first.case.source, f"array {first.case.name}", "", *texts)
+        kinds["global_scale"].append(Kind(UNEXPLAINED, "the scale of the whole array", len(bad), example))
+
+
+def _of_elements(s: Scheme, part: str, found: _Found, shrinker: Shrinker) -> list[Kind]:
+    """Bytes and decoded numbers: compared with their own codes, so by causes of their own."""
+    counts: Counter[str] = Counter()
+    first: dict[str, tuple[Compared, NDArray[np.bool_]]] = {}
+    for compared in found.compared:
+        if part not in compared.wrong or not compared.wrong[part].any():
+            continue
+        if part == "packed":
+            causes = {"other bits": compared.wrong[part]}
+        else:
+            causes = decoded_causes(s, compared)
+        for cause, where in causes.items():
+            counts[cause] += int(where.sum())
+            first.setdefault(cause, (compared, where))
+    kinds = []
+    for cause, (compared, where) in first.items():
+        why = WHY.get(cause, "not the bytes that their codes make in this layout")
+        kinds.append(Kind(cause, why, counts[cause], shrinker.of_elements(part, cause, compared, where)))
+    return kinds
+
+
+def _verdicts(
+    found: _Found, kinds: dict[str, list[Kind]], known: Sequence[KnownDifference]
+) -> tuple[tuple[PartVerdict, ...], list[str]]:
+    """The verdicts by part, and what is on record and did not occur."""
+    parts = []
+    seen = set()
+    for name in PARTS:
+        tried = sum(compared.tried.get(name, 0) for compared in found.compared)
+        judged = any(name in compared.tried for compared in found.compared)
+        if not judged:
+            continue
+        marked = []
+        for kind in kinds[name]:
+            record = next((k for k in known if k.part == name and k.cause == kind.cause), None)
+            if record is not None:
+                seen.add(id(record))
+                kind = Kind(kind.cause, kind.why, kind.count, kind.example, record.link)
+            marked.append(kind)
+        parts.append(PartVerdict(name, tried, tuple(sorted(marked, key=lambda kind: -kind.count))))
+    stale = [f"known difference no longer occurs: {k.part}, {k.cause} ({k.link})" for k in known if id(k) not in seen]
+    return tuple(parts), stale if found.compared else []

@@ -1,0 +1,124 @@
+"""The table of verdicts on block formats: as text, and as the CSV file that is kept with its date."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kbit_ref.conformance.blocks.adapters import PARTS
+from kbit_ref.conformance.blocks.causes import FOLLOWS, UNEXPLAINED
+from kbit_ref.conformance.blocks.verdict import Kind, PartVerdict, Row
+
+__all__ = ["COLUMNS", "csv_rows", "differences", "summary", "table", "write_csv"]
+
+COLUMNS = (
+    *("date", "library", "version", "profile", "spelling", "theirs"),
+    *("part", "verdict", "values", "differing", "cause", "example"),
+)
+SAID = {"agree": "agree", "known": "known", "disagree": "DISAGREE", "error": "ERROR"}
+HEADS = {"zero_points": "zeros", "global_scale": "global"}
+WIDTH = 8
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """One line a profile: their name, ours, and the verdict on each part."""
+    lines: list[str] = []
+    heads = [HEADS.get(part, part) for part in PARTS]
+    for library in dict.fromkeys(row.library for row in rows):
+        mine = [row for row in rows if row.library == library]
+        title = f"{library} {mine[0].version}"
+        theirs = max(len(title), *(len(row.theirs) for row in mine))
+        ours = max(len("profile"), *(len(row.profile) for row in mine))
+        lines.append((f"{title:<{theirs}}  {'profile':<{ours}}  " + "  ".join(f"{h:<{WIDTH}}" for h in heads)).rstrip())
+        for row in mine:
+            verdicts = [row.part(name) for name in PARTS]
+            cells = [SAID[verdict.status] if verdict else "-" for verdict in verdicts]
+            if row.errors:
+                cells = [cell if cell != "-" else "ERROR" if not row.parts else "-" for cell in cells]
+            line = f"{row.theirs:<{theirs}}  {row.profile:<{ours}}  " + "  ".join(f"{c:<{WIDTH}}" for c in cells)
+            lines.append((line + ("  ERROR" if row.errors and row.parts else "")).rstrip())
+        lines.append("")
+    return lines
+
+
+def differences(rows: Sequence[Row]) -> list[str]:
+    """For each library each kind of difference once, with the first counterexample; errors last."""
+    kinds: dict[tuple[str, ...], list[tuple[Row, Kind]]] = {}
+    errors: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for part in row.parts:
+            for kind in part.kinds:
+                alone = row.theirs if kind.cause in (UNEXPLAINED, FOLLOWS) else ""  # each has causes of its own
+                kinds.setdefault((row.library, part.part, kind.cause, kind.link, alone), []).append((row, kind))
+            for error in part.errors:
+                errors.setdefault((row.library, error), []).append(row.theirs)
+        for error in row.errors:
+            errors.setdefault((row.library, error), []).append(row.theirs)
+    lines = []
+    for (library, part, cause, link, _), found in sorted(kinds.items(), key=lambda item: not item[0][3]):
+        row, first = found[0]
+        count = sum(kind.count for _, kind in found)
+        said = f"explained by {cause}" if cause.startswith(("+", "rule=")) else cause
+        lines.append(f"{'known    ' if link else 'DISAGREE '} {library}: {part}: {said}: {first.why}")
+        if link:
+            lines.append(f"  record  {link}")
+        lines.append(f"  values  {count:,}: {', '.join(dict.fromkeys(r.theirs for r, _ in found))}")
+        lines.append(f"  first   {row.theirs} is {row.spelling}")
+        lines += ["  " + line for line in str(first.example).splitlines()] if first.example else []
+        lines.append("")
+    for (library, error), names in errors.items():
+        lines += [f"ERROR     {library}: {error}", f"  where   {', '.join(dict.fromkeys(names))}", ""]
+    return lines
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+    """The last lines: how many of each verdict, values, what was left out."""
+    parts = [part for row in rows for part in row.parts]
+    counts = {status: sum(part.status == status for part in parts) for status in SAID}
+    counts["error"] += sum(bool(row.errors) for row in rows)
+    said = ", ".join(f"{count} {status}" for status, count in counts.items())
+    libraries = len({row.library for row in rows})
+    lines = []
+    notes = dict.fromkeys(f"{row.library}, {row.theirs}: {note}" for row in rows for note in row.notes)
+    lines += [f"note      {note}" for note in notes]
+    different = sum(part.different for part in parts)
+    if different:
+        lines.append(f"{different:,} values differ from the profiles and are on no public record that we know of.")
+    plural = "library" if libraries == 1 else "libraries"
+    tried = sum(row.tried for row in rows)
+    lines.append(f"{len(parts)} parts of {len(rows)} block formats, {libraries} {plural}: {said}. {tried:,} values.")
+    return lines
+
+
+def csv_rows(rows: Sequence[Row], date: str) -> Iterator[dict[str, str]]:
+    """One row a part and kind of difference; one for a part that agrees; one for an error."""
+    for row in rows:
+        about = {"date": date, "library": row.library, "version": row.version, "profile": row.profile}
+        about |= {"spelling": row.spelling, "theirs": row.theirs}
+        for part in row.parts:
+            yield from ({**about, **cells} for cells in _of_part(part))
+        for error in row.errors:
+            cells = {"part": "", "verdict": "error", "values": "", "differing": "", "cause": error, "example": ""}
+            yield {**about, **cells}
+
+
+def _of_part(part: PartVerdict) -> Iterator[dict[str, str]]:
+    base = {"part": part.part, "values": str(part.tried)}
+    if not part.kinds:
+        yield {**base, "verdict": part.status, "differing": "0", "cause": "", "example": ""}
+    for kind in part.kinds:
+        verdict = "known" if kind.link else "disagree"
+        cause = kind.cause + (f" ({kind.link})" if kind.link else "")
+        example = kind.example.line if kind.example else ""
+        yield {**base, "verdict": verdict, "differing": str(kind.count), "cause": cause, "example": example}
+
+
+def write_csv(path: str | Path, rows: Sequence[Row], date: str | None = None) -> None:
+    """Write the matrix; the date is today's."""
+    today = date or datetime.date.today().isoformat()
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(csv_rows(rows, today))

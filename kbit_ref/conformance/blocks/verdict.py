@@ -1,0 +1,119 @@
+"""What judging block formats finds: frozen values, and the lines they print as."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from kbit_ref.conformance.verdict import worst
+
+__all__ = ["Example", "Kind", "PartVerdict", "Row"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """The simplest block that shows a difference.
+
+    Parameters
+    ----------
+    source
+        The format of the input.
+    block
+        The numbers, `[1, 0 x 63]`.
+    at
+        Which element of the block (for codes and decoded numbers), and its bits and value.
+    theirs, ours
+        Both answers.
+    steps
+        Why ours is what it is.
+    """
+
+    source: str
+    block: str
+    at: str
+    theirs: str
+    ours: str
+    steps: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        rows = [("block", f"{self.block}  ({self.source})")]
+        rows += [("at", self.at)] if self.at else []
+        rows += [("theirs", self.theirs), ("ours", self.ours)]
+        rows += [("why" if i == 0 else "", step) for i, step in enumerate(self.steps)]
+        return "\n".join(f"{name:<7} {text}" for name, text in rows)
+
+    @property
+    def line(self) -> str:
+        """All of it in one line, for a table."""
+        where = f" at {self.at}" if self.at else ""
+        return f"{self.block} ({self.source}){where}: theirs {self.theirs}, ours {self.ours}"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """All values of a part that differ for one reason, and the simplest of them."""
+
+    cause: str  # `+arith=reciprocal`, `sign of zero`, `unexplained`, ...
+    why: str
+    count: int
+    example: Example | None
+    link: str = ""  # where a known difference is on record; empty if it is none
+
+
+@dataclass(frozen=True)
+class PartVerdict:
+    """One part of one profile."""
+
+    part: str
+    tried: int
+    kinds: tuple[Kind, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """`agree`, `known`, `disagree` or `error`."""
+        if self.errors:
+            return "error"
+        if not self.kinds:
+            return "agree"
+        return "known" if all(kind.link for kind in self.kinds) else "disagree"
+
+    @property
+    def different(self) -> int:
+        """How many values differ for no known reason."""
+        return sum(kind.count for kind in self.kinds if not kind.link)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One profile of a library: the verdict on each of its parts."""
+
+    library: str
+    version: str
+    profile: str
+    spelling: str
+    theirs: str
+    parts: tuple[PartVerdict, ...]
+    errors: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def status(self) -> str:
+        """The worst of the parts; no part at all is an error."""
+        if self.errors or not self.parts:
+            return "error"
+        return worst([part.status for part in self.parts])
+
+    @property
+    def tried(self) -> int:
+        """How many values were compared."""
+        return sum(part.tried for part in self.parts)
+
+    def part(self, name: str) -> PartVerdict | None:
+        """The verdict on the part of that name, if it was judged."""
+        return next((part for part in self.parts if part.part == name), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        parts = [asdict(part) | {"status": part.status, "different": part.different} for part in self.parts]
+        return asdict(self) | {"status": self.status, "parts": parts}
