@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -31,7 +31,7 @@ from kbit_ref.exact.code import decode, definition, encode
 from kbit_ref.exact.encoders import ENCODERS
 from kbit_ref.exact.rules import RULES, top
 
-__all__ = ["Block", "Quantized", "dequantize", "quantize", "schemes"]
+__all__ = ["Block", "Quantized", "block", "dequantize", "quantize", "schemes"]
 
 schemes: list[Callable[[Any], Any]] = []  # look-ups from a spelling to a scheme; `scheme.py` adds its own
 
@@ -94,10 +94,7 @@ def quantize(x: Any, scheme: Any, form: str = "", random: Any = None, random_bit
     """
     s = _scheme(scheme)
     form = form or str(getattr(x, "dtype", "float64"))
-    compute = s["compute"]
-    if compute == "wider":
-        compute = "float64" if form == "float64" else "float32"
-    a = Arithmetic(compute)
+    a = _arithmetic(s, form)
     flat, shape = _flat(x)
     numbers = _rows(s.cut, [_special(s, a.fl(as_number(value))) for value in flat], shape)
     bits = _rows(s.cut, _flat(random)[0], shape) if random is not None else None
@@ -105,7 +102,7 @@ def quantize(x: Any, scheme: Any, form: str = "", random: Any = None, random_bit
     result = Quantized()
     finite = [value for row in numbers for value in row if is_finite(value)]
     if s["center"] == "tensor" and finite:
-        result.mean = round_to(round_to(_mean(finite), compute), "float32")  # as it is stored
+        result.mean = round_to(a.fl(_mean(finite)), "float32")  # as it is stored
         numbers = [[_centred(a, value, result.mean) for value in row] for row in numbers]
         finite = [_centred(a, value, result.mean) for value in finite]
     if s["global"] != "none":
@@ -137,6 +134,50 @@ def dequantize(quantized: Quantized, scheme: Any) -> list[list[Number]]:
     return [
         [_value(s, quantized, block, code) for block in row for code in block.codes] for row in quantized.rows
     ]
+
+
+def block(
+    x: Sequence[Any],
+    scheme: Any,
+    form: str,
+    whole: Quantized,
+    width: int,
+    at: int,
+    stored: Number | None = None,
+    random: int | None = None,
+    random_bits: int = 0,
+) -> tuple[_Plan, Block]:
+    """One block x of a tensor that is too large to go through `quantize`: its plan, and the code of element `at`.
+
+    Parameters
+    ----------
+    x, scheme, form, random_bits
+        As for `quantize`; x holds the numbers of the block, `random` is that of the element.
+    whole
+        What belongs to the whole tensor: its mean and global scale, where the scheme has them.
+    width
+        Elements of a full block.
+    stored
+        The scale, where the scales were quantized again.
+    """
+    s = _scheme(scheme)
+    a = _arithmetic(s, form)
+    numbers = [_special(s, a.fl(as_number(value))) for value in x]
+    if whole.mean is not None:
+        numbers = [_centred(a, value, whole.mean) for value in numbers]
+    plan = _plan(s, a, whole, numbers, width)
+    if stored is not None:
+        plan.stored = stored
+    alone = replace(plan, numbers=plan.numbers[at : at + 1])
+    return plan, _finish(s, a, whole, alone, None if random is None else [random], random_bits)
+
+
+def _arithmetic(s: Any, form: str) -> Arithmetic:
+    """What operations on numbers of that format are rounded to."""
+    compute = s["compute"]
+    if compute == "wider":
+        compute = "float64" if form == "float64" else "float32"
+    return Arithmetic(compute)
 
 
 def _scheme(scheme: Any) -> Any:
