@@ -15,7 +15,18 @@ from kbit_ref.conformance.blocks.inputs import narrowed, shaped
 from kbit_ref.conformance.blocks.reference import block_index, independent, reference
 from kbit_ref.scheme import Scheme
 
-__all__ = ["FOLLOWS", "UNEXPLAINED", "ZERO", "Explanation", "decoded_causes", "explain", "explained_by"]
+__all__ = [
+    "FOLLOWS",
+    "LAST_BITS",
+    "UNEXPLAINED",
+    "WHY",
+    "ZERO",
+    "Explanation",
+    "decoded_causes",
+    "explain",
+    "explained_by",
+    "plain_cause",
+]
 
 Array = NDArray[Any]
 UNEXPLAINED, ZERO, FOLLOWS = "unexplained", "sign of zero", "follows from the scale"
@@ -66,20 +77,33 @@ def explain(s: Scheme, found: Sequence[Record]) -> list[Explanation]:
             left = left & ~which
             remaining = remaining & ~gain
 
-    signs = np.array([_only_signs(s, record) for record in found], bool)
+    def plain(cause: str) -> None:
+        nonlocal left
+        which = left & (causes == cause)
+        if which.any():
+            result.append(Explanation(cause, None, which))
+            left = left & ~which
+
+    causes = np.array([plain_cause(record) for record in found])
     take(singles(s), len(found))
-    if (left & signs).any():
-        result.append(Explanation(ZERO, None, left & signs))
-        left = left & ~signs
+    plain(ZERO)
     if left.any() and independent(s):
         take(pairs(s), FOR_PAIRS)
-    last = np.array([_only_last_bits(record) for record in found], bool)
-    if (left & last).any():
-        result.append(Explanation(LAST_BITS, None, left & last))
-        left = left & ~last
-    if left.any():
-        result.append(Explanation(UNEXPLAINED, None, left))
+    plain(LAST_BITS)
+    plain(UNEXPLAINED)
     return result
+
+
+def plain_cause(record: Record) -> str:
+    """What one can say of a block without naming a choice: only signs of zero, only last bits, or nothing."""
+    compared, block = record.compared, record.block
+    if compared.wrong["codes"][compared.index == block].any():
+        return UNEXPLAINED
+    pairs_of = [(float(compared.ours.blocks[name][block]), value) for name, value in record.parts.items()]
+    if all(ours == value for ours, value in pairs_of):
+        return ZERO
+    close = all(abs(ours - value) <= 2.0**-18 * abs(value) for ours, value in pairs_of)
+    return LAST_BITS if close else UNEXPLAINED
 
 
 def _by_chance(s: Scheme, name: str) -> bool:
@@ -111,23 +135,6 @@ def explained_by(made: Scheme, found: Sequence[Record]) -> NDArray[np.bool_]:
             if record.compared is compared:
                 good[i] = fits[record.block]
     return good
-
-
-def _only_signs(s: Scheme, record: Record) -> bool:
-    """Do the numbers of the block differ only in signs of zero, and the codes not at all?"""
-    compared, block = record.compared, record.block
-    if compared.wrong["codes"][compared.index == block].any():
-        return False
-    return all(compared.ours.blocks[name][block] == value for name, value in record.parts.items())
-
-
-def _only_last_bits(record: Record) -> bool:
-    """Do the numbers of the block differ by a few units in the last place of float32, and no code?"""
-    compared, block = record.compared, record.block
-    if compared.wrong["codes"][compared.index == block].any():
-        return False
-    ours = {name: float(compared.ours.blocks[name][block]) for name in record.parts}
-    return all(abs(ours[name] - value) <= 2.0**-18 * abs(value) for name, value in record.parts.items())
 
 
 # Decoded numbers ---------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.blocks.adapters import BlockProfile
 from kbit_ref.conformance.blocks.causes import (
-    FOLLOWS,
     UNEXPLAINED,
     Explanation,
     decoded_causes,
     explained_by,
+    plain_cause,
 )
 from kbit_ref.conformance.blocks.compare import Compared, Record, records
 from kbit_ref.conformance.blocks.inputs import narrowed, shaped, widened
@@ -102,14 +102,15 @@ class Shrinker:
         if compared is None or compared.case.words.size < blocks.size:
             return result
         found = [r for r in records(self.s, compared) if r.block < len(blocks) and _in_part(part, r)]
-        if cause in (UNEXPLAINED, FOLLOWS):
+        if explanation.scheme is None:
+            found = [r for r in found if plain_cause(r) == explanation.cause]
             for other in self.explanations:
                 if other.scheme is not None and found:
                     taken = explained_by(other.scheme, found)
                     found = [r for r, gone in zip(found, taken, strict=True) if not gone]
-            if cause == UNEXPLAINED and part == "codes":
+            if part == "codes" and cause == UNEXPLAINED:
                 found = [r for r in found if not any(r.compared.wrong[name][r.block] for name in r.parts)]
-        elif explanation.scheme is not None and found:
+        elif found:
             fits = explained_by(explanation.scheme, found)
             found = [r for r, good in zip(found, fits, strict=True) if good]
         result[[r.block for r in found]] = True

@@ -29,6 +29,7 @@ from kbit_ref.conformance.blocks.reading import Refused, read
 from kbit_ref.conformance.blocks.reference import reference
 from kbit_ref.conformance.blocks.verdict import Example, Kind, PartVerdict, Row
 from kbit_ref.errors import KbitError
+from kbit_ref.packing import layout, layouts, pack
 from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme, scheme
 
@@ -185,7 +186,7 @@ def _of_elements(s: Scheme, part: str, found: _Found, shrinker: Shrinker) -> lis
         if part not in compared.wrong or not compared.wrong[part].any():
             continue
         if part == "packed":
-            causes = {"other bits": compared.wrong[part]}
+            causes = {_layout_of(s, compared): compared.wrong[part]}
         else:
             causes = decoded_causes(s, compared)
         for cause, where in causes.items():
@@ -193,9 +194,20 @@ def _of_elements(s: Scheme, part: str, found: _Found, shrinker: Shrinker) -> lis
             first.setdefault(cause, (compared, where))
     kinds = []
     for cause, (compared, where) in first.items():
-        why = WHY.get(cause, "not the bytes that their codes make in this layout")
+        why = WHY.get(cause, "the bytes are not those that their codes make in the layout of the profile")
         kinds.append(Kind(cause, why, counts[cause], shrinker.of_elements(part, cause, compared, where)))
     return kinds
+
+
+def _layout_of(s: Scheme, compared: Compared) -> str:
+    """The layout in which their codes make their bytes, as a word; or `other bits`."""
+    theirs = compared.theirs
+    assert theirs.packed is not None
+    for name in layouts():
+        form = layout(name)
+        if form.bits == s.dtype.bits and np.array_equal(pack(theirs.in_order, form), theirs.packed):
+            return f"+layout={name}"
+    return "other bits"
 
 
 def _verdicts(

@@ -57,11 +57,11 @@ def differences(rows: Sequence[Row]) -> list[str]:
         for error in row.errors:
             errors.setdefault((row.library, error), []).append(row.theirs)
     lines = []
-    for (library, part, cause, link, _), found in sorted(kinds.items(), key=lambda item: not item[0][3]):
+    for (library, name, cause, link, _), found in sorted(kinds.items(), key=lambda item: not item[0][3]):
         row, first = found[0]
         count = sum(kind.count for _, kind in found)
         said = f"explained by {cause}" if cause.startswith(("+", "rule=")) else cause
-        lines.append(f"{'known    ' if link else 'DISAGREE '} {library}: {part}: {said}: {first.why}")
+        lines.append(f"{'known    ' if link else 'DISAGREE '} {library}: {name}: {said}: {first.why}")
         if link:
             lines.append(f"  record  {link}")
         lines.append(f"  values  {count:,}: {', '.join(dict.fromkeys(r.theirs for r, _ in found))}")

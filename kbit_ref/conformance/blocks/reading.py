@@ -32,6 +32,7 @@ class Theirs:
     decoded: NDArray[np.float64] | None
     packed: NDArray[np.uint8] | None
     repacked: NDArray[np.uint8] | None  # the bytes that their codes make in the layout of the profile
+    in_order: NDArray[np.uint8]  # their codes in the order of the bytes
     given: tuple[str, ...]
 
 
@@ -54,9 +55,10 @@ def read(s: Scheme, shape: tuple[int, ...], parts: dict[str, Array]) -> Theirs:
     packed = _bytes(parts["packed"]) if "packed" in parts else None
     codes = _codes(s, shape, parts["codes"]) if "codes" in parts else _unpacked(s, shape, packed, order)
     rows = s.cut.rows(np.where(codes < 0, 0, codes)).reshape(-1).astype(np.uint8)
+    in_order = rows if order is None else rows[order]
     repacked = None
     if packed is not None:
-        repacked = _packed(s, rows if order is None else rows[order])
+        repacked = _packed(s, in_order)
         if packed.shape != repacked.shape:
             raise Refused(f"{packed.size} packed bytes came back, layout {s.layout.name} has {repacked.size}")
     blocks = {name: _per_block(name, parts[name], n_blocks) for name in PARTS[:3] if name in parts}
@@ -67,7 +69,7 @@ def read(s: Scheme, shape: tuple[int, ...], parts: dict[str, Array]) -> Theirs:
         if decoded.shape != shape:
             raise Refused(f"decoded has the shape {list(decoded.shape)}, x has {list(shape)}")
     stored = Stored(codes, blocks, whole, np.zeros(n_blocks, bool))
-    return Theirs(stored, decoded, packed, repacked, tuple(name for name in PARTS if name in parts))
+    return Theirs(stored, decoded, packed, repacked, in_order, tuple(name for name in PARTS if name in parts))
 
 
 def _bytes(packed: Array) -> NDArray[np.uint8]:
