@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from kbit_ref.arithmetic import Arithmetic, odd_quotient, round_to_integer
 from kbit_ref.datatype import datatype
 from kbit_ref.encoders import ENCODERS
-from kbit_ref.engine import CHUNK, decode, in_pieces
+from kbit_ref.engine import CHUNK, decode, encode, in_pieces
 from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.inputs import Reals, as_out, real_array
+from kbit_ref.kernels import PIECE, Room, aligned, encode_blocks, fits, levels_times, maxima, pieces_of, whole_bytes
 from kbit_ref.packing import pack_into, unpack, unpack_from
 from kbit_ref.rules import RULES, in_order
-from kbit_ref.scales import Plan, effective, plan, used_scale, whole_of
+from kbit_ref.scales import Plan, effective, plan, step, used_scale, whole_of
 from kbit_ref.scheme import Scheme, scheme
 from kbit_ref.stochastic import encode_stochastic
 
@@ -190,6 +191,7 @@ class _Work:
         self.offsets = np.empty(shape, np.float32) if has_offsets else None
         self.zero_points: Array | None = np.empty(shape, zero_type) if zero_type else None
         self.double: QTensor | None = None
+        self.quick = fits(s, a)
 
     def read(self, numbers: Array) -> Array:
         """Numbers of x; bfloat16 widened."""
@@ -197,23 +199,27 @@ class _Work:
 
     def run(self, threads: int | None, out: NDArray[np.uint8] | None) -> QTensor:
         """All pieces, on as many threads as help."""
-        s, form = self.s, self.s.layout
-        pieces = pieces_of(len(self.rows), self.length, self.width, form.elements)
+        s, form, about = self.s, self.s.layout, PIECE if self.quick else CHUNK
+        pieces = pieces_of(len(self.rows), self.length, self.width, form.elements, about)
         packed = as_out("quantize", out, (form.size(self.rows.size),), np.dtype(np.uint8), self.x)
-        joined = None if _aligned(pieces, self.length, form.elements) else np.empty(self.rows.shape, np.uint8)
+        joined = None if aligned(pieces, self.length, form.elements) else np.empty(self.rows.shape, np.uint8)
 
-        def piece(row: slice, begin: int, end: int) -> None:
-            shape = row.stop - row.start, end - begin
-            codes = np.empty(shape, np.uint8) if joined is None else joined[row, begin:end]
-            self.parts(row, begin, end, codes)
-            if joined is None:
-                pack_into(packed, codes, form, row.start * self.length + begin, s.fill)
+        def piece(row: slice, begin: int, end: int, room: Room) -> None:
+            shape, first = (row.stop - row.start, end - begin), row.start * self.length + begin
+            if joined is not None:
+                self.parts(row, begin, end, joined[row, begin:end], room)
+            elif whole_bytes(form, 1):  # a code is a byte
+                self.parts(row, begin, end, packed[first : first + math.prod(shape)].reshape(shape), room)
+            else:
+                codes = np.empty(shape, np.uint8)
+                self.parts(row, begin, end, codes, room)
+                pack_into(packed, codes, form, first, s.fill)
 
-        def over(work: Callable[[slice, int, int], None]) -> None:
-            in_pieces(len(pieces), threads, 1, lambda i, _, __: work(*pieces[i]), lambda _: None, CHUNK)
+        def over(work: Callable[[slice, int, int, Room], None]) -> None:
+            in_pieces(len(pieces), threads, 1, lambda i, _, room: work(*pieces[i], room), self.room, about)
 
         if s.double is not None:  # the scales first, then the codes
-            over(lambda row, begin, end: self.parts(row, begin, end, None))
+            over(lambda row, begin, end, room: self.parts(row, begin, end, None, room))
             self.double = quantize(self.scales, s.double, threads=threads)
             self.scales = dequantize(self.double, threads=threads)
         over(piece)
@@ -225,7 +231,11 @@ class _Work:
             *(self.whole.global_scale, self.double),
         )
 
-    def parts(self, row: slice, begin: int, end: int, codes: NDArray[np.uint8] | None) -> None:
+    def room(self, _: int) -> Room:
+        """Scratch for a thread."""
+        return Room(self.rows.size if self.quick else 0)
+
+    def parts(self, row: slice, begin: int, end: int, codes: NDArray[np.uint8] | None, room: Room) -> None:
         """A piece: its full blocks, then its short last ones. Without `codes` only what the blocks store."""
         full = begin + (end - begin) // self.width * self.width
         for first, last, size in ((begin, full, self.width), (full, end, end - full)):
@@ -234,18 +244,45 @@ class _Work:
             part = self.rows[row, first:last]
             blocks = np.ascontiguousarray(part).reshape(-1, size)  # [n, size]
             at = row, slice(first // self.width, -(-last // self.width))
+            target = None if codes is None else codes[:, first - begin : last - begin]
             try:
+                if self.quick and self.quickly(blocks, at, target, room):
+                    continue
                 p = plan(self.s, self.a, self.whole, *self.numbers(blocks), self.width, self.error)
                 if self.double is not None:
                     p.stored = self.scales[at].reshape(-1, 1)
                 used, zero = self.finish(p)
                 self.store(at, p, zero)
-                if codes is not None:
+                if target is not None:
                     random = None if self.random is None else self.random[row, first:last].reshape(blocks.shape)
-                    target = codes[:, first - begin : last - begin]
                     target[...] = self.codes(p, used, zero, random).reshape(target.shape)
             except BadInput as error:
                 raise _with_position(error, self.s, self.x, part, row, first) from None
+
+    def quickly(self, blocks: Array, at: Any, codes: NDArray[np.uint8] | None, room: Room) -> bool:
+        """The same from the largest magnitudes alone (`kernels.py`); False, and nothing written, if it cannot be."""
+        numbers = self.a.round(self.read(blocks))
+        largest = maxima(numbers, room)
+        if not np.isfinite(largest).all():
+            return False
+        p = plan(self.s, self.a, self.whole, largest, None, 1, self.error)
+        p.short = numbers.shape[1] < self.width
+        if self.double is not None:
+            p.stored = self.scales[at].reshape(-1, 1)
+        used, _ = self.finish(p)
+        how, operand = step(self.s, self.a, self.whole, p, used)
+        if not np.isfinite(operand).all():
+            return False
+        self.store(at, p, None)
+        if codes is not None:
+            direct = codes.flags.c_contiguous
+            coded = codes.reshape(numbers.shape) if direct else np.empty(numbers.shape, np.uint8)
+            encode_blocks(self.s.dtype, numbers, how, operand, largest, coded, room)
+            if (empty := used[:, 0] == 0).any():
+                coded[empty] = encode(self.s.dtype, 0.0)
+            if not direct:
+                codes[...] = coded.reshape(codes.shape)
+        return True
 
     def numbers(self, blocks: Array) -> tuple[Array, NDArray[np.bool_] | None]:
         """[n, size]: the blocks in the format of the arithmetic, centred; which elements are finite, if not all."""
@@ -304,25 +341,9 @@ class _Work:
         if p.raw_offset is not None:
             offset = a.round(p.raw_offset) if s["scaleuse"] == "unrounded" else p.offset
             x = a.subtract(x, offset) if p.finite is None else np.where(p.finite, a.subtract(x, offset), x)
+        how, operand = step(s, a, self.whole, p, used)
+        y = odd_quotient(x, operand) if how == "exact" else getattr(a, how)(x, operand)
         empty = used == 0
-        divisor = np.where(empty, a.dtype(1), used) if empty.any() else used
-        factor = RULES[s.rule].factor(s, a, p.seen, p.seen_finite)
-        arith = "divide" if p.short and s["tailarith"] == "divide" else s["arith"]
-        if s["scaleas"] == "divisor":
-            factor = divisor
-        elif arith == "reciprocal":
-            factor = a.divide(a.dtype(1), divisor)
-        elif arith == "reciprocals":
-            one = a.dtype(1)
-            stored = a.round(p.raw) if s["scaleuse"] == "unrounded" else p.stored
-            inverse = one if self.whole.global_scale is None else a.divide(one, self.whole.global_scale)
-            stored = np.where(empty, one, stored)
-            by_divisor = s["global"] == "divisor"
-            factor = a.divide(one, a.multiply(stored, inverse)) if by_divisor else a.divide(inverse, stored)
-        if factor is not None:
-            y = a.multiply(x, factor)
-        else:
-            y = odd_quotient(x, divisor) if arith == "exact" else a.divide(x, divisor)
         return np.where(empty & ~np.isnan(x), y.dtype.type(0), y) if empty.any() else y
 
     def error(self, p: Plan) -> Array:
@@ -361,10 +382,18 @@ def dequantize(
     values = rows if direct else np.empty(rows.shape, np.float32)
     width = s.cut.size or max(length, 1)
     used = effective(s, Arithmetic("float32"), q.global_scale, q.scales)
-    pieces = pieces_of(n_rows, length, width, form.elements)
-    flat = None if _aligned(pieces, length, form.elements) else unpack(q.packed, form, q.size).reshape(rows.shape)
+    pieces = pieces_of(n_rows, length, width, form.elements, CHUNK)
+    flat = None if aligned(pieces, length, form.elements) else unpack(q.packed, form, q.size).reshape(rows.shape)
 
-    def piece(row: slice, begin: int, end: int) -> None:
+    plain = values.flags.c_contiguous and flat is None and whole_bytes(form, width)
+    plain = plain and q.zero_points is None and q.offsets is None and s.dtype.level_dtype == np.float32
+
+    def piece(row: slice, begin: int, end: int, room: Room) -> None:
+        at = row, slice(begin // width, end // width)
+        if plain and (end - begin) % width == 0:
+            packed = q.packed[(row.start * length + begin) // form.elements :]
+            levels_times(s, packed, used[at].reshape(-1, 1), values[row, begin:end].reshape(-1, width), room)
+            return
         if flat is None:
             count = (row.stop - row.start) * (end - begin)
             codes = unpack_from(q.packed, form, row.start * length + begin, count).reshape(-1, end - begin)
@@ -383,7 +412,10 @@ def dequantize(
             target = values[row, first:last]
             target[...] = values_of(s, part, used[at].reshape(-1, 1), zero, offset).reshape(target.shape)
 
-    in_pieces(len(pieces), threads, 1, lambda i, _, __: piece(*pieces[i]), lambda _: None, CHUNK)
+    in_pieces(
+        *(len(pieces), threads, 1, lambda i, _, room: piece(*pieces[i], room)),
+        *(lambda _: Room(q.size if plain else 0), CHUNK),
+    )
     if not direct:
         result[...] = s.cut.join(values, q.shape)
     return result
@@ -401,31 +433,6 @@ def values_of(s: Scheme, codes: NDArray[np.uint8], scale: Array, zero: Array | N
             finite = np.isfinite(values)
             np.add(values, offset, out=values, where=finite)
     return np.asarray(values, np.float32)
-
-
-Piece = tuple[slice, int, int]  # rows, first column, last column
-
-
-def pieces_of(n_rows: int, length: int, width: int, elements: int) -> list[Piece]:
-    """Whole blocks, about CHUNK elements together, whose codes begin a group of the layout where that can be."""
-    if length > CHUNK:  # a part of a row
-        columns = max(1, CHUNK // width) * width
-        aligned = math.lcm(width, elements)
-        if aligned <= 2 * CHUNK:
-            columns = max(1, CHUNK // aligned) * aligned
-        return [
-            (slice(row, row + 1), column, min(column + columns, length))
-            for row in range(n_rows)
-            for column in range(0, length, columns)
-        ]
-    step = elements // math.gcd(max(length, 1), elements)  # rows that fill whole groups
-    rows = max(1, CHUNK // max(length, 1) // step) * step
-    return [(slice(row, min(row + rows, n_rows)), 0, length) for row in range(0, n_rows, rows) if length]
-
-
-def _aligned(pieces: list[Piece], length: int, elements: int) -> bool:
-    """Does every piece begin a group of the layout?"""
-    return all((row.start * length + begin) % elements == 0 for row, begin, _ in pieces)
 
 
 def _with_position(error: BadInput, s: Scheme, x: Array, part: Array, row: slice, begin: int) -> BadInput:

@@ -22,7 +22,7 @@ from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.rules import RULES, in_order
 from kbit_ref.scheme import Scheme
 
-__all__ = ["Plan", "Whole", "effective", "plan", "used_scale", "whole_of"]
+__all__ = ["Plan", "Whole", "effective", "plan", "step", "used_scale", "whole_of"]
 
 Array = NDArray[Any]
 Finite = NDArray[np.bool_] | None
@@ -61,7 +61,8 @@ def whole_of(s: Scheme, a: Arithmetic, numbers: Callable[[Array], Array], rows: 
                 part = numbers(np.ascontiguousarray(rows[row : row + step, column : column + CHUNK]))
                 if s["nan"] == "zero":
                     part = np.where(np.isnan(part), a.dtype(0), part)
-                yield part[np.isfinite(part)]
+                finite = np.isfinite(part)
+                yield part.reshape(-1) if finite.all() else part[finite]
 
     if s["center"] == "tensor":
         total, count = np.float64(0), 0
@@ -162,13 +163,44 @@ def used_scale(s: Scheme, a: Arithmetic, whole: Whole, p: Plan) -> Array:
     return used
 
 
+def step(s: Scheme, a: Arithmetic, whole: Whole, p: Plan, used: Array) -> tuple[str, Array]:
+    """What is done to the elements, `divide`, `multiply` or `exact` (an unrounded division), and by what: [n, 1]."""
+    one = a.dtype(1)
+    divisor = np.where(used == 0, one, used) if (used == 0).any() else used
+    factor = RULES[s.rule].factor(s, a, p.seen, p.seen_finite)
+    arith = "divide" if p.short and s["tailarith"] == "divide" else s["arith"]
+    if s["scaleas"] == "divisor":
+        factor = divisor
+    elif arith == "reciprocal":
+        factor = a.divide(one, divisor)
+    elif arith == "reciprocals":
+        stored = a.round(p.raw) if s["scaleuse"] == "unrounded" else p.stored
+        stored = np.where(used == 0, one, stored)
+        inverse = one if whole.global_scale is None else a.divide(one, whole.global_scale)
+        by_divisor = s["global"] == "divisor"
+        factor = a.divide(one, a.multiply(stored, inverse)) if by_divisor else a.divide(inverse, stored)
+    if factor is not None:
+        return "multiply", factor
+    return ("exact" if arith == "exact" else "divide"), divisor
+
+
 def _stored_as(s: Scheme, values: Array) -> Array:
     """Rounded to the stored scale's type."""
     with np.errstate(over="ignore", under="ignore"):
-        if s.scale_dtype == "f32":
-            return np.asarray(values).astype(np.float32)
+        narrow = np.asarray(values).astype(np.float32)
+    if s.scale_dtype == "f32":
+        return narrow
     kind = datatype(s.scale_type)
+    if s.scale_dtype == "e8m0fnu" and _is_power_of_two(narrow) and (narrow == values).all():
+        return narrow  # which the type has
     return decode(kind, encode(kind, values, threads=1), threads=1)
+
+
+def _is_power_of_two(values: NDArray[np.float32]) -> bool:
+    """Are all of them positive powers of two, and normal?"""
+    words = values.view(np.uint32)  # sign, 8 bits of exponent, 23 of significand
+    exponent = words >> np.uint32(23)
+    return bool((exponent << np.uint32(23) == words).all() and (exponent - np.uint32(1) < np.uint32(254)).all())
 
 
 def _stored_scale(s: Scheme, raw: Array) -> Array:
