@@ -163,11 +163,15 @@ class _Scanner:
         got = shown(self.text[self.at : self.at + 20]) if self.at < len(self.text) else "its end"
         return _refusal(self.where, f"the header has {got} at character {self.at} where {wanted} belongs")
 
+    def skip_blanks(self) -> None:
+        """To the next character that is no space."""
+        blank = _SPACE.match(self.text, self.at)
+        assert blank is not None
+        self.at = blank.end()
+
     def symbol(self, allowed: str, wanted: str) -> str:
         """The next character that is no space, one of `allowed`."""
-        space = _SPACE.match(self.text, self.at)
-        assert space is not None
-        self.at = space.end()
+        self.skip_blanks()
         if self.at == len(self.text) or self.text[self.at] not in allowed:
             raise self.fail(wanted)
         self.at += 1
@@ -197,15 +201,14 @@ class _Scanner:
                 metadata = self.metadata()
             else:
                 entries[name] = self.entry(name)
-        if self.text[self.at :].strip(" \t\n\r"):
+        self.skip_blanks()
+        if self.at < len(self.text):
             raise self.fail("the end")
         return entries, metadata or {}
 
     def keys(self, wanted: str) -> Iterable[str]:
         """The keys of an object whose '{' is read; whoever takes a key reads its value."""
-        space = _SPACE.match(self.text, self.at)
-        assert space is not None
-        self.at = space.end()
+        self.skip_blanks()
         if self.text.startswith("}", self.at):
             self.at += 1
             return

@@ -200,7 +200,7 @@ class Checkpoint(Mapping[str, "QTensor | Array"]):
         self.tensors: Mapping[str, Tensor] = _read_tensors(self._file)
         self.metadata: Mapping[str, str] = {k: v for k, v in self._file.metadata.items() if k != KEY}
         used = {part.spec(tensor.name).name for tensor in self.tensors.values() for part in tensor.parts}
-        self._plain = [name for name in self._file.entries if name not in used]
+        self._plain = dict.fromkeys(name for name in self._file.entries if name not in used)
 
     def __getitem__(self, name: str) -> QTensor | Array:
         if name in self.tensors:
@@ -295,7 +295,7 @@ def _store(own: Sequence[Part], views: Mapping[str, NDArray[np.uint8]], q: QTens
         if values is None or part.path == "packed":
             continue
         begin, end = (part.at(block) for block in piece.blocks) if piece else (0, views[part.path].size)
-        views[part.path][begin:end] = part.to_bytes(values)
+        part.write(values, views[part.path][begin:end])
 
 
 def _copy(file: Container, writer: Writer, entry: Entry, tell: Tell | None) -> None:
@@ -361,6 +361,8 @@ def _read_tensors(file: Container) -> dict[str, Tensor]:
         where = f"metadata kbit_ref, tensor {shown(name)}"
         if not isinstance(row, dict) or set(row) != {"scheme", "shape", "dtype"}:
             raise _wrong(file, f"{where}: it has not just scheme, shape and dtype")
+        if name in file.entries:
+            raise _wrong(file, f"{where}: the file holds the tensor itself too")
         shape, dtype = row["shape"], row["dtype"]
         sizes = isinstance(shape, list) and all(type(size) is int for size in shape)
         if not sizes or not shape or not n_elements(shape):

@@ -32,6 +32,7 @@ __all__ = ["Part", "assembled", "parts", "scales_again", "values_of"]
 
 Array = NDArray[Any]
 Raw = Mapping[str, NDArray[np.uint8]]
+AT_ONCE = 1 << 20  # numbers of blocks, a multiple of 8
 SCALES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "e8m0fnu": "F8_E8M0", "e4m3fn": "F8_E4M3"}  # others: U8 codes
 
 
@@ -68,15 +69,21 @@ class Part:
         """Which byte that block begins at."""
         return self.layout.size(block) if self.layout else block * np.dtype(NUMPY[self.dtype]).itemsize
 
-    def to_bytes(self, values: Any) -> NDArray[np.uint8]:
-        """The bytes of values, which are numbers of the stored type: nothing is rounded."""
+    def write(self, values: Any, place: NDArray[np.uint8]) -> None:
+        """The bytes of values, into place; they are numbers of the stored type, so nothing is rounded."""
         flat = np.ascontiguousarray(values).reshape(-1)
+        for begin in range(0, flat.size, AT_ONCE):
+            some = flat[begin : begin + AT_ONCE]
+            place[self.at(begin) : self.at(begin + some.size)] = self._bytes(some)
+
+    def _bytes(self, values: Array) -> NDArray[np.uint8]:
         if self.layout:
-            return pack(flat, self.layout)
+            return pack(values, self.layout)
         if self.code is None:
-            return flat.view(np.uint8)
-        codes = encode(self.code, flat, threads=1)
-        assert np.array_equal(decode(self.code, codes, threads=1).view(np.uint32), flat.view(np.uint32)), self.path
+            return values.view(np.uint8)
+        codes = encode(self.code, values, threads=1)
+        again = decode(self.code, codes, threads=1)
+        assert np.array_equal(again.view(np.uint32), values.view(np.uint32)), self.path
         return codes.view(np.uint8)
 
     def to_values(self, raw: NDArray[np.uint8], n: int) -> Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict
 
 from kbit_ref.checkpoints.header import shown
 from kbit_ref.checkpoints.kbit import Converted, quantize_file
@@ -88,5 +87,5 @@ def as_dict(args: argparse.Namespace, done: Converted) -> dict[str, object]:
         | {"bytes": tensor.n_bytes, "bits_per_parameter": 8 * tensor.n_bytes / tensor.size}
         for tensor in done.tensors
     ]
-    numbers = {name: value for name, value in asdict(done).items() if name != "tensors"}
+    numbers = {"copied": done.copied, "before": done.before, "after": done.after}
     return {"input": args.file, "output": args.output, **numbers, "tensors": tensors}

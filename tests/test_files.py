@@ -1,0 +1,521 @@
+"""`kbit-ref quantize` and `dequantize`: what the files hold, what is refused, and what a kill or a full disk leaves."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+import kbit_ref as kb
+from kbit_ref.blocks import Cut
+from kbit_ref.checkpoints import Container, Writer, dequantize_file, open_checkpoint, quantize_file
+from kbit_ref.checkpoints.header import Spec
+from kbit_ref.checkpoints.pieces import AT_ONCE, grid, part_of, pieces
+from kbit_ref.checkpoints.stored import parts
+from kbit_ref.cli import main
+from kbit_ref.errors import BadInput
+
+BF16 = ml_dtypes.bfloat16
+
+
+def numbers(shape: tuple[int, ...], dtype: object, seed: int) -> np.ndarray:
+    """Some numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+TENSORS = {
+    "a": numbers((37, 50), np.float32, 1),
+    "layer.w": numbers((16, 3, 33), np.float16, 2),
+    "head": numbers((24, 40), BF16, 3),
+    "wide": numbers((5, 129), np.float64, 4),
+    "bias": numbers((7,), np.float32, 5),
+    "ids": np.arange(12).reshape(3, 4),
+    "none": np.empty((0, 4), np.float32),
+}
+MATRICES = ("a", "layer.w", "head", "wide")
+
+SCHEMES = [
+    "nf4-b64-absmax-f32",
+    "uint4-b32@-1-minmax-f16",
+    "uint3-b16@0-affine-bf16",
+    "e2m1fn-b32@-1-pow2floor-e8m0fnu",
+    "e2m1fn-b16@-1-absmax-e4m3fn+global=multiplier",
+    "int8-channel-absmax-f32",
+    "int8-channel@1-absmax-f16",
+    "int4-tensor-absmax-f32",
+    "nf4-b64-absmax-f32+double=bnb",
+    "nf4-b64-absmax-f32+double=torchao",
+    "int4-b32-signedmax-f16+layout=split4x32",
+    "int5-b7@1-absmax-f32+center=tensor",
+    "int5-b7@0-absmax-bf16+center=block",
+    "uint4-b64-hqq-f16",
+    "uint6-b20-affine-e4m4",
+    "binary-b5-absmax-f32+scaleuse=unrounded",
+]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A file of all kinds of tensors."""
+    save_file(TENSORS, tmp_path / "in.safetensors", metadata={"format": "pt", "note": 'a "quoted" ü'})
+    return tmp_path / "in.safetensors"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where to write."""
+    return tmp_path / "out.safetensors"
+
+
+def test_a_file_by_hand(tmp_path: Path, out: Path) -> None:
+    save_file({"X": np.array([[0.5, -1, 3, 6]], np.float32)}, tmp_path / "in")
+    quantize_file(tmp_path / "in", "e2m1fn-b2-absmax-f32", out)
+    found = load_file(out)
+    assert sorted(found) == ["X.packed", "X.scales"]
+    # 1/6: 3 and -6 are 0101 and 1111; 1: 3 and 6 are 0101 and 0111; the first in the low nibble
+    assert found["X.packed"].tolist() == [0xF5, 0x75]
+    assert found["X.scales"].tolist() == [[float(np.float32(1 / 6)), 1.0]]
+    document = json.loads(Container(out).metadata["kbit_ref"])
+    row = {"scheme": "e2m1fn-b2-absmax-f32", "shape": [1, 4], "dtype": "F32"}
+    assert document == {"format": 1, "tensors": {"X": row}}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "scales", "dtype"),
+    [
+        ("int8-b2-absmax-f16", [0x00, 0x3C, 0x00, 0x40], "F16"),  # 1 and 2, little-endian
+        ("int8-b2-absmax-bf16", [0x80, 0x3F, 0x00, 0x40], "BF16"),
+        ("int8-b2-pow2floor-e8m0fnu", [0x7F + 0, 0x7F + 1], "F8_E8M0"),
+        ("int8-b2-absmax-e4m3fn", [0x38, 0x40], "F8_E4M3"),
+        ("int8-b2-absmax-ue4m3", [0x38, 0x40], "U8"),
+        ("uint4-b2-affine-f16", [0x00, 0x3C, 0x00, 0x40], "F16"),
+    ],
+)
+def test_scales_take_the_bits_of_their_type(tmp_path: Path, scheme: str, scales: list[int], dtype: str) -> None:
+    largest = (15, 30) if scheme.startswith("uint4") else (127, 254)
+    save_file({"X": np.array([[largest[0], 1], [largest[1], 0]], np.float32)}, tmp_path / "in")
+    quantize_file(tmp_path / "in", scheme, tmp_path / "out")
+    entries = dict(safetensors.deserialize((tmp_path / "out").read_bytes()))
+    assert list(entries["X.scales"]["data"]) == scales
+    assert (entries["X.scales"]["dtype"], entries["X.scales"]["shape"]) == (dtype, [1, 2])
+
+
+def test_zero_points_lie_packed(tmp_path: Path, out: Path) -> None:
+    """-3 ... 12 has the zero point 3, and 0 ... 15 has 0: [3, 0, 3] in nibbles, the first one low."""
+    save_file({"X": np.array([[-3, 12], [0, 15], [-3, 12]], np.float32)}, tmp_path / "in")
+    quantize_file(tmp_path / "in", "uint4-b2-affine-f32", out)
+    assert load_file(out)["X.zero_points"].tolist() == [0x03, 0x03]
+    checkpoint = open_checkpoint(out)
+    assert checkpoint["X"].zero_points.tolist() == [[3, 0, 3]]
+
+
+@pytest.mark.parametrize("at_once", [AT_ONCE, 40])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_there_and_back(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, at_once: int) -> None:
+    monkeypatch.setattr(pieces, "__defaults__", (at_once,))
+    quantize_file(source, scheme, out)
+    back = out.with_name("back.safetensors")
+    dequantize_file(out, back)
+    found, checkpoint = load_file(back), open_checkpoint(out)
+    assert sorted(found) == sorted(checkpoint) == sorted(TENSORS)
+    assert Container(back).metadata == checkpoint.metadata == {"format": "pt", "note": 'a "quoted" ü'}
+    for name, x in TENSORS.items():
+        assert found[name].dtype == x.dtype
+        if name not in MATRICES:
+            assert found[name].tobytes() == np.asarray(checkpoint[name]).tobytes() == x.tobytes()
+            continue
+        q = kb.quantize(x, scheme)
+        assert found[name].tobytes() == kb.dequantize(q).astype(x.dtype).tobytes()
+        assert checkpoint.dequantize(name).tobytes() == kb.dequantize(q).tobytes()
+        same(checkpoint[name], q)
+
+
+def same(ours: kb.QTensor, wanted: kb.QTensor) -> None:
+    """All fields are equal, to the bit."""
+    assert (str(ours.scheme), ours.shape) == (str(wanted.scheme), wanted.shape)
+    for field in ("packed", "scales", "offsets", "zero_points", "global_scale"):
+        a, b = getattr(ours, field), getattr(wanted, field)
+        assert (a is None) == (b is None)
+        assert a is None or (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+    assert (ours.double is None) == (wanted.double is None)
+    if ours.double is not None:
+        same(ours.double, wanted.double)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_file_has_the_bits_that_are_counted(source: Path, out: Path, scheme: str) -> None:
+    """But for the padding of each part to whole groups of the layout, or bytes."""
+    for tensor in quantize_file(source, scheme, out).tensors:
+        counted = kb.quantize(TENSORS[tensor.name], scheme).bits
+        assert 0 <= 8 * tensor.n_bytes - counted < 96
+
+
+def test_every_field_is_stored() -> None:
+    """A field that `QTensor` gets is an entry; the plan knows those of each scheme."""
+    stored = {part.path.split(".")[0] for text in SCHEMES for part in parts(kb.scheme(text), (8, 64))}
+    fields = set(kb.QTensor.__dataclass_fields__) - {"shape", "scheme"}
+    assert stored == fields
+
+
+cuts = st.sampled_from(["tensor", "channel", "channel@1", "b3", "b64", "b3@0", "b5@-1", "b2@1"])
+
+
+@given(cut=cuts, shape=st.lists(st.integers(0, 9), min_size=2, max_size=4), data=st.data())
+def test_pieces_are_the_rows_of_the_cut(cut: str, shape: list[int], data: st.DataObject) -> None:
+    group, at_once = data.draw(st.sampled_from([1, 2, 8, 32])), data.draw(st.integers(1, 100))
+    x = np.arange(int(np.prod(shape))).reshape(shape)
+    c = Cut.parse(cut)
+    rows = c.rows(x)
+    assert grid(c, x.shape) == rows.shape or x.size == 0
+    found = list(pieces(c, x.shape, group, at_once))
+    parts = [part_of(x, c, piece).reshape(piece.shape) for piece in found]
+    assert [n for part in parts for n in part.ravel().tolist()] == rows.ravel().tolist()
+    at = block = 0
+    for piece in found:
+        assert piece.first == at
+        assert at % group == 0
+        assert piece.blocks[0] % 8 == 0
+        assert piece.blocks[0] == (block if cut != "tensor" else 0)
+        at, block = at + piece.size, piece.blocks[1]
+        assert block - piece.blocks[0] == piece.shape[0] * (c.per_row(piece.shape[1]) if cut != "tensor" else 1)
+
+
+def test_which_tensors(source: Path, tmp_path: Path) -> None:
+    def names(**options: list[str]) -> set[str]:
+        out = tmp_path / "out"
+        return {t.name for t in quantize_file(source, "int8-b4-absmax-f32", out, force=True, **options).tensors}
+
+    assert names() == set(MATRICES)
+    assert names(exclude=["h*", "wide"]) == {"a", "layer.w"}
+    assert names(include=["bias", "layer.?"]) == {"bias", "layer.w"}
+    assert names(include=["*"], exclude=["a"]) == {"bias", "layer.w", "head", "wide"}
+
+
+def test_values_beyond_the_type_round_once(tmp_path: Path, out: Path) -> None:
+    """65504 in half precision: 1 level of scale 65536 is infinite in float16; bfloat16 rounds to even."""
+    x = {"h": np.full((1, 2), 65504, np.float16), "b": np.array([[1 + 2**-7, 3]], BF16)}
+    save_file(x, tmp_path / "in")
+    quantize_file(tmp_path / "in", "int2-b2-pow2ceil-f32", out)
+    dequantize_file(out, tmp_path / "back")
+    assert load_file(tmp_path / "back")["h"].tolist() == [[np.inf, np.inf]]
+
+
+def test_an_old_file_that_is_not_aligned(tmp_path: Path, out: Path) -> None:
+    x = numbers((9, 65), np.float32, 7)
+    header = json.dumps({"w": {"dtype": "F32", "shape": [9, 65], "data_offsets": [0, x.nbytes]}})
+    header += " " * (-len(header) % 8 + 1)
+    (tmp_path / "in").write_bytes(len(header).to_bytes(8, "little") + header.encode() + x.tobytes())
+    for scheme in ("nf4-b64-absmax-f32", "nf4-tensor-absmax-f32", "int8-b64@0-absmax-f16+center=tensor"):
+        quantize_file(tmp_path / "in", scheme, out, force=True)
+        same(open_checkpoint(out)["w"], kb.quantize(x, scheme))
+
+
+def test_plain_tensors_of_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with Writer(path, [Spec("b", "BF16", (2,)), Spec("f", "F8_E4M3", (2,)), Spec("i", "I8", (2,))]) as file:
+        file.view("b")[:] = 0x80, 0x3F, 0x00, 0xC0
+        file.view("f")[:] = 0x38, 0x7F
+        file.view("i")[:] = 1, 255
+    checkpoint = open_checkpoint(path)
+    assert list(checkpoint) == ["b", "f", "i"]
+    assert checkpoint["b"].tolist() == [1.0, -2.0]
+    assert repr(checkpoint["f"].tolist()) == "[1.0, nan]"
+    assert checkpoint["i"].tolist() == [1, -1]
+    assert "x" not in checkpoint
+    with pytest.raises(KeyError):
+        checkpoint["x"]
+
+
+# The command line --------------------------------------------------------------------------------
+
+
+def said(argv: list[object], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command that fails prints: one line, and exit code 2."""
+    assert main([str(arg) for arg in argv]) == 2
+    printed, told = capsys.readouterr()
+    assert printed == ""
+    assert told.count("\n") == 1
+    return told
+
+
+def test_commands(source: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    back = out.with_name("back")
+    assert main(["quantize", str(source), "int8-channel-absmax-f32", "-o", str(out)]) == 0
+    printed, told = capsys.readouterr()
+    assert printed.startswith(f"{out}: 4 tensors as int8-channel-absmax-f32, 3 copied\n")
+    # 8 bits, and 32 for each of the 37 + 16 + 24 + 5 channels of 1850 + 1584 + 960 + 645 elements
+    assert f"{8 + 32 * 82 / 5039:.3f} bits a quantized parameter" in printed
+    assert told == ""
+    assert main(["dequantize", str(out), "-o", str(back)]) == 0
+    assert capsys.readouterr().out.startswith(f"{back}: 4 tensors dequantized, 3 copied\n")
+    assert main(["quantize", str(source), "nf4-b64-absmax-f32", "-o", str(out), "--force", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["output"], document["copied"], document["after"]) == (str(out), 3, out.stat().st_size)
+    assert {row["name"]: row["bytes"] for row in document["tensors"]}["a"] == 925 + 4 * 29
+    assert main(["dequantize", str(out), "-o", str(back), "--force", "--json"]) == 0
+    assert [row["shape"] for row in json.loads(capsys.readouterr().out)["tensors"] if row["name"] == "a"] == [[37, 50]]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options", "told"),
+    [
+        ("nf44-b64-absmax-f32", [], "did you mean nf4"),
+        ("nf4-b64-absmin-f32", [], "did you mean absmax"),
+        ("ocp-mxfp5", [], "did you mean ocp-mxfp4"),
+        ("nf4", [], "a scheme is DTYPE-CUT-RULE-SCALE"),
+        ("int8-channel@2-absmax-f32", [], "tensor wide: cut = channel@2 for x of 2 dimensions, axes are -2 to 1"),
+        ("int8-b64@-1-absmax-f32+tail=error", [], "rows of 129 elements, blocks are of 64; pad x, or use +tail=own"),
+        ("int8-b64-absmax-f32", ["--include", "layers.*"], "include = layers.*, no floating tensor has such a name"),
+        ("int8-b64-absmax-f32", ["--include", "ids"], "include = ids, no floating tensor has such a name"),
+        ("int8-b64-absmax-f32", ["--exclude", "hed"], "exclude = hed, no floating tensor has such a name"),
+        ("int8-b64-absmax-f32", ["--exclude", "*"], "no floating tensor of two or more dimensions to quantize"),
+        ("int8-b64-absmax-f32", ["--threads", "0"], "at least one thread is needed"),
+    ],
+)
+def test_mistakes(
+    source: Path, out: Path, capsys: pytest.CaptureFixture[str], scheme: str, options: list[str], told: str
+) -> None:
+    assert told in said(["quantize", source, scheme, "-o", out, *options], capsys)
+    assert os.listdir(out.parent) == [source.name]
+
+
+@pytest.mark.parametrize("scheme", ["nf4-b64-absmax-f32", "int8-channel@1-absmax-f16", "nf4-tensor-absmax-f32"])
+@pytest.mark.parametrize("dtype", [np.float32, BF16])
+def test_nan_is_named_by_tensor_and_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, scheme: str, dtype: type
+) -> None:
+    monkeypatch.setattr(pieces, "__defaults__", (64,))
+    x = np.ones((40, 50), dtype)
+    x[33, 7] = np.nan
+    save_file({"a": np.ones((3, 3), dtype), "model.w": x}, tmp_path / "in")
+    told = said(["quantize", tmp_path / "in", scheme, "-o", tmp_path / "out"], capsys)
+    assert told.startswith("kbit-ref quantize: quantize: model.w[33, 7] = nan, a block with NaN has no scale; ")
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_input_and_output(source: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = source.read_bytes()
+    quantize = ["quantize", source, "nf4-b64-absmax-f32"]
+    (source.parent / "link").symlink_to(source)
+    for same_file in (source, source.parent / "link", source.parent / "." / source.name):
+        for force in ([], ["--force"]):
+            assert "it is the input; name another output" in said([*quantize, "-o", same_file, *force], capsys)
+    assert "there is no such folder" in said([*quantize, "-o", source.parent / "none" / "x"], capsys)
+    out.write_text("old")
+    assert "it exists; name another output, or add --force" in said([*quantize, "-o", out], capsys)
+    assert out.read_text() == "old"
+    assert "there is no such file" in said(["quantize", "none", "nf4-b64-absmax-f32", "-o", out], capsys)
+    assert "holds no tensors that kbit-ref has quantized" in said(["dequantize", source, "-o", out, "--force"], capsys)
+    assert main([*map(str, quantize), "-o", str(out), "--force"]) == 0
+    capsys.readouterr()
+    again = ["quantize", out, "nf4-b64-absmax-f32", "-o", out.with_name("again")]
+    assert "it holds tensors that kbit-ref has quantized; dequantize it first" in said(again, capsys)
+    assert source.read_bytes() == content
+
+
+def test_names_that_collide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.ones((2, 2), np.float32)
+    save_file({"X": x, "X.scales": x[0]}, tmp_path / "in")
+    told = said(["quantize", tmp_path / "in", "int8-b2-absmax-f32", "-o", tmp_path / "out"], capsys)
+    assert "it would hold two tensors X.scales; rename one, or leave one out" in told
+    assert os.listdir(tmp_path) == ["in"]
+
+
+# Files that lie about what they hold -------------------------------------------------------------
+
+
+def changed(source: Path, out: Path, change: object) -> Path:
+    """A quantized file with other metadata of ours."""
+    with Container(source) as old:
+        document = json.loads(old.metadata["kbit_ref"])
+        text = change(document)  # type: ignore[operator]
+        metadata = {"kbit_ref": text if isinstance(text, str) else json.dumps(document)}
+        with Writer(out, old.entries.values(), metadata) as new:
+            for name in old.entries:
+                new.view(name)[:] = old.raw(name)
+    return out
+
+
+def setting(**facts: object) -> object:
+    """A change of what is said of X."""
+    return lambda document: document["tensors"]["X"].update(facts)
+
+
+LIES = {
+    "no JSON": (lambda _: "{", "metadata kbit_ref is no JSON"),
+    "deep": (lambda _: "[" * 1500, "metadata kbit_ref is longer than its tensors explain"),
+    "no object": (lambda _: "[]", "metadata kbit_ref has no tensors"),
+    "no tensors": (lambda d: d.pop("tensors") and None, "metadata kbit_ref has no tensors"),
+    "format 2": (lambda d: d.update(format=2), "its format is 2, this version reads 1; install a newer kbit_ref"),
+    "no scheme": (lambda d: d["tensors"]["X"].pop("scheme") and None, "it has not just scheme, shape and dtype"),
+    "a scheme of a number": (setting(scheme=4), "dtype or scheme is none that kbit-ref writes"),
+    "a scheme of a page": (setting(scheme="nf4-b" + "9" * 600), "dtype or scheme is none that kbit-ref writes"),
+    "an unknown scheme": (setting(scheme="nf44-b64-absmax-f32"), "tensor X: datatype: name = 'nf44'"),
+    "another scheme": (setting(scheme="nf4-b32-absmax-f32"), "X.scales is F32 [1, 2], its scheme needs F32 [1, 4]"),
+    "a scheme of more parts": (setting(scheme="uint4-b64-minmax-f32"), "X.offsets is not there, its scheme needs F32"),
+    "an axis": (setting(scheme="nf4-b64@2-absmax-f32"), "cut = b64@2 for x of 2 dimensions"),
+    "a shape of text": (setting(shape="12"), "the shape 12 is none of an array"),
+    "a shape of true": (setting(shape=[True, 100]), "the shape [True, 100] is none of an array"),
+    "a negative shape": (setting(shape=[-1, 100]), "the shape [-1, 100] is none of an array"),
+    "a shape of nothing": (setting(shape=[0, 100]), "the shape [0, 100] is none of an array"),
+    "a shape beyond memory": (setting(shape=[2**40, 2**40]), "is none of an array"),
+    "a larger shape": (setting(shape=[2**30, 2**20]), "X.packed is U8 [50], its scheme needs U8 [562949953421312]"),
+    "a type": (setting(dtype="I8"), "dtype or scheme is none that kbit-ref writes"),
+    "another name": (lambda d: d["tensors"].update(Y=d["tensors"].pop("X")), "Y.packed is not there"),
+    "a name that is there": (
+        lambda d: d["tensors"].update({"X.packed": d["tensors"].pop("X")}),
+        "tensor X.packed: the file holds the tensor itself too",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_files_that_lie(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str], lie: str) -> None:
+    change, told = LIES[lie]
+    save_file({"X": numbers((1, 100), np.float32, 1)}, tmp_path / "in")
+    quantize_file(tmp_path / "in", "nf4-b64-absmax-f32", tmp_path / "quantized")
+    changed(tmp_path / "quantized", out, change)
+    assert told in said(["dequantize", out, "-o", tmp_path / "back"], capsys)
+    with pytest.raises(BadInput):
+        open_checkpoint(out)
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small quantized file with many kinds of parts."""
+    folder = tmp_path_factory.mktemp("whole")
+    save_file({"X": numbers((3, 20), BF16, 1), "b": np.ones(3, np.float32)}, folder / "in")
+    quantize_file(folder / "in", "uint4-b8@-1-affine-f16", folder / "q")
+    return folder / "q"
+
+
+@given(flips=st.lists(st.tuples(st.integers(0, 9999), st.integers(0, 255)), min_size=1, max_size=4), cut=st.booleans())
+def test_damaged_files(whole: Path, flips: list[tuple[int, int]], cut: bool) -> None:
+    """They dequantize to something, or are told in one line; the output is there, or is not."""
+    content = bytearray(whole.read_bytes())
+    for at, value in flips:
+        content[at % len(content)] = value
+    damaged, back = whole.with_name("damaged"), whole.with_name("back")
+    damaged.write_bytes(content[: flips[0][0] % len(content)] if cut else content)
+    back.unlink(missing_ok=True)
+    told = ""
+    try:
+        dequantize_file(damaged, back)
+    except kb.KbitError as error:
+        told = str(error)
+    assert told.isprintable()
+    assert back.exists() == (told == "")
+    assert not list(whole.parent.glob(".*"))
+
+
+# Kill, full disk, memory -------------------------------------------------------------------------
+
+COMMAND = [sys.executable, "-m", "kbit_ref"]
+ENV = os.environ | {"PYTHONPATH": str(Path(kb.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit of the size of files")
+def test_a_full_disk(tmp_path: Path) -> None:
+    """A real refusal by the system, in a process that may write 10 kB files."""
+    import resource
+
+    save_file({"w": numbers((200, 200), np.float32, 1)}, tmp_path / "in")
+    (tmp_path / "out").write_text("old")
+    argv = [*COMMAND, "quantize", tmp_path / "in", "int8-b64-absmax-f32", "-o", tmp_path / "out", "--force"]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+    done = subprocess.run(argv, env=ENV, preexec_fn=limit, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "bytes are more than a file may have here" in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["in", "out"]
+    assert (tmp_path / "out").read_text() == "old"
+
+
+def killed_after(argv: list[object], seconds: float, number: signal.Signals) -> int:
+    """Run, send a signal after so long; the exit code."""
+    process = subprocess.Popen(argv, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(seconds)
+    process.send_signal(number)
+    return process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="files without names are of Linux")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_at_any_moment(tmp_path: Path, number: signal.Signals) -> None:
+    """The output is the old one or complete, and nothing else is in the folder."""
+    save_file({"w": numbers((4000, 4000), np.float32, 1), "v": numbers((1000, 999), BF16, 2)}, tmp_path / "in")
+    out, argv = tmp_path / "out", [*COMMAND, "quantize", tmp_path / "in", "e2m1fn-b32-absmax-f16", "--force", "-o"]
+    begin = time.monotonic()
+    subprocess.run([*argv, tmp_path / "whole"], env=ENV, check=True, capture_output=True)
+    seconds, whole = time.monotonic() - begin, (tmp_path / "whole").read_bytes()
+    (tmp_path / "whole").unlink()
+    draw, ends = random.Random(int(number)), set()
+    for share in [*(draw.uniform(0, 1.1) for _ in range(12)), 3]:
+        out.write_text("old")
+        code = killed_after([*argv, out], share * seconds, number)
+        left = out.read_bytes()
+        assert left in (b"old", whole)
+        assert code != 0 or left == whole
+        assert sorted(os.listdir(tmp_path)) == ["in", "out"]
+        ends.add(left == whole)
+    assert ends == {True, False}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    "scheme",
+    ["nf4-b64-absmax-f32", "e2m1fn-b16@-1-absmax-e4m3fn", "int8-b32@0-absmax-f16", "nf4-b64-absmax-f32+double=bnb"],
+)
+def test_memory(tmp_path: Path, scheme: str) -> None:
+    """One tensor of 1 GB there and back; no page of the files is counted."""
+    name, n_rows = "in", 1 << 17
+    with Writer(tmp_path / name, [Spec("w", "BF16", (n_rows, 4096))]) as file:
+        some = (numbers((1 << 20,), np.float32, 1).view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
+        view = file.view("w").reshape(-1, some.size)
+        for row in view:
+            row[:] = some
+            file.release()
+    argv = ["quantize", tmp_path / name, scheme, "-o", tmp_path / "q"]
+    assert peak([*COMMAND, *argv]) < 300e6
+    assert peak([*COMMAND, "dequantize", tmp_path / "q", "-o", tmp_path / "back"]) < 300e6
+    assert (tmp_path / "back").stat().st_size > 1e9
+
+
+def peak(argv: list[object]) -> int:
+    """The most memory of its own that a command has, in bytes."""
+    process = subprocess.Popen(argv, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    most = 0
+    while process.poll() is None:
+        try:
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        except OSError:
+            break
+        sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Rss")}
+        most = max(most, 1024 * (sizes.get("RssAnon", 0) + sizes.get("RssShmem", 0)))
+        time.sleep(0.01)
+    assert process.wait() == 0
+    assert most > 10e6  # a Python with NumPy: it was measured
+    return most
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_the_measure_sees_memory() -> None:
+    held = "import time; x = b'x' * 400_000_000; time.sleep(0.5)"
+    assert peak([sys.executable, "-c", held]) > 400e6
