@@ -88,8 +88,10 @@ def test_absent_library(mine, capsys):
 
 def test_absent_libraries_are_listed_when_none_is_named(monkeypatch, capsys):
     from kbit_ref.conformance.adapters import Adapter
+    from kbit_ref.conformance.blocks.adapters import BlockAdapter
 
     monkeypatch.setattr(Adapter, "installed", lambda self: False)
+    monkeypatch.setattr(BlockAdapter, "installed", lambda self: False)
     monkeypatch.setattr("kbit_ref.conformance.adapters.onnxruntime.Onnxruntime.installed", lambda self: False)
     assert main(["check"]) == 1
     out = capsys.readouterr().out

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.blocks.reference import independent
+from kbit_ref.exact.rules import RULES
 from kbit_ref.scheme import Scheme
 
 __all__ = ["Case", "cases", "narrowed", "shaped", "widened"]
@@ -125,13 +126,25 @@ def _finite_levels(s: Scheme) -> NDArray[np.float64]:
 
 
 def _scales(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Scales of few bits, so that level * scale is exact in most types; then random ones."""
+    """Scales of few bits, so that level * scale is exact in most types; of 8 bits; and of all 24.
+
+    The last ones are what tells a product by the reciprocal from a quotient: they differ in a
+    twentieth of the ties, and almost nowhere else.
+    """
     few = np.array([1, 0.5, 2, 1.5, 0.75, 1.25, 1 / 64, 3 / 128, 48, 1000, 2.0**-20, 2.0**-40, 2.0**40], F32)
-    return np.concatenate([few, few[:6] * F32(-1), rng.uniform(0.5, 1, 6).astype(F32)])
+    eight = (rng.integers(128, 256, 6) / 256).astype(F32)
+    return np.concatenate([few, few[:6] * F32(-1), eight, rng.uniform(0.5, 1, 16).astype(F32)])
 
 
 def _in_blocks(values: NDArray[np.float32], first: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """Numbers in blocks that each begin with `first`, the numbers that decide the scale; the last is filled with 0."""
+    """Numbers in blocks that each begin with `first`, the numbers that decide the scale.
+
+    What is larger than these is left out; the last block is filled with zeros.
+    """
+    low, high = min(first.min(), 0), max(first.max(), 0)
+    bound = max(-low, high)
+    inside = (values >= low) & (values <= high) if len(first) > 1 else np.abs(values) <= bound
+    values = values[inside]
     room = max(1, width - len(first))
     count = -(-len(values) // room)
     body = np.zeros(count * room, F32)
@@ -142,11 +155,12 @@ def _in_blocks(values: NDArray[np.float32], first: NDArray[np.float32], width: i
 
 def _anchors(s: Scheme, levels: NDArray[np.float64], scale: np.float32) -> NDArray[np.float32]:
     """What a block must hold for the rule to find this scale."""
+    codes = 2**s.dtype.bits
+    reach = {"absmaxhalf": (codes - 1) / 2, "absmaxfull": codes / 2, "signedmax": levels[np.argmax(np.abs(levels))]}
     with np.errstate(over="ignore", under="ignore"):
-        if s.rule in ("minmax", "affine", "mlx", "hqq"):
+        if RULES[s.rule].offset_added or RULES[s.rule].zero_point:
             return np.array([0, s.dtype.top * float(scale)], F32)
-        largest = levels[np.argmax(np.abs(levels))]
-        return np.array([largest * float(scale)], F32)
+        return np.array([reach.get(s.rule, s.dtype.top) * float(scale)], F32)
 
 
 def _levels(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float32]:

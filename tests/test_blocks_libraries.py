@@ -1,0 +1,142 @@
+"""The adapters of block formats: each library answers, and one flipped code or scale in its answer is found."""
+
+import importlib.util
+import warnings
+
+import numpy as np
+import pytest
+
+from kbit_ref.conformance.blocks.adapters import PARTS, BlockAdapter, block_adapters
+from kbit_ref.conformance.blocks.judge import judge_profile
+from kbit_ref.conformance.blocks.libraries import Answer
+from kbit_ref.conformance.blocks.worker import answer
+from kbit_ref.scheme import scheme
+
+ADAPTERS = block_adapters()
+HEAVY = {"bitsandbytes", "torchao", "compressed-tensors", "optimum-quanto", "hqq", "jax", "keras"}
+
+# For each library the profile whose answer is changed, by their name.
+CHANGED = {
+    "bitsandbytes": "nf4",
+    "compressed-tensors": "int4",
+    "gguf": "Q8_0",
+    "hqq": "4 bits",
+    "jax": "scaled_dot_general nvfp4",
+    "keras": "abs_max_quantize (-7, 7)",
+    "onnx": "QuantizeLinear UINT4",
+    "onnxruntime": "MatMulBnb4 FP4",
+    "optimum-quanto": "qint8",
+    "torchao": "fp8_e4m3 floor",
+}
+
+
+def libraries(names=CHANGED):
+    marks = {name: [pytest.mark.slow] if name in HEAVY else [] for name in names}
+    return [pytest.param(name, marks=marks[name], id=name) for name in names]
+
+
+def loaded(name: str) -> BlockAdapter:
+    adapter = ADAPTERS[name]
+    if not adapter.installed():
+        pytest.skip(f"{name} is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about what they import
+        adapter.load()
+    return adapter
+
+
+class Changed:
+    """A library, in this process, with one value of a part changed in its largest answer."""
+
+    def __init__(self, adapter: BlockAdapter, part: str = "", by=None):
+        self.adapter, self.part, self.by, self.done = adapter, part, by, False
+
+    def __call__(self, theirs, source, **arrays):
+        parts, error = answer(self.adapter, theirs, source, arrays)
+        if self.part and not self.done and arrays["x"].size > 10_000 and np.abs(arrays["x"]).max() < 1e5:
+            flat = parts[self.part] = parts[self.part].copy()
+            flat.reshape(-1)[-1] = self.by(flat.reshape(-1)[-1])
+            self.done = True
+        return Answer(parts, error)
+
+
+def judged(adapter: BlockAdapter, theirs: str, ask: Changed):
+    profile = next(p for p in adapter.profiles if p.theirs == theirs)
+    return judge_profile(adapter, profile, ask)
+
+
+def test_every_adapter_is_tried():
+    assert set(CHANGED) == set(ADAPTERS)
+
+
+@pytest.mark.parametrize("name", libraries())
+def test_one_flipped_code_and_one_flipped_scale_are_found(name):
+    adapter = loaded(name)
+    theirs = CHANGED[name]
+    plain = judged(adapter, theirs, Changed(adapter))
+    raw = {"gguf": "packed", "bitsandbytes": "packed", "onnxruntime": "packed"}.get(name, "codes")
+    wrong = judged(adapter, theirs, Changed(adapter, raw, lambda code: code ^ 1))
+    assert wrong.part("codes").different == plain.part("codes").different + 1
+    if plain.part("scales") is not None:  # onnx is given its scales
+        scaled = judged(adapter, theirs, Changed(adapter, "scales", lambda scale: scale * 2))
+        assert scaled.part("scales").different == plain.part("scales").different + 1
+        assert scaled.part("codes").different == plain.part("codes").different
+
+
+@pytest.mark.parametrize("name", sorted(ADAPTERS))
+def test_profiles_exist_and_are_named_once(name):
+    adapter = ADAPTERS[name]
+    assert adapter.profiles
+    assert len({p.theirs for p in adapter.profiles}) == len(adapter.profiles)
+    for profile in adapter.profiles:
+        scheme(profile.profile)
+    for known in adapter.known:
+        assert known.part in PARTS
+        assert known.link.startswith("https://")
+
+
+def test_no_adapter_reaches_into_private_names():
+    """Public entry points only: no name of a library that begins with an underscore, some tensors' fields excepted."""
+    import ast
+    import inspect
+
+    fields = {"_data", "_scale", "_shift"}  # of optimum-quanto's tensors, which have no public name for them
+    for adapter in ADAPTERS.values():
+        module = inspect.getmodule(type(adapter))
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+                assert node.attr in fields
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+                private = [n for n in names if any(part.startswith("_") for part in n.split("."))]
+                assert set(private) <= {"__future__", "kbit_ref.conformance.blocks.adapters._torch"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_bitsandbytes_never_gives_the_code_of_zero():
+    """[1, 0, 0, ...] comes back with 2.125e-05: the fault is found unaided, shrunk to one number, and named."""
+    adapter = loaded("bitsandbytes")
+    if adapter.version() != "0.50.2":
+        pytest.skip("the fault is that of 0.50.2")
+    row = judged(adapter, "blockwise", Changed(adapter))
+    kind = next(kind for kind in row.part("codes").kinds if kind.cause == "+encoder=bnb_bins")
+    assert kind.example.block == "[1, 0 x 63]"
+    assert kind.example.theirs.startswith("0x83 = 2.12499981e-05")
+    assert kind.example.ours.startswith("0x7f = 0 ")
+    assert row.part("scales").status == "agree"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_bitsandbytes_takes_the_scale_of_another_block():
+    """Rows of 96 are one and a half blocks of 64; the vector code looks scales up by row."""
+    adapter = loaded("bitsandbytes")
+    import torch
+
+    if adapter.version() != "0.50.2" or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("the fault is that of 0.50.2 with AVX-512")
+    row = judged(adapter, "nf4", Changed(adapter))
+    kind = next(kind for kind in row.part("decoded").kinds if kind.cause == "the scale of another block")
+    assert kind.example.block == "array 2 x 96, block i full of i + 1"
+    assert (kind.example.at, kind.example.theirs, kind.example.ours) == ("[1, 32]", "2", "3")
