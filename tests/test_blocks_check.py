@@ -56,7 +56,7 @@ def kinds(row, part):
 # Right libraries agree ---------------------------------------------------------------------------
 
 SCHEMES = [
-    ("int8-b32-absmax-f32+scalerange=clamp", {"shapes": "any", "sources": ("float32", "float16", "bfloat16")}),
+    ("int4-b32-absmax-f32+scalerange=clamp", {"shapes": "any", "sources": ("float32", "float16", "bfloat16")}),
     ("nf4-b64-absmax-f32+layout=high4", {"shapes": "any"}),
     ("uint4-b32@-1-minmax-f32+scalerange=clamp", {}),
     ("uint4-b32@0-affine-f32+scalerange=clamp", {"shapes": "ragged"}),
@@ -76,18 +76,18 @@ def test_a_library_that_does_what_it_says_agrees(text, options):
 
 def test_what_the_profile_has_no_answer_for_is_left_out_and_counted():
     """Block scales beyond float16 are refused by the scheme."""
-    row = judge(Mine("int8-b32-absmax-f16", "int8-b32-absmax-f16+scalerange=clamp", shapes="any"))
+    row = judge(Mine("int4-b32-absmax-f16", "int4-b32-absmax-f16+scalerange=clamp", shapes="any"))
     assert statuses(row)["codes"] == "agree"
     reasons = {note.split("no answer: ")[1] for note in row.notes}
     assert reasons == {"it becomes 0.0 in f16", "it becomes inf in f16"}
-    clamped = judge(Mine("int8-b32-absmax-f16+scalerange=clamp", shapes="any"))
+    clamped = judge(Mine("int4-b32-absmax-f16+scalerange=clamp", shapes="any"))
     left_out = sum(int(note.split()[0].replace(",", "")) for note in row.notes)
     assert row.part("scales").tried + left_out == clamped.part("scales").tried
 
 
 # Wrong ones are found, part by part --------------------------------------------------------------
 
-INT8 = "int8-b32-absmax-f32+scalerange=clamp"
+INT4 = "int4-b32-absmax-f32+scalerange=clamp"
 
 
 def changed(part, at, by):
@@ -100,7 +100,7 @@ def changed(part, at, by):
 
 
 WRONG = {
-    "one code": (changed("codes", 7, lambda c: (c + 1) % 128), {"codes", "packed", "decoded"}),
+    "one code": (changed("codes", 7, lambda c: (c + 1) % 8), {"codes", "packed", "decoded"}),
     "one scale": (changed("scales", 3, lambda s: s * 2), {"scales", "decoded"}),
     "one byte": (changed("packed", 5, lambda b: b ^ 16), {"packed"}),
     "one decoded number": (changed("decoded", 9, lambda y: y + 1), {"decoded"}),
@@ -112,7 +112,7 @@ WRONG = {
 def test_each_part_is_judged_alone(name):
     """A flipped code of a library that gives codes and bytes makes the bytes wrong for the code, but no scale."""
     change, parts = WRONG[name]
-    found = statuses(judge(Mine(INT8, change=change)))
+    found = statuses(judge(Mine(INT4, change=change)))
     assert {part for part, status in found.items() if status == "disagree"} == parts
     assert set(found.values()) <= {"agree", "disagree"}
 
@@ -122,32 +122,32 @@ def test_a_wrong_code_in_bytes_alone_is_a_wrong_code_and_no_wrong_byte():
         parts["packed"][0] ^= 1
         return {name: parts[name] for name in ("packed", "scales")}
 
-    row = judge(Mine(INT8, change=change))
+    row = judge(Mine(INT4, change=change))
     assert {part: status for part, status in statuses(row).items() if status != "agree"} == {"codes": "disagree"}
 
 
 def test_codes_that_differ_since_the_scale_does_are_said_to_follow():
     def change(parts, x):
-        q = kb.quantize(x * np.float32(1.25), INT8)
-        return parts | {"scales": q.scales, "codes": kb.quantize(x, INT8).codes ^ 1}
+        q = kb.quantize(x * np.float32(1.25), INT4)
+        return parts | {"scales": q.scales, "codes": kb.quantize(x, INT4).codes ^ 1}
 
     row = judge(
-        Mine(INT8, change=lambda parts, x: {k: v for k, v in change(parts, x).items() if k in ("codes", "scales")})
+        Mine(INT4, change=lambda parts, x: {k: v for k, v in change(parts, x).items() if k in ("codes", "scales")})
     )
     assert "follows from the scale" in kinds(row, "codes")
 
 
 EXPLAINED = {
-    "int8-b32-absmax-f32+arith=reciprocal+scalerange=clamp": ["+arith=reciprocal"],
-    "int8-b32-absmax-f32+scalerange=clamp+ties=away": ["+ties=away"],
-    "int8-b32-absmaxhalf-f32+scalerange=clamp": ["rule=absmaxhalf"],
-    "int8-b32-absmax-f32+arith=reciprocal+scalerange=clamp+ties=away": ["+arith=reciprocal+ties=away"],
+    "int4-b32-absmax-f32+arith=reciprocal+scalerange=clamp": ["+arith=reciprocal"],
+    "int4-b32-absmax-f32+scalerange=clamp+ties=away": ["+ties=away"],
+    "int4-b32-absmaxhalf-f32+scalerange=clamp": ["rule=absmaxhalf"],
+    "int4-b32-absmax-f32+arith=reciprocal+scalerange=clamp+ties=away": ["+arith=reciprocal+ties=away"],
 }
 
 
 @pytest.mark.parametrize("done", EXPLAINED)
 def test_a_named_choice_is_found_by_name(done):
-    row = judge(Mine(INT8, done))
+    row = judge(Mine(INT4, done))
     causes = {cause for part in row.parts for cause in kinds(row, part.part)}
     assert set(EXPLAINED[done]) <= causes
     assert "unexplained" not in causes
@@ -161,8 +161,8 @@ def test_bytes_in_another_layout():
 
 
 def test_counterexample_by_hand():
-    """2.5 of int8 is a tie between 2 (even) and 3 (away); nothing else differs, so the block shrinks to ties."""
-    row = judge(Mine(INT8, INT8 + "+ties=away"))
+    """2.5 of int4 is a tie between 2 (even) and 3 (away); nothing else differs, so the block shrinks to ties."""
+    row = judge(Mine(INT4, INT4 + "+ties=away"))
     (kind,) = row.part("codes").kinds
     example = kind.example
     numbers = [float(text) for text in example.block.strip("[]").partition(", 0 x")[0].split(", ")]
@@ -182,10 +182,10 @@ def test_decoded_with_the_scale_of_another_block():
             if per_row:
                 index = np.arange(x.shape[0])[:, None] * per_row + np.arange(x.shape[1]) // 32
                 scale = parts["scales"].reshape(-1)[np.minimum(index, parts["scales"].size - 1)]
-                parts["decoded"] = kb.decode("int8", parts["codes"]) * scale
+                parts["decoded"] = kb.decode("int4", parts["codes"]) * scale
         return parts
 
-    row = judge(Mine(INT8, change=change, shapes="any"))
+    row = judge(Mine(INT4, change=change, shapes="any"))
     assert kinds(row, "decoded") == ["the scale of another block"]
     assert "block i full of i + 1" in row.part("decoded").kinds[0].example.block
     assert row.part("codes").status == "agree"
@@ -198,7 +198,7 @@ def test_decoded_in_half_precision(form, cause):
         parts["decoded"] = (words.astype(np.uint32) << 16).view(np.float32) if form == "bfloat16" else words
         return parts
 
-    assert cause in kinds(judge(Mine(INT8, change=change)), "decoded")
+    assert cause in kinds(judge(Mine(INT4, change=change)), "decoded")
 
 
 # No fault passes for agreement -------------------------------------------------------------------
@@ -231,20 +231,20 @@ FAULTS = {
 
 @pytest.mark.parametrize("text", FAULTS)
 def test_no_fault_passes_for_agreement(text):
-    row = judge(Mine(INT8, change=FAULTS[text]))
+    row = judge(Mine(INT4, change=FAULTS[text]))
     assert row.status == "error"
     assert any(text in error for error in row.errors), row.errors
 
 
 def test_an_error_on_one_array_is_an_error():
-    row = judge(Mine(INT8, change=lambda parts, x: raises(parts, x) if x.shape == (3, 32) else parts))
+    row = judge(Mine(INT4, change=lambda parts, x: raises(parts, x) if x.shape == (3, 32) else parts))
     assert row.status == "error"
     assert [error.endswith("(shape 3x32, float32)") for error in row.errors] == [True]
     assert statuses(row)["codes"] == "agree"
 
 
 def test_an_unknown_profile_is_an_error():
-    row = judge_profile(Mine(INT8), BlockProfile("no-such-profile", "theirs"), None)
+    row = judge_profile(Mine(INT4), BlockProfile("no-such-profile", "theirs"), None)
     assert row.status == "error"
 
 
@@ -252,11 +252,11 @@ def test_an_unknown_profile_is_an_error():
 
 
 def test_known_differences_must_still_occur():
-    adapter = Mine(INT8, INT8 + "+ties=away")
+    adapter = Mine(INT4, INT4 + "+ties=away")
     adapter.known = (KnownDifference("codes", "+ties=away", "https://example.org/7"),)
     row = judge(adapter)
     assert row.status == "known"
-    right = Mine(INT8)
+    right = Mine(INT4)
     right.known = adapter.known
     assert judge(right).errors == ("known difference no longer occurs: codes, +ties=away (https://example.org/7)",)
 
@@ -265,7 +265,7 @@ def test_known_differences_must_still_occur():
 
 
 @pytest.mark.parametrize(
-    "text", ["int8-b32-absmax-f32", "uint4-b32@0-minmax-f16", "e2m1fn-b16@-1-absmax-e4m3fn+global=divisor"]
+    "text", ["int4-b32-absmax-f32", "uint4-b32@0-minmax-f16", "e2m1fn-b16@-1-absmax-e4m3fn+global=divisor"]
 )
 def test_the_inputs_reach_every_hard_class(text):
     s = kb.scheme(text)
@@ -320,8 +320,8 @@ def test_refused_blocks_are_found_one_by_one():
 
 
 def test_choices_differ_in_one_word_or_two():
-    s = kb.scheme("int8-b32-absmax-f32+ties=away")
-    assert str(choices.singles(s)["+ties=even"]) == "int8-b32-absmax-f32"
+    s = kb.scheme("int4-b32-absmax-f32+ties=away")
+    assert str(choices.singles(s)["+ties=even"]) == "int4-b32-absmax-f32"
     assert "+arith=reciprocal+ties=even" in choices.pairs(s)
     assert all(str(made) != str(s) for made in choices.singles(s).values())
 
@@ -336,7 +336,7 @@ from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile
 
 class Fake(BlockAdapter):
     library, module, install = "fake", "{module}", "pip install fake"
-    profiles = (BlockProfile("int8-b32-absmax-f32+scalerange=clamp", "theirs"),)
+    profiles = (BlockProfile("int4-b32-absmax-f32+scalerange=clamp", "theirs"),)
 
     def quantize(self, theirs, x, source):
         {body}
@@ -345,7 +345,7 @@ class Fake(BlockAdapter):
 """
 
 
-def write(folder: Path, body="pass", scheme=INT8, module="numpy") -> list[str]:
+def write(folder: Path, body="pass", scheme=INT4, module="numpy") -> list[str]:
     (folder / "fake.py").write_text(PREFIX.format(body=body, scheme=scheme, module=module), "utf-8")
     return ["check", "fake", "--blocks", "--adapters", str(folder)]
 
@@ -383,23 +383,23 @@ def test_the_command_prints_a_table_and_agrees(tmp_path, capsys):
     assert main(write(tmp_path)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[2:] == ["profile", "scales", "offsets", "zeros", "global", "codes", "packed", "decoded"]
-    assert lines[1].split() == ["theirs", INT8, "agree", "-", "-", "-", "agree", "-", "agree"]
+    assert lines[1].split() == ["theirs", INT4, "agree", "-", "-", "-", "agree", "-", "agree"]
     assert "3 parts of 1 block formats, 1 library: 3 agree, 0 known, 0 disagree, 0 error" in lines[-1]
 
 
 def test_the_command_tells_the_difference_and_writes_the_matrix(tmp_path, capsys):
     file = tmp_path / "matrix.csv"
-    command = write(tmp_path, scheme=INT8 + "+ties=away")
+    command = write(tmp_path, scheme=INT4 + "+ties=away")
     assert main([*command, "--csv", str(file)]) == 1
     out = capsys.readouterr().out
-    assert f"DISAGREE  fake: codes: explained by +ties=away: {INT8}+ties=away gives all of theirs" in out
+    assert f"DISAGREE  fake: codes: explained by +ties=away: {INT4}+ties=away gives all of theirs" in out
     with file.open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
     assert tuple(rows[0]) == matrix.COLUMNS
     (codes,) = [row for row in rows if row["part"] == "codes"]
     assert (codes["library"], codes["profile"], codes["verdict"], codes["cause"]) == (
         "fake",
-        INT8,
+        INT4,
         "disagree",
         "+ties=away",
     )
@@ -409,16 +409,16 @@ def test_the_command_tells_the_difference_and_writes_the_matrix(tmp_path, capsys
 
 
 def test_the_command_speaks_json(tmp_path, capsys):
-    main([*write(tmp_path, scheme=INT8 + "+ties=away"), "--json"])
+    main([*write(tmp_path, scheme=INT4 + "+ties=away"), "--json"])
     (row,) = json.loads(capsys.readouterr().out)["blocks"]
-    assert (row["library"], row["spelling"], row["status"]) == ("fake", INT8, "disagree")
+    assert (row["library"], row["spelling"], row["status"]) == ("fake", INT4, "disagree")
     assert [part["status"] for part in row["parts"]] == ["agree", "disagree", "agree"]
 
 
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        (["--type", "int8"], "check: type = int8, --blocks, --profile and --csv are for block formats"),
+        (["--type", "int4"], "check: type = int4, --blocks, --profile and --csv are for block formats"),
         (["--profile", "nope"], "check: profile = nope, no library that was asked has it"),
     ],
 )
