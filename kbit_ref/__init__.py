@@ -13,11 +13,13 @@ implementations by it (`kb.check`).
 
 from kbit_ref import datatypes as _datatypes  # fills the registry
 from kbit_ref import exact
+from kbit_ref.checkpoints import Checkpoint, dequantize_file, open_checkpoint, quantize_file
 from kbit_ref.conformance.check import check
 from kbit_ref.datatype import DataType, datatype, datatypes, register
 from kbit_ref.datatypes.learned import learn
 from kbit_ref.engine import decode, encode
 from kbit_ref.errors import KbitError
+from kbit_ref.explain import Explanation, explain
 from kbit_ref.metrics import metrics
 from kbit_ref.packing import layout, layouts, pack, unpack
 from kbit_ref.profiles import profiles
@@ -29,7 +31,9 @@ del _datatypes
 
 __version__ = "0.1.0"
 __all__ = [
+    "Checkpoint",
     "DataType",
+    "Explanation",
     "KbitError",
     "QTensor",
     "Scheme",
@@ -38,16 +42,20 @@ __all__ = [
     "datatypes",
     "decode",
     "dequantize",
+    "dequantize_file",
     "encode",
     "encode_stochastic",
     "exact",
+    "explain",
     "layout",
     "layouts",
     "learn",
     "metrics",
+    "open_checkpoint",
     "pack",
     "profiles",
     "quantize",
+    "quantize_file",
     "register",
     "scheme",
     "unpack",

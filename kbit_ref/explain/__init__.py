@@ -1,0 +1,10 @@
+"""One element taken apart: from its bits to its code, its place in the bytes, and back.
+
+Reading order: `explanation` (what is answered), `element` (how it is found), `decision` (between two
+levels), `places` (in x, in the cut, in the bytes), `spelling` (numbers and bits).
+"""
+
+from kbit_ref.explain.element import explain
+from kbit_ref.explain.explanation import Explanation
+
+__all__ = ["Explanation", "explain"]
