@@ -12,11 +12,10 @@ from kbit_ref.cli import main
 from kbit_ref.cli.bench import met
 from kbit_ref.conformance import bench
 from kbit_ref.conformance.bench import Task, measure, scratch_bytes, tasks
+from kbit_ref.conformance.peers import Peer
 
-CODING = [task for task in tasks() if task.verb in ("encode", "decode")]
 
-
-@pytest.mark.parametrize("task", CODING, ids=str)
+@pytest.mark.parametrize("task", tasks(), ids=str)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_scratch_is_bounded(task: Task, threads: int) -> None:
     assert scratch_bytes(task, 1 << 21, threads) <= 8 << 20
@@ -37,11 +36,19 @@ def test_rows() -> None:
     assert rows[1].speed == 4096 / rows[1].seconds
 
 
-def echo(task: Task, x: np.ndarray, threads: int):
+def echo(task: Task, x: np.ndarray, threads: int) -> Peer:
     """A peer that is right about every code but the first."""
     codes = kb.encode(task.subject, x)
     codes[:1] ^= 1
-    return lambda: codes, lambda result: result
+    return Peer(lambda: codes, lambda result: result)
+
+
+def broken(task: Task, x: np.ndarray, threads: int) -> Peer:
+    """A peer that raises when it is made, or when it is called for the third time or later."""
+    if task.subject == "nf4":
+        raise ImportError("no such\nlibrary")
+    calls = iter([1, 2])
+    return Peer(lambda: next(calls) and kb.encode(task.subject, x), lambda result: result)
 
 
 def test_a_peer_that_answers_something_else_is_told_and_not_compared(
@@ -60,6 +67,50 @@ def test_a_peer_that_answers_something_else_is_told_and_not_compared(
     assert [(row["who"], row["differs"]) for row in rows] == [("copy", 0), ("kbit_ref", 0), ("echo", 1)]
 
 
+def test_a_peer_that_raises_is_a_line_of_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "PEERS", {"broken": broken})
+    monkeypatch.setattr("kbit_ref.cli.bench.installed", lambda: {"broken": "1"})
+    argv = ["bench", "--size", "4096", "--runs", "2", "--threads", "1", "--type", "nf4", "--type", "dynamic8"]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert out.count("raises ImportError: no such library") == 2  # encode and decode nf4
+    assert out.count("raises StopIteration") == 2  # dynamic8, in the last run
+    assert " of broken" not in out
+    assert main([*argv, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    failed = [row for row in rows if row["error"]]
+    assert {(row["who"], row["seconds"], row["speed"]) for row in failed} == {("broken", 0, 0)}
+
+
+def test_too_much_memory_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("kbit_ref.cli.bench.LIMIT", 1)
+    monkeypatch.setattr("kbit_ref.cli.bench.installed", dict)
+    assert main(["bench", "--size", "4096", "--runs", "1", "--threads", "1", "--type", "low4"]) == 1
+    assert "of scratch a thread: pack low4, unpack low4" in capsys.readouterr().out
+
+
+def test_being_slow_is_not_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("kbit_ref.cli.bench.installed", dict)
+    argv = ["bench", "--size", "64", "--runs", "1", "--threads", "1", "--type", "nf4-b64-absmax-f32"]
+    assert main(argv) == 0  # of 64 numbers, the calls alone take longer than a copy
+    assert "0.30 not met" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", [task for task in tasks() if task.of_blocks or task.out], ids=str)
+def test_every_row_runs(task: Task) -> None:
+    rows = list(measure(task, 4096, 1, 1, []))
+    assert [row.who for row in rows] == ["copy", "kbit_ref"]
+    assert not rows[1].error
+
+
+def test_out_is_not_counted_as_scratch() -> None:
+    task = Task("decode", "e4m3fn")
+    there = replace(task, out=True)
+    assert abs(scratch_bytes(task, 1 << 21) - scratch_bytes(there, 1 << 21)) < 1 << 16
+
+
 def test_peers_answer_what_we_answer() -> None:
     for name in bench.installed():
         if name not in ("ml_dtypes", "gfloat"):  # the others take seconds to import
@@ -73,8 +124,8 @@ def test_peers_answer_what_we_answer() -> None:
 @pytest.mark.slow
 def test_every_installed_peer_answers_what_we_answer() -> None:
     for task in tasks():
-        if task.verb in ("encode", "decode"):
-            assert [row for row in measure(task, 4096, 1, 1, list(bench.installed())) if row.differs] == []
+        rows = list(measure(task, 4096, 1, 1, list(bench.installed())))
+        assert [row for row in rows if row.differs or row.error] == []
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system cannot bind threads to cores")

@@ -4,13 +4,11 @@ All callables of a row run in turn, several times, in one process, on as many co
 threads; a row reports medians, as the ratio to the copy and in millions of elements a second. Both
 are needed: a copy is bound by page faults, and with huge pages it is four times as fast as without,
 which changes every ratio. What a peer answers is compared with what we answer: whoever computes
-something else is no peer.
+something else is no peer. A peer that raises is told, and costs nothing but its own row.
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib.metadata
 import os
 import statistics
 import tracemalloc
@@ -25,27 +23,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.engine import decode, encode
+from kbit_ref.conformance import block_peers  # noqa: F401  # adds its peers to PEERS
+from kbit_ref.conformance.peers import OUT_OF_REACH, PEERS, SLOW, Peer, installed
+from kbit_ref.conformance.tasks import Call, Task, ours, tasks
 from kbit_ref.quantize import dequantize, quantize
 
-__all__ = ["Task", "Timing", "circumstances", "measure", "scratch_bytes", "tasks"]
+__all__ = ["PEERS", "Task", "Timing", "circumstances", "installed", "measure", "scratch_bytes", "tasks"]
 
-Call = Callable[[], Any]
-Read = Callable[[Any], NDArray[Any]]  # from what a call returns to codes, or to levels
-
-
-@dataclass(frozen=True)
-class Task:
-    """One operation: what is timed, in which source format, and what it should reach of a copy."""
-
-    verb: str  # encode, decode, quantize, dequantize
-    subject: str  # a data type, or a scheme
-    source: str = "float32"
-    target: dict[int, float] | None = None  # by number of threads
-    floor: dict[int, float] | None = None
-
-    def __str__(self) -> str:
-        return f"{self.verb} {self.subject}" + (f" from {self.source}" if self.source != "float32" else "")
+COMPARED = 1 << 16  # elements of which the blocks of a peer are compared with ours
 
 
 @dataclass(frozen=True)
@@ -56,207 +41,18 @@ class Timing:
     who: str  # copy, kbit_ref, or a library
     threads: int
     size: int
-    seconds: float
+    seconds: float  # 0 where there is an error
     ratio: float  # copy / seconds, for the same number of elements
     target: float | None
     floor: float | None
-    differs: int = 0  # elements for which a peer answers something else than we
+    differs: int = 0  # numbers (for packed codes, bytes) for which a peer answers something else than we
     in_reach: bool = True  # for NumPy
+    error: str = ""  # what the peer raised
 
     @property
     def speed(self) -> float:
         """Elements a second."""
-        return self.size / self.seconds
-
-
-FLOAT8 = {"target": {1: 0.55}, "floor": {1: 0.45}}
-BLOCKS = {"target": {1: 0.30, 2: 0.45}, "floor": {1: 0.25, 2: 0.40}}
-
-
-def tasks() -> list[Task]:
-    """What is measured, in the order of the table."""
-    encodes: list[Task] = [Task("encode", name, **FLOAT8) for name in ("e4m3fn", "e5m2")]  # type: ignore[arg-type]
-    encodes += [Task("encode", name) for name in ("int8", "nf4", "dynamic8", "lloyd8", "fp4_bnb", "bf16", "f16")]
-    encodes += [Task("encode", "e4m3fn", source) for source in ("float16", "float64")]
-    decodes = [Task("decode", "e4m3fn", target={1: 0.65}), Task("decode", "dynamic8"), Task("decode", "nf4")]
-    codebooks = ("nf4", "dynamic8", "e4m3fn", "int8", "lloyd8")
-    blocks = [Task("quantize", f"{name}-b64-absmax-f32", **BLOCKS) for name in codebooks]  # type: ignore[arg-type]
-    return [*encodes, *decodes, *blocks, Task("dequantize", "nf4-b64-absmax-f32", target={1: 0.70, 2: 1.0})]
-
-
-def ours(task: Task, x: NDArray[Any], threads: int) -> Call:
-    """Our callable for a task."""
-    if task.verb == "encode":
-        return lambda: encode(task.subject, x, threads=threads)
-    if task.verb == "decode":
-        codes = encode(task.subject, x)
-        return lambda: decode(task.subject, codes, threads=threads)
-    if task.verb == "quantize":
-        return lambda: quantize(x, task.subject, threads=threads)
-    q = quantize(x, task.subject)
-    return lambda: dequantize(q, threads=threads)
-
-
-# Peers: a library's callable and how to read its answer, or None where it has no such operation -
-
-PEERS: dict[str, Callable[[Task, NDArray[Any], int], tuple[Call, Read] | None]] = {}
-NAMES = {"e4m3fn": "float8_e4m3fn", "e5m2": "float8_e5m2", "bf16": "bfloat16"}
-ONNX = {"e4m3fn": "FLOAT8E4M3FN", "e5m2": "FLOAT8E5M2"}
-
-
-def peer(name: str) -> Callable[[Any], Any]:
-    """Decorate the function that makes a library's callable."""
-
-    def decorate(make: Any) -> Any:
-        PEERS[name] = make
-        return make
-
-    return decorate
-
-
-def _bytes(task: Task) -> Read:
-    """A result that NumPy can hold: its bits as codes, or levels as they are."""
-    code = np.uint16 if task.subject == "bf16" else np.uint8
-    return lambda result: np.asarray(result).view(code) if task.verb == "encode" else np.asarray(result)
-
-
-@peer("ml_dtypes")
-def ml_dtypes_call(task: Task, x: NDArray[Any], threads: int) -> tuple[Call, Read] | None:
-    """`astype`; it has one thread."""
-    if threads != 1 or task.subject not in NAMES:
-        return None
-    import ml_dtypes
-
-    kind = np.dtype(getattr(ml_dtypes, NAMES[task.subject]))
-    if task.verb == "encode":
-        return lambda: x.astype(kind), _bytes(task)
-    codes = encode(task.subject, x).view(kind)
-    return lambda: codes.astype(np.float32), _bytes(task)
-
-
-@peer("torch")
-def torch_call(task: Task, x: NDArray[Any], threads: int) -> tuple[Call, Read] | None:
-    """`Tensor.to`."""
-    if task.subject not in NAMES:
-        return None
-    import torch
-
-    torch.set_num_threads(threads)
-    kind, tensor = getattr(torch, NAMES[task.subject]), torch.from_numpy(x)
-    if task.verb == "encode":
-        code = torch.uint16 if task.subject == "bf16" else torch.uint8
-        return lambda: tensor.to(kind), lambda result: result.view(code).numpy()
-    codes = tensor.to(kind)
-    return lambda: codes.to(torch.float32), _bytes(task)
-
-
-@peer("jax")
-def jax_call(task: Task, x: NDArray[Any], threads: int) -> tuple[Call, Read] | None:
-    """A compiled `astype`. XLA starts a thread a core; `on_cores` gives them as many cores as the row has."""
-    if task.subject not in NAMES or task.source == "float64":
-        return None
-    if threads != (os.cpu_count() or 1) and not hasattr(os, "sched_setaffinity"):
-        return None
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    import jax
-    import jax.numpy as jnp
-
-    kind = getattr(jnp, NAMES[task.subject])
-    there, back = jax.jit(lambda a: a.astype(kind)), jax.jit(lambda a: a.astype(jnp.float32))
-    array = jnp.asarray(x)
-    if task.verb == "encode":
-        return lambda: there(array).block_until_ready(), _bytes(task)
-    codes = there(array)
-    return lambda: back(codes).block_until_ready(), _bytes(task)
-
-
-def _cast_model(task: Task) -> tuple[Any, tuple[int, int]]:
-    """An ONNX model of one Cast, and the types of its ends."""
-    from onnx import TensorProto, helper
-
-    kind = getattr(TensorProto, ONNX[task.subject])
-    ends = (TensorProto.FLOAT, kind) if task.verb == "encode" else (kind, TensorProto.FLOAT)
-    node = helper.make_node("Cast", ["x"], ["y"], to=ends[1])
-    values = [helper.make_tensor_value_info(name, end, [None]) for name, end in zip("xy", ends, strict=True)]
-    graph = helper.make_graph([node], "cast", values[:1], values[1:])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), ends
-
-
-@peer("onnxruntime")
-def onnxruntime_call(task: Task, x: NDArray[Any], threads: int) -> tuple[Call, Read] | None:
-    """A Cast model on the CPU provider, bound to memory."""
-    if task.subject not in ONNX or task.source != "float32":
-        return None
-    import onnxruntime as ort
-
-    model, ends = _cast_model(task)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    data = x if task.verb == "encode" else encode(task.subject, x)
-    value = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(data, ends[0])
-
-    def call() -> Any:
-        binding = session.io_binding()
-        binding.bind_ortvalue_input("x", value)
-        binding.bind_output("y", "cpu")
-        session.run_with_iobinding(binding)
-        return binding.get_outputs()[0]
-
-    def read(result: Any) -> NDArray[Any]:
-        if task.verb == "decode":
-            return np.asarray(result.numpy())
-        memory = (ctypes.c_uint8 * x.size).from_address(result.data_ptr())
-        return np.array(memory, np.uint8)
-
-    return call, read
-
-
-@peer("onnx")
-def onnx_call(task: Task, x: NDArray[Any], threads: int) -> tuple[Call, Read] | None:
-    """The same model in the reference evaluator, which has one thread."""
-    if task.subject not in ONNX or task.source != "float32" or threads != 1:
-        return None
-    import ml_dtypes
-    from onnx.reference import ReferenceEvaluator
-
-    evaluator = ReferenceEvaluator(_cast_model(task)[0])
-    kind = getattr(ml_dtypes, NAMES[task.subject])
-    data = x if task.verb == "encode" else encode(task.subject, x).view(kind)
-    return lambda: evaluator.run(None, {"x": data})[0], _bytes(task)
-
-
-@peer("gfloat")
-def gfloat_call(task: Task, x: NDArray[Any], threads: int) -> tuple[Call, Read] | None:
-    """`encode_ndarray(round_ndarray)` and `decode_ndarray`, one thread."""
-    if task.subject not in ONNX or task.source != "float32" or threads != 1:
-        return None
-    import gfloat
-    from gfloat import formats
-
-    form = {"e4m3fn": formats.format_info_ocp_e4m3, "e5m2": formats.format_info_ocp_e5m2}[task.subject]
-    if task.verb == "encode":
-        return lambda: gfloat.encode_ndarray(form, gfloat.round_ndarray(form, x, sat=True)), np.asarray
-    codes = encode(task.subject, x)
-    return lambda: gfloat.decode_ndarray(form, codes), np.asarray
-
-
-SLOW = {"gfloat": 1 << 18}  # measured on fewer elements
-OUT_OF_REACH = {("encode", "torch")}  # of NumPy: a fused cast in vector registers
-
-
-def installed() -> dict[str, str]:
-    """Peers that are installed, and their versions."""
-    found = {}
-    for name in PEERS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-# Measuring ------------------------------------------------------------------------------------
+        return self.size / self.seconds if self.seconds else 0.0
 
 
 @contextmanager
@@ -287,46 +83,94 @@ def measure(task: Task, size: int, threads: int, runs: int, peers: Sequence[str]
         yield from _measured(task, size, threads, runs, peers)
 
 
+class _Contender:
+    """Somebody in a row: what it does, on how many elements, and how long that took."""
+
+    def __init__(self, call: Call, size: int, differs: int = 0):
+        self.call, self.size, self.differs = call, size, differs
+        self.error = ""
+        self.seconds: list[float] = []
+
+    def run(self) -> None:
+        """Once more, if it has not failed before."""
+        if self.error:
+            return
+        begin = perf_counter()
+        self.error = _error(self.call)
+        self.seconds.append(perf_counter() - begin)
+
+
+def _error(call: Call) -> str:
+    """Call it: what it raised, in one line."""
+    try:
+        call()
+    except Exception as error:  # whatever a library raises
+        return " ".join(f"{type(error).__name__}: {error}".split())[:80]
+    return ""
+
+
 def _measured(task: Task, size: int, threads: int, runs: int, peers: Sequence[str]) -> list[Timing]:
     normals = np.random.default_rng(0).standard_normal(size, np.float32)
     x = normals.astype(task.source, copy=False)
-    calls: dict[str, tuple[Call, int]] = {"copy": (normals.copy, size), "kbit_ref": (ours(task, x, threads), size)}
-    answer = calls["kbit_ref"][0]()
-    differs = dict.fromkeys(calls, 0)
-    for name in peers if task.verb in ("encode", "decode") else ():
-        few = min(size, SLOW.get(name, size))
-        made = PEERS[name](task, x[:few], threads)
-        if made is not None:
-            call, read = made
-            differs[name] = int(np.count_nonzero(read(call()) != answer[:few]))
-            calls[name] = call, few
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for call, _ in calls.values():
-        call()  # tables are built, code compiled, pages touched
+    call = ours(task, x, threads)
+    answer = call()  # if this raises, it is our own mistake
+    contenders = {"copy": _Contender(normals.copy, size), "kbit_ref": _Contender(call, size)}
+    for name in peers:
+        found = _contender(name, task, x[: SLOW.get((name, task.verb), size)], threads, answer)
+        if found is not None:
+            contenders[name] = found
+    for contender in contenders.values():
+        contender.run()  # tables are built, code compiled, pages touched
+        contender.seconds.clear()
     for _ in range(runs):
-        for name, (call, _) in calls.items():
-            begin = perf_counter()
-            call()
-            seconds[name].append(perf_counter() - begin)
-    copy = statistics.median(seconds["copy"]) / size
-    rows = []
-    for name, (_, n) in calls.items():
-        median = statistics.median(seconds[name])
-        target, floor = (task.target, task.floor) if name == "kbit_ref" else (None, None)
-        rows.append(
-            Timing(
-                *(str(task), name, threads, n, median, copy * n / median),
-                *((target or {}).get(threads), (floor or {}).get(threads)),
-                *(differs[name], (task.verb, name) not in OUT_OF_REACH),
-            )
-        )
-    return rows
+        for contender in contenders.values():
+            contender.run()
+    copy = statistics.median(contenders["copy"].seconds) / size
+    return [_timing(task, name, threads, contender, copy) for name, contender in contenders.items()]
+
+
+def _contender(name: str, task: Task, x: NDArray[Any], threads: int, answer: Any) -> _Contender | None:
+    """A peer, compared with us; None if it has no such operation."""
+    made: list[Peer | None] = []
+    contender = _Contender(lambda: None, x.size)
+    contender.error = _error(lambda: made.append(PEERS[name](task, x, threads)))
+    if contender.error:
+        return contender
+    if made[0] is None:
+        return None
+    contender.call = made[0].call
+    contender.error = _error(lambda: setattr(contender, "differs", _differences(name, task, x, threads, answer)))
+    return contender
+
+
+def _differences(name: str, task: Task, x: NDArray[Any], threads: int, answer: Any) -> int:
+    """How many of its numbers are not ours. Blocks are compared with the profile that it computes."""
+    few = x[:COMPARED] if task.of_blocks else x
+    peer = PEERS[name](task, few, threads)
+    assert peer is not None
+    if task.of_blocks:
+        q = quantize(few, peer.spelling or task.subject)
+        answer = q.packed if task.verb == "quantize" else dequantize(q)
+    theirs = peer.read(peer.call())
+    return int(np.count_nonzero(theirs != answer[: theirs.size]))
+
+
+def _timing(task: Task, name: str, threads: int, contender: _Contender, copy: float) -> Timing:
+    """The row of a contender; `copy` is seconds an element."""
+    target, floor = (task.target or {}, task.floor or {}) if name == "kbit_ref" else ({}, {})
+    median = 0.0 if contender.error else statistics.median(contender.seconds)
+    return Timing(
+        *(str(task), name, threads, contender.size, median, copy * contender.size / median if median else 0.0),
+        *(target.get(threads), floor.get(threads), contender.differs),
+        not any(str(task).startswith(begin) and name == who for begin, who in OUT_OF_REACH),
+        contender.error,
+    )
 
 
 def scratch_bytes(task: Task, size: int = 1 << 22, threads: int = 1) -> float:
     """Peak memory beyond input, output and tables, per thread: bytes, as tracemalloc counts NumPy's."""
     x = np.random.default_rng(0).standard_normal(size, np.float32).astype(task.source)
-    call = ours(task, x, threads)
+    call: Callable[[], Any] = ours(task, x, threads)
     call()  # the tables stay, they are not scratch
     tracemalloc.start()
     try:
@@ -334,7 +178,8 @@ def scratch_bytes(task: Task, size: int = 1 << 22, threads: int = 1) -> float:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    kept = result.packed.nbytes + result.scales.nbytes if task.verb == "quantize" else result.nbytes
+    made = [result.packed, result.scales] if task.verb == "quantize" else [result]
+    kept = sum(array.nbytes for array in made if not (task.out and array is made[0]))
     return float(peak - kept) / threads
 
 
