@@ -4,18 +4,28 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from kbit_ref.checkpoints import Writer
+from kbit_ref.checkpoints.header import Spec
 from kbit_ref.cli import commands, main, parser
 from kbit_ref.cli.show import field_widths, number_line
 from kbit_ref.datatype import datatype, datatypes
+from kbit_ref.profiles import profiles
 
 
 @pytest.mark.parametrize(
     "argv",
-    [["list"], ["list", "--all"], ["show", "e2m1fn"], ["bench", "--size", "4096", "--runs", "1", "--type", "nf4"]],
+    [
+        *(["list", *all_] for all_ in ([], ["--all"])),
+        *(["list", what, *all_] for what in ("schemes", "profiles", "layouts") for all_ in ([], ["--all"])),
+        ["show", "e2m1fn"],
+        ["explain", "nf4-b2-absmax-f32", "1", "--values", "0.5", "-1", "3"],
+        ["bench", "--size", "4096", "--runs", "1", "--type", "nf4"],
+    ],
 )
 def test_json_parses(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*argv, "--json"]) == 0
@@ -42,7 +52,20 @@ def test_bit_fields(name: str, code: int, bits: str) -> None:
     assert bit_fields(datatype(name), code) == bits
 
 
-@pytest.mark.parametrize("argv", [["show", "nf44"], ["prove", "f17"], ["bench", "--type", "x"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        *(["show", "nf44"], ["prove", "f17"], ["bench", "--type", "x"]),
+        ["explain", "nf4-b64", "0", "--values", "1"],
+        ["explain", "nf4-b2-absmax-f32", "3", "--values", "1", "2"],
+        ["explain", "nf4-b2-absmax-f32", "1.5", "--values", "1", "2"],
+        ["explain", "nf4-b2-absmax-f32", "1", "--values", "1", "2x"],
+        ["explain", "nf4-b2-absmax-f32", "1", "--values", "1", "1/0"],
+        ["explain", "nf4-b2-absmax-f32", "1", "--values", "1", "--tensor", "w"],
+        ["explain", "nf4-b2-absmax-f32", "1", "--file", "absent.safetensors"],
+        ["explain", "nf4-b2-absmax-f32", "1", "--file", "absent.safetensors", "--tensor", "w"],
+    ],
+)
 def test_mistakes_are_one_line_and_two(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     captured = capsys.readouterr()
@@ -50,7 +73,10 @@ def test_mistakes_are_one_line_and_two(argv: list[str], capsys: pytest.CaptureFi
     assert captured.err.startswith(f"kbit-ref {argv[0]}: ")
 
 
-@pytest.mark.parametrize("argv", [[], ["nonsense"], ["show"]])
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["nonsense"], ["show"], ["list", "nonsense"], ["explain", "nf4-b2-absmax-f32", "1"]],
+)
 def test_usage_is_two(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(argv)
@@ -108,3 +134,49 @@ def test_every_command_takes_json() -> None:
     assert set(actions.choices) == set(commands()) >= {"list", "show", "prove", "check", "bench"}
     for sub in actions.choices.values():
         assert "--json" in sub.format_help()
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "schemes"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("RULES\nabsmax       fl(max|x| / top)\n")
+    assert "\n\nSTORED SCALES\nf32      IEEE single precision, float32.\n" in out
+    assert re.search(r"^tail +own pad error +a short last block is ", out, re.M)
+    assert main(["list", "profiles"]) == 0
+    assert re.search(r"^onnx-int\[2\|4\|8\] +int\[\]-b32@-1-absmax-f32 +ONNX", capsys.readouterr().out, re.M)
+    assert main(["list", "profiles", "--all", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == list(profiles())
+    assert main(["list", "layouts", "--all"]) == 0
+    assert re.search(r"^lsb3 +3 +8 +3$", capsys.readouterr().out, re.M)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_explain_values(dtype: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "int4-b2-absmax-f32", "-1", "--values=0.1,-1e-3", "--dtype", dtype, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["index"], found["x"]["format"]) == ([1], dtype)
+    hexes = {"float16": "0x9419", "bfloat16": "0xba83", "float32": "0xba83126f", "float64": "0xbf50624dd2f1a9fc"}
+    assert found["x"]["hex"] == hexes[dtype]
+
+
+def test_explain_random_bits(capsys: pytest.CaptureFixture[str]) -> None:
+    # a quarter of the way from 1 to 2 with R = 3 of 2 bits goes up
+    scheme = "int4-b2-absmax-f32+rounding=stochastic_a"
+    assert main(["explain", scheme, "1", "--values", "7", "1.25", "--random", "3", "--random-bits", "2"]) == 0
+    assert "code      2 = 0010\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("kind", "bits", "as_hex"), [("F32", "<u4", "0x3fc00000"), ("BF16", "<u2", "0x3fc0")])
+def test_explain_a_file(
+    kind: str, bits: str, as_hex: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = np.full((2, 3), int(as_hex, 16), bits)  # 1.5 everywhere
+    with Writer(tmp_path / "x.safetensors", [Spec("w", kind, (2, 3)), Spec("n", "I32", (1,))], {}) as file:
+        file.view("w")[:] = words.view(np.uint8).reshape(-1)
+    argv = ["explain", "int4-b3-absmax-f32", "1,-1", "--file", str(tmp_path / "x.safetensors"), "--tensor"]
+    assert main([*argv, "w"]) == 0
+    assert f"x[1, 2]   1.5 = {as_hex} = 0|01111111|1" in capsys.readouterr().out
+    for name in ("v", "n"):  # no such tensor; integers
+        assert main([*argv, name]) == 2
+        assert capsys.readouterr().err.count("\n") == 1

@@ -2,30 +2,77 @@
 
 import doctest
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from kbit_ref import exact
-from kbit_ref.cli import commands
+from kbit_ref import exact, open_checkpoint, profiles
+from kbit_ref.checkpoints import Writer
+from kbit_ref.checkpoints.header import Spec
+from kbit_ref.cli import commands, main
+from kbit_ref.cli.list_ import TABLES as PRINTED
 from kbit_ref.cli.list_ import markdown
+from kbit_ref.exact.encoders import ENCODERS
+from kbit_ref.exact.rules import RULES
+from kbit_ref.scheme import CHOICES, DOUBLES, MEANINGS, SCALE_DTYPES
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 
 
-def generated(name: str) -> str:
-    """What stands between the markers of that name."""
-    match = re.search(rf"<!-- generated: {name} -->\n(.*?)<!-- end -->", README, re.S)
-    assert match, name
-    return match[1]
+TABLES = {"list": "types", "list schemes": "schemes", "list profiles": "profiles", "list layouts": "layouts"}
 
 
-def test_table_of_data_types_is_generated() -> None:
-    assert generated("list") == markdown() + "\n"
+def stale(text: str) -> list[str]:
+    """The tables that are not what the command prints."""
+    found = []
+    for name, what in TABLES.items():
+        match = re.search(rf"<!-- generated: {name} -->\n(.*?)<!-- end -->", text, re.S)
+        if match is None or match[1] != markdown(what) + "\n":
+            found.append(name)
+    return found
+
+
+def test_tables_are_generated() -> None:
+    assert set(TABLES.values()) == set(PRINTED)
+    assert stale(README) == [], "print them with kbit-ref list WHAT --markdown"
+
+
+@pytest.mark.parametrize(
+    ("name", "was", "planted"),
+    [
+        ("list", "| `mxint8` | integer |", "| `mxint8` | float |"),
+        ("list schemes", "| `absmax` | fl(max", "| `absmax` | fl(2 max"),
+        ("list schemes", "| `eps` | `0` `1e-7`", "| `eps` | `0` `1e-6`"),
+        ("list profiles", "| `onnx-dynamic` | `uint8-tensor", "| `onnx-dynamic` | `int8-tensor"),
+        ("list layouts", "| AutoAWQ GEMM |", "| AutoAWQ |"),
+        ("list layouts", "<!-- generated: list layouts -->\n", ""),
+    ],
+)
+def test_a_stale_table_would_be_found(name: str, was: str, planted: str) -> None:
+    assert was in README
+    assert stale(README.replace(was, planted)) == [name]
+
+
+def test_tables_are_whole() -> None:
+    schemes = markdown("schemes")
+    names = {*RULES, *SCALE_DTYPES, *CHOICES, *ENCODERS, *DOUBLES}
+    assert {name for name in names if f"| `{name}` |" not in schemes} == set()
+    assert set(CHOICES) == set(MEANINGS)
+    patterns = re.findall(r"^\| `(\S+)` \| `(\S+)` \| (.*) \|$", markdown("profiles"), re.M)
+    expanded = {}
+    for pattern, spelling, source in patterns:
+        before, _, rest = pattern.replace("\\|", "|").partition("[")
+        words, _, after = rest.partition("]")
+        for word in words.split("|"):
+            expanded[before + word + after] = (spelling.replace("[]", word), source)
+    assert expanded == {p.name: (p.spelling, p.source) for p in profiles().values()}
 
 
 def test_table_of_choices_is_complete() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", README.partition("| choice |")[2], re.M))
+    table = README.partition("| choice |")[2].partition("\n\n")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.M))
     assert {name: tuple(re.findall(r"`(\w+)`", names)) for name, names in rows.items()} == exact.CHOICES
 
 
@@ -48,3 +95,22 @@ def test_wrong_example_would_be_found() -> None:
 @pytest.mark.parametrize("name", ["check", "test"])
 def test_commands_are_marked(name: str) -> None:
     assert re.search(rf"<!-- command: {name} -->\n```sh\n(.+)\n```", README)
+
+
+def test_the_other_commands_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).normal(size=(8, 64)).astype("<f4")
+    with Writer("model.safetensors", [Spec("layer.weight", "F32", x.shape)], {}) as file:
+        file.view("layer.weight")[:] = x.view(np.uint8).reshape(-1)
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("kbit-ref ")]
+    assert [command[0] for command in commands] == ["explain", "quantize", "dequantize", "explain"]
+    for command in commands:
+        assert main(command) == 0
+        assert capsys.readouterr().out
+    checkpoint = open_checkpoint("small.safetensors")
+    assert checkpoint.tensors["layer.weight"].scheme.dtype.name == "nf4"
+    again = open_checkpoint("again.safetensors")["layer.weight"]
+    assert np.array_equal(again, checkpoint.dequantize("layer.weight"))

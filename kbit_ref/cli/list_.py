@@ -1,49 +1,142 @@
-"""All data types, one row a family, or one row a type with --all."""
+"""What has a name: data types, the parts of schemes, profiles, layouts. The README holds these tables."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Any
 
 from kbit_ref.datatype import datatype, datatypes, families
+from kbit_ref.exact.encoders import ENCODERS
+from kbit_ref.exact.rules import RULES
+from kbit_ref.packing import layout, layouts
+from kbit_ref.packing import rows as layout_rows
+from kbit_ref.profiles import profiles
+from kbit_ref.scheme import CHOICES, DOUBLES, MEANINGS, SCALE_DTYPES
 
-HELP = "the data types"
+__all__ = ["TABLES", "markdown"]
+
+HELP = "the data types, the parts of schemes, the profiles, the layouts"
+
+Row = Mapping[str, Any]
+Tables = dict[str, list[Row]]  # title -> rows; a title is empty where there is only one table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref list`."""
-    parser.add_argument("--all", action="store_true", help="one row a type, not a family")
-    parser.add_argument("--markdown", action="store_true", help="the table of families as it stands in the README")
+    parser.add_argument("what", nargs="?", choices=tuple(TABLES), default="types", help="by default types")
+    parser.add_argument("--all", action="store_true", help="one row a name, not one for names that are alike")
+    parser.add_argument("--markdown", action="store_true", help="as it stands in the README")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the registry."""
-    if args.all:
-        rows = [
-            {"name": name, "bits": d.bits, "family": d.family, "top": d.top, "source": d.source}
-            for name, d in ((name, datatype(name)) for name in datatypes())
-        ]
-    else:
-        rows = [
-            {"names": row.spelled, "family": row.facts["family"], "summary": row.summary, "source": row.facts["source"]}
-            for row in families()
-        ]
-    if args.json:
-        print(json.dumps(rows, indent=1))
-        return 0
     if args.markdown:
-        print(markdown())
+        print(markdown(args.what, every=args.all))
         return 0
-    columns = list(rows[0])[:-1] if not args.all else list(rows[0])
-    widths = [max(len(str(row[column])) for row in rows) for column in columns]
-    for row in rows:
-        print("  ".join(str(row[column]).ljust(width) for column, width in zip(columns, widths, strict=True)).rstrip())
+    tables = TABLES[args.what](args.all)
+    if args.json:
+        print(json.dumps(tables.get("", tables), indent=1))
+        return 0
+    for i, (title, rows) in enumerate(tables.items()):
+        if title:
+            print("\n" * (i > 0) + title.upper())
+        columns = [name for name in rows[0] if name != "source" or len(rows[0]) <= 3 or args.all]
+        widths = [max(len(str(row[column])) for row in rows) for column in columns]
+        for row in rows:
+            cells = (str(row[column]).ljust(width) for column, width in zip(columns, widths, strict=True))
+            print("  ".join(cells).rstrip())
     return 0
 
 
-def markdown() -> str:
-    """The registry as the README's table."""
-    rows = [
-        f"| `{row.spelled}` | {row.facts['family']} | {row.summary} | {row.facts['source']} |" for row in families()
-    ]
-    return "\n".join(["| names | family | what it is | source |", "|---|---|---|---|", *rows])
+def markdown(what: str = "types", *, every: bool = False) -> str:
+    """The tables as they stand in the README."""
+    parts = []
+    for title, rows in TABLES[what](every).items():
+        head = list(rows[0])
+        lines = ["| " + " | ".join(HEADINGS.get(name, name) for name in head) + " |", "|---" * len(head) + "|"]
+        lines += ["| " + " | ".join(_cell(name, row[name]) for name in head) + " |" for row in rows]
+        parts.append((f"{title.capitalize()}:\n\n" if title else "") + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+HEADINGS = {"summary": "what it is"}
+CODE = ("name", "names", "spelling", "values")  # columns of spelled words
+
+
+def _cell(column: str, value: object) -> str:
+    """A cell: what is spelled as code, powers as the README writes them, no bar that would end the cell."""
+    text = str(value)
+    if column == "values":
+        text = "` `".join(text.split())
+    text = f"`{text}`" if column in CODE and text else text.replace("**", "^")
+    return text.replace("|", "\\|")
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").strip().splitlines()[0]
+
+
+def _types(every: bool) -> Tables:
+    if every:
+        found = ((name, datatype(name)) for name in datatypes())
+        rows: list[Row] = [
+            {"name": name, "bits": d.bits, "family": d.family, "top": d.top, "source": d.source} for name, d in found
+        ]
+        return {"": rows}
+    return {
+        "": [
+            {"names": row.spelled, "family": row.facts["family"], "summary": row.summary, "source": row.facts["source"]}
+            for row in families()
+        ]
+    }
+
+
+def _schemes(every: bool) -> Tables:
+    """The parts that a spelling is made of."""
+    return {
+        "rules": [{"name": name, "scale": _first_line(rule)} for name, rule in RULES.items()],
+        "stored scales": [{"name": name, "summary": _scale(name)} for name in SCALE_DTYPES],
+        "choices, the default first": [
+            {"name": name, "values": " ".join(values), "meaning": MEANINGS[name]} for name, values in CHOICES.items()
+        ],
+        "encoders": [{"name": name, "code": _first_line(encoder)} for name, encoder in ENCODERS.items()],
+        "schemes of scales quantized again": [{"name": name, "spelling": text} for name, text in DOUBLES.items()],
+    }
+
+
+def _scale(name: str) -> str:
+    """What the registry of data types says of a stored scale."""
+    found = [row.summary for row in families() if row.arguments(name) is not None]
+    return found[0] if found else "IEEE single precision, float32."
+
+
+def _profiles(every: bool) -> Tables:
+    """One row a line of `profiles.txt`, or one a profile."""
+    if every:
+        return {"": [{"name": p.name, "spelling": p.spelling, "source": p.source} for p in profiles().values()]}
+    lines = (files("kbit_ref") / "profiles.txt").read_text("utf-8").splitlines()
+    return {"": [dict(zip(("name", "spelling", "source"), line.split(maxsplit=2), strict=True)) for line in lines]}
+
+
+def _layouts(every: bool) -> Tables:
+    if every:
+        found = [layout(name) for name in layouts()]
+        rows: list[Row] = [{"name": f.name, "bits": f.bits, "codes": f.elements, "bytes": f.bytes} for f in found]
+        return {"": rows}
+    return {
+        "": [
+            {"names": row.spelled, "summary": row.summary, "source": row.facts["source"]}
+            for row in layout_rows()
+        ]
+    }
+
+
+TABLES: dict[str, Callable[[bool], Tables]] = {
+    "types": _types,
+    "schemes": _schemes,
+    "profiles": _profiles,
+    "layouts": _layouts,
+}

@@ -38,7 +38,7 @@ def index_of(index: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
         sizes = [size]
     for axis, (i, n) in enumerate(zip(wanted, sizes, strict=True)):
         if not -n <= i < n:
-            rule = f"x has {n} elements" + (f" along axis {axis}" if len(sizes) > 1 else "")
+            rule = f"x has {n} element{'s' * (n != 1)}" + (f" along axis {axis}" if len(sizes) > 1 else "")
             raise BadInput(message("explain", shown, rule, f"use {-n} to {n - 1}"))
     found = tuple(i % n for i, n in zip(wanted, sizes, strict=True))
     return found if len(wanted) == len(shape) else _unravel(found[0], shape)
