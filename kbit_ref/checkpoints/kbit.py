@@ -123,6 +123,9 @@ def quantize_file(
         and whatever is wrong with the files.
     """
     s = scheme(scheme_)
+    if s.dtype.rounding.startswith("stochastic"):
+        rule = "files are quantized without random bits"
+        raise BadInput(message("quantize", f"rounding = {s.dtype.rounding}", rule, "use another rounding"))
     with Container(source) as file:
         _not_itself(source, output)
         target(output, force=force)  # told now rather than after the work
