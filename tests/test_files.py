@@ -276,7 +276,7 @@ def test_commands(source: Path, out: Path, capsys: pytest.CaptureFixture[str]) -
         ("nf4", [], "a scheme is DTYPE-CUT-RULE-SCALE"),
         ("int8-channel@2-absmax-f32", [], "tensor wide: cut = channel@2 for x of 2 dimensions, axes are -2 to 1"),
         ("int8-b64@-1-absmax-f32+tail=error", [], "rows of 129 elements, blocks are of 64; pad x, or use +tail=own"),
-        ("int8-b64-absmax-f32+rounding=stochastic_a", [], "rounding = stochastic_a, files are quantized without random"),
+        ("int8-b64-absmax-f32+rounding=stochastic_a", [], "files are quantized without random bits"),
         ("int8-b64-absmax-f32", ["--include", "layers.*"], "include = layers.*, no floating tensor has such a name"),
         ("int8-b64-absmax-f32", ["--include", "ids"], "include = ids, no floating tensor has such a name"),
         ("int8-b64-absmax-f32", ["--exclude", "hed"], "exclude = hed, no floating tensor has such a name"),
