@@ -22,6 +22,7 @@ from kbit_ref.errors import KbitError
 from kbit_ref.explain import Explanation, explain
 from kbit_ref.metrics import metrics
 from kbit_ref.packing import layout, layouts, pack, unpack
+from kbit_ref.probe import probe
 from kbit_ref.profiles import profiles
 from kbit_ref.quantize import QTensor, dequantize, quantize
 from kbit_ref.scheme import Scheme, scheme
@@ -53,6 +54,7 @@ __all__ = [
     "metrics",
     "open_checkpoint",
     "pack",
+    "probe",
     "profiles",
     "quantize",
     "quantize_file",

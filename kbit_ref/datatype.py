@@ -184,15 +184,20 @@ class DataType:
         """What `decode` returns: float32; float64 if a level does not fit (wide P3109 exponents)."""
         return np.dtype(np.float32 if _all_float32(self.levels) else np.float64)
 
+    @cached_property
     def _key(self) -> tuple[Any, ...]:
         choices = tuple(getattr(self, name) for name in exact.CHOICES)
         return (self.name, self.bits, self.levels.tobytes(), self.unused, choices, self.beyond, self.meaning)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, DataType) and self._key() == other._key()
+        return self is other or (isinstance(other, DataType) and self._key == other._key)
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self._key)
 
     def __str__(self) -> str:
         return self.name

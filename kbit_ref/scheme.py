@@ -230,8 +230,8 @@ def _check(s: Scheme, text: str) -> None:
         refuse(f"{s.rule} has an offset or a zero point already", "leave center out")
     if s.scale_dtype == "e8m0fnu" and not rule.power_of_two and s["scaleuse"] == "unrounded":
         refuse("an e8m0fnu scale used unrounded is not a power of two", "drop scaleuse")
-    if s["global"] != "none" and (s.rule != "absmax" or s.scale_dtype == "f32"):
-        refuse("a global scale goes with absmax and a stored scale below 32 bits", "use absmax and e4m3fn")
+    if s["global"] != "none" and (s.rule != "absmax" or s.scale_dtype not in ("f16", "e4m3fn", "e4m4", "ue4m3")):
+        refuse("a global scale goes with absmax and a stored scale of a few bits", "use absmax and e4m3fn")
     if s.scale_dtype not in WIDE and (rule.offset_added or s["center"] == "block"):
         refuse(f"the offset is stored like the scale, and {s.scale_dtype} is too narrow for it", "use f16")
     if rule.negative and s.scale_dtype in ("e8m0fnu", "e4m4", "ue4m3"):

@@ -74,6 +74,13 @@ def compare(s: kb.Scheme, x: np.ndarray[Any, Any], form: str) -> bool:
     assert q.scales.tolist() == stored("scale")
     if q.zero_points is not None:
         assert q.zero_points.tolist() == stored("zero_point")
+    if q.global_scale is not None:
+        assert wanted.global_scale is not None
+        assert float(q.global_scale) == float(wanted.global_scale)
+    assert (q.double is None) == (wanted.double is None)
+    if q.double is not None and wanted.double is not None:
+        assert q.double.codes.ravel().tolist() == wanted.double.codes[0]
+        assert q.double.scales.tolist() == [[float(block.scale) for block in row] for row in wanted.double.rows]
     if q.offsets is not None:
         assert q.offsets.tolist() == ([[wanted.mean]] if s["center"] == "tensor" else stored("offset"))
     decoded = np.array([[float(value) for value in row] for row in kb.exact.dequantize(wanted, s)])

@@ -1,0 +1,187 @@
+"""Every two choices together: a covering design of schemes, the engine against the definition on each.
+
+A factor is a part of a spelling (type, cut, rule, scale, each choice, the format of x), a value one of
+its words. The design holds at least one scheme for every pair of values of different factors that can
+stand together. Which pairs cannot is asked of `kb.scheme`, not assumed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_quantize import CUTS, FORMS, TYPES, compare, random_array
+
+import kbit_ref as kb
+from kbit_ref.exact.rules import RULES
+from kbit_ref.scheme import CHOICES, SCALE_DTYPES
+
+FACTORS: dict[str, tuple[str, ...]] = {
+    "dtype": tuple(TYPES),
+    "cut": tuple(CUTS),
+    "rule": tuple(RULES),
+    "scale": SCALE_DTYPES,
+    **CHOICES,
+    "form": FORMS,
+}
+HEAD = ("dtype", "cut", "rule", "scale")
+Pair = tuple[tuple[str, str], tuple[str, str]]
+
+
+def spelled(values: dict[str, str]) -> str:
+    """The spelling of a full assignment."""
+    head = "-".join(values[name] for name in HEAD)
+    return head + "".join(f"+{name}={values[name]}" for name in CHOICES if values[name] != CHOICES[name][0])
+
+
+def valid(values: dict[str, str]) -> bool:
+    """Is it a scheme?"""
+    try:
+        kb.scheme(spelled(values))
+    except kb.KbitError:
+        return False
+    return True
+
+
+def pairs_of(values: dict[str, str]) -> Iterator[Pair]:
+    """Every two of its values."""
+    yield from combinations(sorted(values.items()), 2)
+
+
+def completed(pair: Pair, rng: random.Random, tries: int, share: float) -> dict[str, str] | None:
+    """A scheme with that pair: the other factors at their first values, some changed as far as it stays one."""
+    fixed = dict(pair)
+    for _ in range(tries):
+        values = {name: words[0] for name, words in FACTORS.items()} | fixed
+        for name in (*HEAD, "zeroblock"):  # what the pair needs of these is found by trying
+            if name not in fixed:
+                values[name] = rng.choice(FACTORS[name])
+        if not valid(values):
+            continue
+        for name in rng.sample(sorted(set(FACTORS) - set(fixed)), len(FACTORS) - 2):
+            if rng.random() < share:
+                changed = values | {name: rng.choice(FACTORS[name])}
+                values = changed if valid(changed) else values
+        return values
+    return None
+
+
+def design(seed: int = 0) -> tuple[list[dict[str, str]], list[Pair]]:
+    """The schemes, and the pairs that no scheme can hold."""
+    rng = random.Random(seed)
+    names = sorted(FACTORS)
+    open_pairs: dict[Pair, None] = {
+        ((a, u), (b, v)): None for a, b in combinations(names, 2) for u in FACTORS[a] for v in FACTORS[b]
+    }
+    chosen: list[dict[str, str]] = []
+    impossible: list[Pair] = []
+    while open_pairs:
+        pair = next(iter(open_pairs))
+        found = completed(pair, rng, 400, 0.6)
+        if found is None:
+            impossible.append(pair)
+            del open_pairs[pair]
+            continue
+        chosen.append(found)
+        for covered in pairs_of(found):
+            open_pairs.pop(covered, None)
+    return chosen, impossible
+
+
+DESIGN, IMPOSSIBLE = design()
+
+
+def test_the_design_covers_every_pair() -> None:
+    covered = {pair for values in DESIGN for pair in pairs_of(values)}
+    total = sum(len(FACTORS[a]) * len(FACTORS[b]) for a, b in combinations(sorted(FACTORS), 2))
+    assert len(covered) + len(IMPOSSIBLE) == total
+    assert len(IMPOSSIBLE) < total / 5
+
+
+def test_impossible_pairs_are_refused_by_a_rule() -> None:
+    # with everything else free, and more freely than the design chose it
+    rng = random.Random(1)
+    for pair in rng.sample(IMPOSSIBLE, 60):
+        fixed = dict(pair)
+        for _ in range(40):
+            values = {name: rng.choice(words) for name, words in FACTORS.items()} | fixed
+            assert not valid(values), spelled(values)
+
+
+def test_a_missing_pair_would_be_found() -> None:
+    covered = {pair for values in DESIGN[:-1] for pair in pairs_of(values)}
+    assert len(covered) < len({pair for values in DESIGN for pair in pairs_of(values)})
+
+
+def small_array(s: kb.Scheme, form: str, numbers: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Something that the scheme may accept: random numbers, or what the probe holds for it."""
+    x = random_array(numbers, form)
+    if numbers.random() < 0.3:
+        x = in_form(kb.probe(s).reshape(64, 64)[numbers.integers(0, 64, 3), :16], form)
+    if s["tail"] == "error":  # nothing may be left over
+        x = np.resize(x, (5, 8) if s.cut.axis is None else (3, 8))
+    return x
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_engine_equals_definition_on_the_design(part: int) -> None:
+    numbers = np.random.default_rng(part)
+    schemes = [(kb.scheme(spelled(values)), values["form"]) for values in DESIGN[part::8]]
+    answered = sum(compare(s, random_array(numbers, form), form) for s, form in schemes)
+    assert answered > len(schemes) / 3  # the others refuse NaN, infinity, a scale out of range
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(8))
+def test_every_scheme_of_the_design_answers(part: int) -> None:
+    numbers = np.random.default_rng(part)
+    refused = []
+    for values in DESIGN[part::8]:
+        s, form = kb.scheme(spelled(values)), values["form"]
+        if not any(compare(s, small_array(s, form, numbers), form) for _ in range(40)):
+            refused.append(str(s))
+    assert refused == []
+
+
+def in_form(x: np.ndarray[Any, Any], form: str) -> np.ndarray[Any, Any]:
+    """Rounded to the format; bfloat16 as float32 numbers."""
+    with np.errstate(over="ignore", under="ignore"):
+        if form == "bfloat16":
+            return (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+        return x.astype(form)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(16))
+def test_engine_equals_definition_on_the_probe(part: int) -> None:
+    for values in DESIGN[part::16]:
+        s = kb.scheme(spelled(values))
+        x = in_form(kb.probe(s)[:16], values["form"])
+        compare(s, x, values["form"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", kb.profiles())
+def test_profiles_equal_the_definition_on_their_probe(name: str) -> None:
+    assert compare(kb.scheme(name), kb.probe(name), "float32")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    values=st.sampled_from(DESIGN),
+    words=st.lists(st.integers(0, 2**32 - 1), min_size=30, max_size=30),
+    moderate=st.booleans(),
+)
+def test_any_float32_equals_the_definition(values: dict[str, str], words: list[int], moderate: bool) -> None:
+    """Domain: any 30 float32 bit patterns; half of the time with exponents near 0, so that scales are in range."""
+    bits = np.array(words, np.uint32)
+    if moderate:
+        bits = (bits & np.uint32(0x83FFFFFF)) | np.uint32(0x3C000000)
+    s = kb.scheme(spelled(values))
+    compare(s, bits.view(np.float32).reshape(5, 6), "float32")
