@@ -154,6 +154,23 @@ def test_a_named_choice_is_found_by_name(done):
     assert "disagree" in statuses(row).values()  # it belongs in the profile
 
 
+def test_a_choice_that_holds_in_some_blocks_only_is_a_hint_and_no_explanation():
+    """A library that rounds the exponent up just below powers of two, as by a logarithm in float32."""
+    floor, ceil = (kb.scheme(f"e2m1fn-b32@-1-pow2{way}-e8m0fnu+scalerange=clamp") for way in ("floor", "ceil"))
+
+    class Logarithm(Mine):
+        def quantize(self, theirs, x, source):
+            q, up = kb.quantize(x, floor), kb.quantize(x, ceil)
+            fraction = np.frexp(np.abs(x).max(axis=1).astype(np.float64))[0]
+            near = (fraction > 1 - 2**-22)[:, None]
+            codes, scales = np.where(near, up.codes, q.codes), np.where(near, up.scales, q.scales)
+            return {"codes": codes, "scales": scales}
+
+    row = judge(Logarithm(str(floor)))
+    assert kinds(row, "scales") == ["as rule=pow2ceil here"]
+    assert row.part("scales").kinds[0].why.startswith("no named choice gives theirs, in these blocks they are those of")
+
+
 def test_bytes_in_another_layout():
     row = judge(Mine("int4-b32-absmax-f32+scalerange=clamp", "int4-b32-absmax-f32+layout=high4+scalerange=clamp"))
     assert kinds(row, "packed") == ["+layout=high4"]
@@ -324,6 +341,18 @@ def test_choices_differ_in_one_word_or_two():
     assert str(choices.singles(s)["+ties=even"]) == "int4-b32-absmax-f32"
     assert "+arith=reciprocal+ties=even" in choices.pairs(s)
     assert all(str(made) != str(s) for made in choices.singles(s).values())
+
+
+def test_the_matrix_on_record_has_every_format_of_every_adapter():
+    folder = Path(__file__).parent.parent / "data" / "matrix"
+    latest = sorted(folder.glob("blocks-*.csv"))[-1]
+    with latest.open(encoding="utf-8", newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert tuple(rows[0]) == matrix.COLUMNS
+    assert {row["date"] for row in rows} == {latest.stem.removeprefix("blocks-")}
+    on_record = {(row["library"], row["profile"], row["theirs"]) for row in rows}
+    assert on_record == {(a.library, p.profile, p.theirs) for a in block_adapters().values() for p in a.profiles}
+    assert {row["verdict"] for row in rows} <= {"agree", "known", "disagree", "error"}
 
 
 # In a process of its own -------------------------------------------------------------------------

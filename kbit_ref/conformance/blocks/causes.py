@@ -36,62 +36,80 @@ FOR_PAIRS = 6  # records on which all pairs of words are tried
 
 @dataclass
 class Explanation:
-    """A cause, and which of the records it explains."""
+    """A cause, and which of the records it explains; the scheme that gives theirs, if it is a named choice."""
 
     cause: str
     scheme: Scheme | None
     which: NDArray[np.bool_]
 
 
-def explain(s: Scheme, found: Sequence[Record]) -> list[Explanation]:
+def explain(s: Scheme, found: Sequence[Record], everything: Sequence[Compared]) -> list[Explanation]:
     """Causes for all records, each record to one of them.
 
-    The word that explains the most comes first, then the one that explains the most of what is
-    left; pairs of words are tried for what no single word explains.
+    A named choice is what a library does everywhere: it must give theirs also where ours agrees
+    now. Among those the word that explains the most comes first; pairs of words are tried for what
+    no single word explains. A word that gives theirs in some blocks, and elsewhere does not, is a
+    hint and no explanation: it is called `as ... here`.
     """
-    left = np.ones(len(found), bool)
-    result: list[Explanation] = []
+    work = _Explainer(found, everything, np.ones(len(found), bool), [])
+    words = work.gains(singles(s), len(found))
+    work.take({name: made for name, made in words.items() if work.keeps(made)})
+    plain = np.array([plain_cause(record) for record in found])
+    work.rest(ZERO, plain == ZERO)
+    if work.left.any() and independent(s):
+        two = work.gains(pairs(s), FOR_PAIRS)
+        work.take({name: made for name, made in two.items() if work.keeps(made)})
+        work.take({f"as {name} here": made for name, made in words.items() if "compute=" not in name})
+    work.rest(LAST_BITS, plain == LAST_BITS)
+    work.rest(UNEXPLAINED, work.left)
+    return work.result
 
-    def take(candidates: dict[str, Scheme], most: int) -> None:
-        nonlocal left
-        at = np.flatnonzero(left)
+
+@dataclass
+class _Explainer:
+    """What is left to explain, and what is explained."""
+
+    found: Sequence[Record]
+    everything: Sequence[Compared]
+    left: NDArray[np.bool_]
+    result: list[Explanation]
+
+    def gains(self, candidates: dict[str, Scheme], most: int) -> dict[str, Scheme]:
+        """The candidates that explain something, tried on at most so many records."""
+        at = np.flatnonzero(self.left)
         if not at.size:
-            return
+            return {}
         at = at[np.unique(np.linspace(0, at.size - 1, min(most, at.size)).astype(int))]
-        some = [found[i] for i in at]
-        gains = {name: explained_by(made, some) for name, made in candidates.items()}
-        gains = {name: gain for name, gain in gains.items() if gain.all() or not _by_chance(s, name)}
-        remaining = np.ones(len(some), bool)
-        while gains and remaining.any():
-            name = max(gains, key=lambda each: int((gains[each] & remaining).sum()))
-            gain = gains.pop(name) & remaining
-            if not gain.any():
+        some = [self.found[i] for i in at]
+        return {name: made for name, made in candidates.items() if explained_by(made, some).any()}
+
+    def keeps(self, made: Scheme) -> bool:
+        """Does a scheme give theirs wherever ours does? Blocks that it refuses are not held against it."""
+        for compared in self.everything:
+            ours = reference(made, compared.case.words, compared.case.source)
+            good = ~compared.ours.refused
+            good[compared.wrong_blocks()] = False
+            if (good & ~ours.refused & ~_agreeing(made, compared)).any():
+                return False
+        return True
+
+    def take(self, candidates: dict[str, Scheme]) -> None:
+        """Records to candidates, the one that explains the most first."""
+        fits = {name: explained_by(made, self.found) for name, made in candidates.items()}
+        while fits and self.left.any():
+            name = max(fits, key=lambda each: int((fits[each] & self.left).sum()))
+            which = fits.pop(name) & self.left
+            if not which.any():
                 break
-            which = np.zeros(len(found), bool)
-            which[at[gain]] = True
-            more = np.flatnonzero(left & ~which)
-            others = more[~np.isin(more, at)]  # beyond the sample
-            if others.size:
-                which[others[explained_by(candidates[name], [found[i] for i in others])]] = True
-            result.append(Explanation(name, candidates[name], which & left))
-            left = left & ~which
-            remaining = remaining & ~gain
+            self.result.append(Explanation(name, candidates[name], which))
+            self.left = self.left & ~which
 
-    def plain(cause: str) -> None:
-        nonlocal left
-        which = left & (causes == cause)
+    def rest(self, cause: str, where: NDArray[np.bool_]) -> None:
+        """Records to a cause that is no named choice."""
+        which = self.left & where
         if which.any():
-            result.append(Explanation(cause, None, which))
-            left = left & ~which
-
-    causes = np.array([plain_cause(record) for record in found])
-    take(singles(s), len(found))
-    plain(ZERO)
-    if left.any() and independent(s):
-        take(pairs(s), FOR_PAIRS)
-    plain(LAST_BITS)
-    plain(UNEXPLAINED)
-    return result
+            self.result.append(Explanation(cause, None, which))
+            self.left = self.left & ~which
 
 
 def plain_cause(record: Record) -> str:
@@ -104,11 +122,6 @@ def plain_cause(record: Record) -> str:
         return ZERO
     close = all(abs(ours - value) <= 2.0**-18 * abs(value) for ours, value in pairs_of)
     return LAST_BITS if close else UNEXPLAINED
-
-
-def _by_chance(s: Scheme, name: str) -> bool:
-    """Could a word give some of theirs by chance, so that it counts only if it gives all?"""
-    return "compute=" in name or not independent(s)
 
 
 def explained_by(made: Scheme, found: Sequence[Record]) -> NDArray[np.bool_]:
@@ -127,14 +140,19 @@ def explained_by(made: Scheme, found: Sequence[Record]) -> NDArray[np.bool_]:
             good[members] = agree(made, ours, block_index(made, words.shape), codes, parts)
         return good
     for compared in {id(record.compared): record.compared for record in found}.values():
-        ours = reference(made, compared.case.words, compared.case.source)
-        blocks = compared.theirs.stored.blocks
-        parts = {name: values for name, values in blocks.items() if name in compared.wrong}
-        fits = agree(made, ours, compared.index, compared.theirs.stored.codes, parts)
+        fits = _agreeing(made, compared)
         for i, record in enumerate(found):
             if record.compared is compared:
                 good[i] = fits[record.block]
     return good
+
+
+def _agreeing(made: Scheme, compared: Compared) -> NDArray[np.bool_]:
+    """[n_blocks]: the blocks of an array for which a scheme gives theirs."""
+    ours = reference(made, compared.case.words, compared.case.source)
+    blocks = compared.theirs.stored.blocks
+    parts = {name: values for name, values in blocks.items() if name in compared.wrong}
+    return np.asarray(agree(made, ours, compared.index, compared.theirs.stored.codes, parts))
 
 
 # Decoded numbers ---------------------------------------------------------------------------------

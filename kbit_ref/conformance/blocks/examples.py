@@ -173,6 +173,7 @@ class Shrinker:
         """The scaled number between its neighbouring levels."""
         scales = compared.ours.blocks.get("scales")
         simple = self.s["scaleuse"] == "rounded" and self.s["global"] == "none" and self.s["scaleas"] == "multiplier"
+        simple = simple and self.s["leastused"] == "none"
         if scales is None or not simple or RULES[self.s.rule].offset_added or RULES[self.s.rule].zero_point:
             return ()
         with np.errstate(all="ignore"):

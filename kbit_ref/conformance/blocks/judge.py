@@ -126,11 +126,11 @@ def _put(s: Scheme, profile: BlockProfile, words: Array, source: str, ask: Ask, 
 def _kinds(s: Scheme, found: _Found, shrinker: Shrinker) -> dict[str, list[Kind]]:
     kinds: dict[str, list[Kind]] = {name: [] for name in PARTS}
     every = [record for compared in found.compared for record in records(s, compared)]
-    explanations = explain(s, every) if every else []
+    explanations = explain(s, every, found.compared) if every else []
     shrinker.explanations = explanations
     for explanation in explanations:
         members = [record for record, ours in zip(every, explanation.which, strict=True) if ours]
-        complete = bool(explanation.which.all())
+        complete = bool(explanation.which.all()) and not explanation.cause.startswith("as ")
         for part in PARTS[:5]:
             for cause, some in _by_cause(part, explanation.cause, members).items():
                 count = sum(_count(part, record) for record in some)
@@ -164,6 +164,8 @@ def _count(part: str, record: Record) -> int:
 
 
 def _why(cause: str, explanation: Explanation, complete: bool) -> str:
+    if cause.startswith("as "):
+        return f"no named choice gives theirs, in these blocks they are those of {explanation.scheme}"
     if explanation.scheme is not None:
         return f"{explanation.scheme} gives " + ("all of theirs" if complete else "theirs in these blocks")
     return WHY_RECORD.get(cause, "no named choice gives theirs")
