@@ -80,6 +80,22 @@ class Cut:
             return np.moveaxis(rows.reshape(shape[axis], *others), 0, axis)
         return np.moveaxis(rows.reshape(*others, shape[axis]), -1, axis)
 
+    def place(self, shape: tuple[int, ...], row: int, column: int) -> tuple[int, ...]:
+        """The index in the array of an element of the rows.
+
+        Examples
+        --------
+        >>> Cut.parse("b64@0").place((3, 4), 1, 2)  # of 4 rows of 3
+        (2, 1)
+        """
+        if self.axis is None:
+            return tuple(int(i) for i in np.unravel_index(column, shape))
+        axis = self._axis(len(shape))
+        others = [n for i, n in enumerate(shape) if i != axis]
+        along, across = (row, column) if self.kind == "channel" else (column, row)
+        index = [int(i) for i in np.unravel_index(across, others)] if others else []
+        return (*index[:axis], along, *index[axis:])
+
     def per_row(self, length: int) -> int:
         """Blocks in a row, a short last one included."""
         return -(-length // (self.size or max(length, 1)))

@@ -441,9 +441,7 @@ def _with_position(error: BadInput, s: Scheme, x: Array, part: Array, row: slice
         return error
     what, at = error.args
     r, c = divmod(at, part.shape[1])
-    flat = np.arange(x.size).reshape(x.shape)
-    position = int(s.cut.rows(flat)[row.start + r, begin + c])
-    index = ", ".join(str(int(i)) for i in np.unravel_index(position, x.shape))
+    index = ", ".join(map(str, s.cut.place(x.shape, row.start + r, begin + c)))
     name = "NaN" if what == "nan" else "infinity"
     remedy = "clean the input, or use " + ("+nan=code or +nan=zero" if what == "nan" else "+inf=saturate")
     return BadInput(message("quantize", f"x[{index}] = {what}", f"a block with {name} has no scale", remedy))

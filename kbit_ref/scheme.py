@@ -248,6 +248,8 @@ def _check(s: Scheme, text: str) -> None:
         refuse(f"{s.rule} makes negative scales, and a least scale is for positive ones", "drop leastscale")
     if (rule.zero_point or s["zeroadd"] != "after") and s["encoder"] != "nearest":
         refuse("a zero point is added to whole numbers", "leave encoder out")
+    if rule.zero_point == "real" and s["arith"] != "divide":
+        refuse(f"{s.rule} multiplies by a factor of its own", "leave arith out")
     if s["encoder"] == "bnb_fp4" and s.dtype.name != "fp4_bnb":
         refuse("the tree bnb_fp4 is for the type fp4_bnb", "change one")
     if s["encoder"] == "bnb_bins" and not (s.dtype.top <= 1 and (np.diff(s.dtype.levels) > 0).all()):
