@@ -124,7 +124,7 @@ def test_peers_answer_what_we_answer() -> None:
 @pytest.mark.slow
 def test_every_installed_peer_answers_what_we_answer() -> None:
     for task in tasks():
-        rows = list(measure(task, 4096, 1, 1, list(bench.installed())))
+        rows = list(measure(task, 1 << 14, 1, 1, list(bench.installed())))  # torchao's nf4 wants 64 * 256
         assert [row for row in rows if row.differs or row.error] == []
 
 
