@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import kbit_ref as kb
-from kbit_ref.explain import element, explain
+from kbit_ref.exact.rules import RULES
+from kbit_ref.explain import element, explain, seen
 from kbit_ref.explain.decision import Neighbour
 from kbit_ref.explain.explanation import Explanation, Place
+from kbit_ref.explain.seen import BY_ENDS
 
 
 def f32(*values: float) -> np.ndarray:
@@ -392,6 +394,51 @@ def test_the_definition_runs_on_one_block_only(monkeypatch: pytest.MonkeyPatch) 
     x = np.random.default_rng(0).normal(size=(1024, 1024)).astype(np.float32)
     explain(x, (1000, 7), "bnb-cuda-nf4-double")
     assert seen == [64, 256]  # the block, and the block of scales
+
+
+ENDS = {  # a scheme for each rule that looks at nothing but the ends
+    **dict.fromkeys(("minmax", "affine", "affineplain", "hqq"), "uint4-b60@-1-{}-f32"),
+    "mlx": "uint4-b60@-1-mlx-bf16",
+}
+
+
+@pytest.mark.parametrize("rule", BY_ENDS)
+@pytest.mark.parametrize("choices", ["", "+nan=zero+inf=saturate", "+tail=pad+nan=zero"])
+def test_large_blocks_are_as_small_ones(rule: str, choices: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheme = ENDS.get(rule, "int4-b60@-1-{}-f32").format(rule) + choices
+    x = np.random.default_rng(4).normal(size=(2, 100)).astype(np.float32)
+    x[0, 7], x[0, 80] = -5, 5  # of equal magnitude; and in the second row one that comes first
+    x[1, 3], x[1, 4] = 4, -4
+    if choices:
+        x[0, 50], x[1, 99] = np.nan, np.nan
+    if "inf" in choices:
+        x[0, 51] = np.inf
+    at = [(0, 0), (0, 7), (0, 50), (0, 51), (0, 99), (1, 4), (1, 99)]
+    whole = [explain(x, index, scheme).as_dict() for index in at]
+    monkeypatch.setattr(seen, "MANY", 3)
+    taken = [seen.seen(kb.scheme(scheme), x[0], 20).size for _ in at]
+    assert max(taken) <= 4
+    assert [explain(x, index, scheme).as_dict() for index in at] == whole
+
+
+@pytest.mark.parametrize("scheme", ["int4-tensor-rms-f32", "int4-tensor-clip-f32", "int4-tensor-percentile-f32"])
+def test_rules_that_look_at_everything(scheme: str) -> None:
+    assert seen.seen(kb.scheme(scheme), np.zeros(seen.MANY + 1), 0).size == seen.MANY + 1
+    for choice in ("+center=block", "+center=tensor", "+compute=bfloat16"):
+        other = kb.scheme(f"int4-tensor-absmax-f32{choice}")
+        assert seen.seen(other, np.zeros(seen.MANY + 1), 0).size == seen.MANY + 1
+
+
+def test_every_rule_is_one_or_the_other() -> None:
+    assert set(RULES) == {*BY_ENDS, "rms", "clip", "percentile"}, "what does the scale of the new rule depend on?"
+
+
+def test_a_large_tensor() -> None:
+    x = np.random.default_rng(5).normal(size=(1024, 1024)).astype(np.float32)
+    q = kb.quantize(x, "int8-tensor-absmax-f32")
+    e = explain(x, (3, 7), "int8-tensor-absmax-f32")
+    assert (e.code, e.scale.value, e.elements) == (q.codes[3, 7], q.scales[0, 0], 1 << 20)
+    assert e.deciders[0].index == np.unravel_index(np.abs(x).argmax(), x.shape)
 
 
 def test_told_line_by_line() -> None:
