@@ -56,6 +56,24 @@ def argmin(s: Scheme, a: Arithmetic, y: Array) -> Codes:
     return found
 
 
+@encoder("midpoints32")
+def midpoints32(s: Scheme, a: Arithmetic, y: Array) -> Codes:
+    """Sorted midpoints: how many lie below."""
+    if np.isnan(y).any():
+        return np.where(np.isnan(y), nearest(s, a, y), midpoints32(s, a, np.where(np.isnan(y), a.dtype(0), y)))
+    codes, midpoints = _midpoints32(s.dtype)
+    return codes[np.searchsorted(midpoints, y)]
+
+
+@lru_cache(maxsize=16)
+def _midpoints32(dtype: DataType) -> tuple[Codes, Array]:
+    """The codes in order of their levels, and the midpoints of neighbours in float32."""
+    finite = np.flatnonzero(np.isfinite(dtype.levels))
+    order = finite[np.argsort(dtype.levels[finite], kind="stable")]
+    levels = dtype.levels[order].astype(np.float32)
+    return order.astype(np.uint8), (levels[:-1] + levels[1:]) * np.float32(0.5)
+
+
 @encoder("bnb_fp4")
 def bnb_fp4(s: Scheme, a: Arithmetic, y: Array) -> Codes:
     """The tree as sorted thresholds: how many lie below the magnitude."""

@@ -28,7 +28,7 @@ SIZE = 4096
 SEEDS = 4  # after so many rounds of all kinds the blocks are given again
 SHAPES = {1: (SIZE,), 2: (64, 64), 3: (16, 16, 16), 4: (8, 8, 8, 8)}
 
-LARGEST = 0.7  # the largest element of all, over the largest that a global scale of 1 would allow
+LARGEST = 0.961  # the largest element of all, over the largest that a global scale of 1 would allow
 
 Block = NDArray[np.float32]
 
@@ -59,7 +59,7 @@ def probe(scheme_: Scheme | str) -> NDArray[np.float32]:
             part = filled[row, begin : begin + size]
             part[...] = next(blocks)[: part.size]
     if s["global"] != "none":  # the element that makes the global scale LARGEST, or 1 / LARGEST
-        filled[-1, -1] = np.float32(LARGEST * np.float32(s.dtype.top * datatype(s.scale_dtype).top))
+        filled[-1, -1] = np.float32(LARGEST * float(np.float32(s.dtype.top * datatype(s.scale_dtype).top)))
     return np.ascontiguousarray(s.cut.join(filled, shape))
 
 
@@ -98,10 +98,13 @@ def _kinds(s: Scheme, size: int, rng: np.random.Generator) -> Iterator[Block]:
         used = _used(s, scale)
         ties = midpoints * used
         beside = [np.nextafter(ties, f32(way)) for way in (-np.inf, np.inf)]
-        block = _filled(rng, np.concatenate([ties, *beside, others * used]), size)
-        places = rng.permutation(size)[: anchors.size]
-        block[places] = anchors[: places.size] * used
-        yield block
+        aligned = rng.permutation(np.concatenate([ties, *beside, others * used]))
+        parts = min(4 if scale in (1 / 3, 1.0) else 1, -(-aligned.size // size))
+        for part in range(parts):
+            block = _filled(rng, aligned[part * size :][:size], size)
+            places = rng.permutation(size)[: anchors.size]
+            block[places] = anchors[: places.size] * used
+            yield block
     for exponent in (-3, 0, 1, 7):  # the largest element at, below and above a power of two, and that times top
         edge = f32(2.0**exponent)
         for largest in (edge, edge * top):
@@ -133,8 +136,9 @@ def _aligned(s: Scheme) -> tuple[Block, Block, Block]:
     levels = levels[np.isfinite(levels)].astype(np.float32)
     midpoints = ((levels[1:].astype(np.float64) + levels[:-1]) / 2).astype(np.float32)
     others = np.concatenate([*(np.nextafter(midpoints, np.float32(way)) for way in (-np.inf, np.inf)), levels])
-    if FACTS[s.rule].unsigned:  # an offset or a zero point in the middle: a power of two, so that scaling it is exact
-        shift = np.float32(2 ** (s.dtype.bits - 1))
+    if FACTS[s.rule].unsigned or FACTS[s.rule].zero_point:
+        # an offset or a zero point in the middle: a power of two, so that scaling it is exact
+        shift = levels[0] + np.float32(2 ** (s.dtype.bits - 1))
         return midpoints - shift, others - shift, np.array([levels[0], levels[-1]]) - shift
     reach = getattr(RULES[s.rule], "reach", lambda _: s.dtype.top)(s)
     if s.rule == "signedmax" and -levels[0] > levels[-1]:
@@ -151,7 +155,7 @@ def _used(s: Scheme, scale: float) -> np.float32:
     if s["global"] == "none":
         return stored
     reach = np.float32(s.dtype.top * datatype(s.scale_dtype).top)
-    largest = np.float32(LARGEST * reach)
+    largest = np.float32(LARGEST * float(reach))
     if s["global"] == "multiplier":
         return np.float32(stored * np.float32(largest / reach))
     return np.float32(stored / np.float32(reach / largest))

@@ -49,7 +49,7 @@ class QTensor:
     offsets
         float32 [n_rows, n_blocks], or [1, 1] for the mean of the tensor, or None: added on decode.
     zero_points
-        uint8 (float32 for the rule hqq) [n_rows, n_blocks] or None: subtracted from the code on decode.
+        uint8, int8 for signed types, float32 for the rule hqq: [n_rows, n_blocks] or None: subtracted on decode.
     global_scale
         float32 number or None: the scale of the scales.
     double
@@ -186,7 +186,8 @@ class _Work:
         self.whole = whole_of(s, a, lambda rows: a.round(self.read(rows)), self.rows)
         shape = (len(self.rows), s.cut.per_row(self.length))
         has_offsets = self.facts.offset_added or s["center"] == "block"
-        zero_type = {"integer": np.uint8, "real": np.float32}.get(self.facts.zero_point)
+        whole_number = np.uint8 if s.dtype.levels.min() >= 0 else np.int8
+        zero_type = {"integer": whole_number, "real": np.float32}.get(self.facts.zero_point)
         self.scales = np.empty(shape, np.float32)
         self.offsets = np.empty(shape, np.float32) if has_offsets else None
         self.zero_points: Array | None = np.empty(shape, zero_type) if zero_type else None
@@ -255,7 +256,10 @@ class _Work:
                 self.store(at, p, zero)
                 if target is not None:
                     random = None if self.random is None else self.random[row, first:last].reshape(blocks.shape)
-                    target[...] = self.codes(p, used, zero, random).reshape(target.shape)
+                    coded = self.codes(p, used, zero, random)
+                    if self.s["zerocode"] == "code0":
+                        coded[(used == 0) & ~np.isnan(p.numbers)] = 0
+                    target[...] = coded.reshape(target.shape)
             except BadInput as error:
                 raise _with_position(error, self.s, self.x, part, row, first) from None
 
@@ -279,7 +283,7 @@ class _Work:
             coded = codes.reshape(numbers.shape) if direct else np.empty(numbers.shape, np.uint8)
             encode_blocks(self.s.dtype, numbers, how, operand, largest, coded, room)
             if (empty := used[:, 0] == 0).any():
-                coded[empty] = encode(self.s.dtype, 0.0)
+                coded[empty] = self.s.code_of_zero
             if not direct:
                 codes[...] = coded.reshape(codes.shape)
         return True
@@ -333,7 +337,8 @@ class _Work:
         with np.errstate(over="ignore"):
             ties = s.dtype.ties
             steps = round_to_integer(a.add(y, zero), ties) if before else round_to_integer(y, ties) + zero
-        return np.asarray(np.clip(steps, 0, s.dtype.top), np.uint8)
+        levels = s.dtype.levels
+        return encode(s.dtype, np.clip(steps, levels.min(), levels.max()), threads=1)
 
     def scaled(self, p: Plan, used: Array) -> Array:
         """[n, size]: the numbers that are encoded."""
@@ -426,7 +431,7 @@ def values_of(s: Scheme, codes: NDArray[np.uint8], scale: Array, zero: Array | N
     if zero is None:
         levels = decode(s.dtype, codes, threads=1)
     else:
-        levels = codes.astype(np.float32) - zero
+        levels = decode(s.dtype, codes, threads=1) - zero
     with np.errstate(all="ignore"):
         values = np.divide(levels, scale) if s["scaleas"] == "divisor" else np.multiply(levels, scale, out=levels)
         if offset is not None:

@@ -98,6 +98,12 @@ def _count(x: Array, finite: Finite) -> Array:
     return np.full((len(x), 1), x.shape[1]) if finite is None else finite.sum(axis=1, keepdims=True)
 
 
+def _bottom(s: Scheme) -> float:
+    """The smallest level."""
+    levels = s.dtype.levels[s.dtype.emitted]
+    return float(levels[np.isfinite(levels)].min())
+
+
 def in_order(x: Array, finite: Finite) -> Array:
     """Sums along a block in order, each addition rounded to float64."""
     kept = x if finite is None else np.where(finite, x, 0)
@@ -223,31 +229,39 @@ class Affine(Rule):
     """The range with 0 over the steps."""
 
     def scale(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:
-        span = a.subtract(self.high(x, finite), self.low(x, finite))
-        return a.divide(_with_eps(s, a, span), a.dtype(s.dtype.top))
+        low, high = self.ends(s, a, x, finite)
+        return a.divide(_with_eps(s, a, a.subtract(high, low)), a.dtype(s.dtype.top - _bottom(s)))
 
-    def low(self, x: Array, finite: Finite) -> Array:
-        """The lower end of the range."""
-        return np.minimum(_low(x, finite), 0)
-
-    def high(self, x: Array, finite: Finite) -> Array:
-        """The upper end of the range."""
-        return np.maximum(_high(x, finite), 0)
+    def ends(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> tuple[Array, Array]:
+        """The range."""
+        return np.minimum(_low(x, finite), 0), np.maximum(_high(x, finite), 0)
 
     def zero(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite, used: Array) -> Array:
-        steps = round_to_integer(a.divide(-self.low(x, finite), used), s.dtype.ties)
-        return np.clip(np.where(used == 0, 0, steps), 0, s.dtype.top).astype(np.uint8)
+        lowest = _bottom(s)
+        low, high = self.ends(s, a, x, finite)
+        steps = np.where(used == 0, lowest, self.steps(s, a, low, used))
+        if s["flatzero"] == "middle":
+            steps = np.where((low == 0) & (high == 0), lowest + 2 ** (s.dtype.bits - 1), steps)
+        return np.clip(steps, lowest, s.dtype.top).astype(np.uint8 if lowest == 0 else np.int8)
+
+    def steps(self, s: Scheme, a: Arithmetic, low: Array, used: Array) -> Array:
+        """The zero point before it is kept in range."""
+        return round_to_integer(a.subtract(a.dtype(_bottom(s)), a.divide(low, used)), s.dtype.ties)
 
 
 @rule("affineplain")
 class AffinePlain(Affine):
-    """The range over the steps."""
+    """The range as it is."""
 
-    def low(self, x: Array, finite: Finite) -> Array:
-        return _low(x, finite)
+    def ends(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> tuple[Array, Array]:
+        low, high = _low(x, finite), _high(x, finite)
+        if s["flat"] == "widen":
+            flat = low == high
+            return np.where(flat, a.subtract(low, a.dtype(1)), low), np.where(flat, a.add(high, a.dtype(1)), high)
+        return low, high
 
-    def high(self, x: Array, finite: Finite) -> Array:
-        return _high(x, finite)
+    def steps(self, s: Scheme, a: Arithmetic, low: Array, used: Array) -> Array:
+        return _bottom(s) + round_to_integer(a.divide(-low, used), s.dtype.ties)
 
 
 @rule("mlx")
@@ -279,7 +293,7 @@ class HalfQuadratic(Rule):
 
     def factor(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:
         span = a.subtract(_high(x, finite), _low(x, finite))
-        factor = np.minimum(a.divide(a.dtype(s.dtype.top), span), a.dtype(float(Hqq.MOST)))
+        factor = np.minimum(a.multiply(a.divide(a.dtype(1), span), a.dtype(s.dtype.top)), a.dtype(float(Hqq.MOST)))
         return np.asarray(np.where(span <= a.dtype(float(Hqq.LEAST)), a.dtype(1), factor))
 
     def scale(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:

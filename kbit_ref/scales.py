@@ -78,8 +78,13 @@ def whole_of(s: Scheme, a: Arithmetic, numbers: Callable[[Array], Array], rows: 
         reach = a.multiply(s.dtype.top, datatype(s.scale_dtype).top)
         global_scale = a.dtype(1)
         if largest:
-            global_scale = a.divide(*((largest, reach) if s["global"] == "multiplier" else (reach, largest)))
+            above, below = (largest, reach) if s["global"] == "multiplier" else (reach, largest)
+            by_reciprocal = s["globalby"] == "reciprocal"
+            global_scale = a.multiply(a.divide(1, below), above) if by_reciprocal else a.divide(above, below)
         global_scale = _float32(global_scale)
+        if global_scale == 0 or not np.isfinite(global_scale):
+            got, rule = f"a global scale of {global_scale}", "nothing can be divided by it"
+            raise BadInput(message("quantize", got, rule, "use +compute=float32, or scale x"))
     return Whole(global_scale, mean)
 
 
@@ -222,6 +227,8 @@ def _stored_scale(s: Scheme, raw: Array) -> Array:
             smallest, largest = float(positive.min()), float(positive.max())
         limit = np.copysign(np.where(stored == 0, smallest, largest), raw).astype(np.float32)
         stored = np.where(wrong, limit, stored)
+    if s["zeroblock"] == "quotient":
+        return np.where(zero, np.float32(-0.0), stored)
     if s["zeroblock"] != "zero" and zero.any():
         value = np.float32(1) if s["zeroblock"] == "one" else np.float32(s["zeroblock"])
         stored = np.where(zero, _stored_as(s, np.asarray(value)), stored)

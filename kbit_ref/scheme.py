@@ -33,6 +33,7 @@ WIDE = ("f32", "f16", "bf16")  # stored scales that an offset can share
 
 DOUBLES = {  # the scheme of the scales, where they are quantized again
     "bnb": "dynamic8-b256-absmax-f32+arith=reciprocal+center=tensor",
+    "bnb_cpu": "dynamic8-b256-absmax-f32+arith=reciprocal+center=tensor+encoder=bnb_bins+zerocode=code0",
     "torchao": "int8-b256-absmaxfull-f32+center=tensor+scaleas=divisor+zeroblock=one",
 }
 
@@ -44,7 +45,10 @@ CHOICES: dict[str, tuple[str, ...]] = {  # the first value is the default
     "encoder": tuple(ENCODERS),
     "eps": tuple(EPS),
     "fill": ("code0", "zero"),
+    "flat": ("asis", "widen"),
+    "flatzero": ("low", "middle"),
     "global": ("none", "multiplier", "divisor"),
+    "globalby": ("divide", "reciprocal"),
     "inf": ("error", "saturate"),
     "leastscale": ("none", "1.1920929e-07", "0.015625", "1e-5"),
     "leastused": ("none", "1e-38", "1.17549435e-38"),
@@ -57,7 +61,8 @@ CHOICES: dict[str, tuple[str, ...]] = {  # the first value is the default
     "tail": ("own", "pad", "error"),
     "tailarith": ("same", "divide"),
     "zeroadd": ("after", "before"),
-    "zeroblock": ("zero", "one", "0.125", "0.015625", "1.1920929e-07"),
+    "zeroblock": ("zero", "one", "quotient", "0.125", "0.015625", "1.1920929e-07"),
+    "zerocode": ("nearest", "code0"),
 }
 
 MEANINGS = {  # of the choices, for tables
@@ -69,7 +74,10 @@ MEANINGS = {  # of the choices, for tables
     "encoder": "which code a scaled number gets",
     "eps": "added to max|x|, or to max - min",
     "fill": "what fills the last byte: code 0, or the code of 0.0",
+    "flat": "for affineplain: a range of one number stays, or is widened by 1 at both ends",
+    "flatzero": "the zero point of a block of zeros: the lowest level, or the middle one",
     "global": "a scale of the scales, by which they are multiplied or divided on decode",
+    "globalby": "the global scale is a quotient, or a product with fl(1 / the divisor)",
     "inf": "an infinity in x is an error, or is encoded as any other number and left out of the scale",
     "leastscale": "no stored scale is below this",
     "leastused": "no scale in use is below this; what is stored does not change",
@@ -82,7 +90,8 @@ MEANINGS = {  # of the choices, for tables
     "tail": "a short last block is a block of its own, filled up with zeros for the scale, or an error",
     "tailarith": "a short last block divides, whatever `arith` says",
     "zeroadd": "the zero point is added after rounding, or before",
-    "zeroblock": "the scale that a block of zeros stores",
+    "zeroblock": "the scale that a block of zeros stores; quotient: -0.0, which is 0 over a negative level",
+    "zerocode": "the codes of a block whose scale is 0: that of 0.0, or code 0",
 }
 
 
@@ -111,6 +120,11 @@ class Scheme:
     def __getitem__(self, name: str) -> str:
         """The value of a choice."""
         return self.choices.get(name, CHOICES[name][0])
+
+    @cached_property
+    def code_of_zero(self) -> int:
+        """The code of the elements of a block whose scale is 0."""
+        return 0 if self["zerocode"] == "code0" else int(exact.encode(self.dtype, 0))
 
     @property
     def scale_type(self) -> str:
@@ -226,6 +240,10 @@ def _check(s: Scheme, text: str) -> None:
         refuse("schemes are for types of at most 8 bits", "use kb.encode")
     if rule.unsigned and not s.dtype.name.startswith("uint"):
         refuse(f"{s.rule} counts from 0 and is for uint types", f"use uint{s.dtype.bits}")
+    if rule.integers and not re.fullmatch(r"(u|o)?int\d", s.dtype.name.partition("+")[0]):
+        refuse(f"{s.rule} is for integers", "use uint, int or oint types")
+    if s["zeroblock"] == "quotient" and s.rule != "signedmax":
+        refuse("only signedmax divides by a negative level", "leave zeroblock out")
     if s["center"] != "none" and (rule.offset_added or rule.zero_point):
         refuse(f"{s.rule} has an offset or a zero point already", "leave center out")
     if s.scale_dtype == "e8m0fnu" and not rule.power_of_two and s["scaleuse"] == "unrounded":

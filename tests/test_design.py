@@ -91,7 +91,8 @@ def design(seed: int = 0) -> tuple[list[dict[str, str]], list[Pair]]:
         chosen.append(found)
         for covered in pairs_of(found):
             open_pairs.pop(covered, None)
-    return chosen, impossible
+    found_later = {pair for values in chosen for pair in pairs_of(values)}
+    return chosen, [pair for pair in impossible if pair not in found_later]
 
 
 DESIGN, IMPOSSIBLE = design()

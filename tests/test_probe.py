@@ -12,25 +12,30 @@ NEVER = {  # of each scheme: choices that are about other rules, other sources, 
     *("compute=float32", "compute=float64", "fill=zero", "inf=saturate", "nan=code", "nan=zero"),
     *("percentile=99", "percentile=99.5", "percentile=99.99", "scalerange=clamp", "signedtie=negative"),
     *("tail=pad", "tail=error", "tailarith=divide", "zeroadd=before", "scaleuse=unrounded"),
+    *("globalby=reciprocal", "flatzero=middle", "flat=widen"),
 }
 LEAST_USED = ["leastused=1e-38", "leastused=1.17549435e-38"]  # below every scale of a narrow type
 EPS = ["eps=1e-7", "eps=1e-5"]  # of rules that add none
 # one block has one scale, 1/3, which no least scale, no sum with 1e-7, and no second quantization of one number changes
-ONE_BLOCK = [*LEAST_USED, "eps=1e-7", "double=bnb", "double=torchao", "leastscale=0.015625", "leastscale=1e-5"]
-ONE_BLOCK += ["leastscale=1.1920929e-07", "zeroblock=one", "zeroblock=0.125", "zeroblock=0.015625"]
+CODE0 = ["zerocode=code0"]  # of types whose code 0 is 0.0
+ONE_BLOCK = [*LEAST_USED, *CODE0, "eps=1e-7", "double=bnb", "double=torchao", "leastscale=0.015625", "leastscale=1e-5"]
+ONE_BLOCK += ["double=bnb_cpu", "leastscale=1.1920929e-07", "zeroblock=one", "zeroblock=0.125", "zeroblock=0.015625"]
 
 SEPARATED = {  # scheme: exceptions to NEVER, that are separated; and more that cannot be
-    "int8-b64-absmax-f32": (["compute=float64"], []),
+    "int8-b64-absmax-f32": (["compute=float64"], CODE0),
     "nf4-b64-absmax-f32": (["compute=float64"], ["encoder=argmin"]),  # differences are exact next to a midpoint
     # a midpoint times a scale of 11 bits is a float32, and its neighbours are too far from it to be divided onto it
-    "e4m3fn-b64-absmax-f16": (["compute=float64", "scaleuse=unrounded"], [*LEAST_USED, "arith=exact"]),
-    "int4-channel-absmax-f32": (["compute=float64"], []),
+    "e4m3fn-b64-absmax-f16": (["compute=float64", "scaleuse=unrounded"], [*LEAST_USED, *CODE0, "arith=exact"]),
+    "int4-channel-absmax-f32": (["compute=float64"], CODE0),
     "int4-tensor-absmax-f32": (["compute=float64"], ONE_BLOCK),
-    "uint4-b32@-1-affine-f32": (["zeroadd=before", "compute=float64"], []),
-    "uint4-b32@-1-minmax-f16": (["scaleuse=unrounded", "compute=float64"], [*LEAST_USED, "arith=exact"]),
-    "int4-b64-signedmax-f32": (["signedtie=negative", "compute=float64"], EPS),
-    "e2m1fn-b32@-1-pow2floor-e8m0fnu": ([], POWER_OF_TWO),
-    "e2m1fn-b16-absmax-e4m3fn+global=multiplier": (["scaleuse=unrounded", "compute=float64"], LEAST_USED),
+    "uint4-b32@-1-affine-f32": (["zeroadd=before", "compute=float64", "flatzero=middle"], CODE0),
+    "uint4-b32@-1-minmax-f16": (["scaleuse=unrounded", "compute=float64"], [*LEAST_USED, *CODE0, "arith=exact"]),
+    "int4-b64-signedmax-f32": (["signedtie=negative", "compute=float64"], [*EPS, *CODE0]),
+    "e2m1fn-b32@-1-pow2floor-e8m0fnu": ([], [*POWER_OF_TWO, *CODE0]),
+    "e2m1fn-b16-absmax-e4m3fn+global=multiplier": (
+        ["scaleuse=unrounded", "compute=float64", "globalby=reciprocal"],
+        [*LEAST_USED, *CODE0],
+    ),
 }
 
 

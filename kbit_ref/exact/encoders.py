@@ -52,6 +52,18 @@ def argmin(s: Any, a: Arithmetic, y: Number) -> int:
     return min(distances)[1]
 
 
+@encoder("midpoints32")
+def midpoints32(s: Any, a: Arithmetic, y: Number) -> int:
+    """all codes in the order of their levels, equal ones by code: as many steps up as float32 midpoints lie below y"""
+    if y != y:
+        return nearest(s, a, y)
+    f32 = Arithmetic("float32")
+    levels = definition(s.dtype).levels
+    order = sorted((as_fraction(level), code) for code, level in enumerate(levels) if is_finite(level))
+    sums = (f32.add(below, above) for (below, _), (above, _) in pairwise(order))
+    return order[sum(f32.multiply(total, Fraction(1, 2)) < y for total in sums)][1]
+
+
 @encoder("bnb_fp4")
 def bnb_fp4(s: Any, a: Arithmetic, y: Number) -> int:
     """bitsandbytes' CUDA tree for fp4_bnb: constants that are not all midpoints, sign bit where y < 0"""

@@ -29,7 +29,7 @@ from kbit_ref.exact.arithmetic import (
 )
 from kbit_ref.exact.code import decode, definition, encode
 from kbit_ref.exact.encoders import ENCODERS
-from kbit_ref.exact.rules import RULES, top
+from kbit_ref.exact.rules import RULES, bottom, top
 
 __all__ = ["Block", "Quantized", "block", "dequantize", "quantize", "schemes"]
 
@@ -107,6 +107,9 @@ def quantize(x: Any, scheme: Any, form: str = "", random: Any = None, random_bit
         finite = [_centred(a, value, result.mean) for value in finite]
     if s["global"] != "none":
         result.global_scale = round_to(_global_scale(s, a, finite), "float32")  # as it is stored
+        if result.global_scale == 0 or not is_finite(result.global_scale):
+            got, rule = f"a global scale of {float(result.global_scale)}", "nothing can be divided by it"
+            raise BadInput(message("exact.quantize", got, rule, "use +compute=float32, or scale x"))
 
     plans = []
     for row in numbers:
@@ -242,7 +245,10 @@ def _global_scale(s: Any, a: Arithmetic, finite: Sequence[Number]) -> Number:
     if most == 0:
         return Fraction(1)
     reach = a.multiply(top(s.dtype), top(s.scale_dtype))
-    return a.divide(most, reach) if s["global"] == "multiplier" else a.divide(reach, most)
+    above, below = (most, reach) if s["global"] == "multiplier" else (reach, most)
+    if s["globalby"] == "reciprocal":
+        return a.multiply(a.divide(Fraction(1), below), above)
+    return a.divide(above, below)
 
 
 def _effective(s: Any, a: Arithmetic, global_scale: Number | None, stored: Number) -> Number:
@@ -331,6 +337,8 @@ def _stored_scale(s: Any, raw: Number) -> Number:
     """The scale rounded to its stored type."""
     if raw == 0:
         name = s["zeroblock"]
+        if name == "quotient":  # 0 over the lowest level
+            return -0.0
         return _stored_as(s, ZERO_BLOCK[name] if name in ZERO_BLOCK else round_to(Fraction(name), "float32"))
     stored = _stored_as(s, raw)
     if stored == 0 or not is_finite(stored):
@@ -368,6 +376,10 @@ def _finish(s: Any, a: Arithmetic, whole: Quantized, plan: _Plan, random: Any, r
     if rule_.offset_added:
         offset = a.fl(plan.raw_offset or Fraction(0)) if unrounded else plan.offset
     arith = s["tailarith"] if plan.short and s["tailarith"] != "same" else s["arith"]
+    if used == 0 and s["zerocode"] == "code0":
+        block.scaled = [x if x != x else Fraction(0) for x in plan.numbers]
+        block.codes = [int(encode(s.dtype, x)) if x != x else 0 for x in plan.numbers]
+        return block
     factor = rule_.factor(s, a, plan.finite)
     if arith == "reciprocals" and used:
         one = Fraction(1)
@@ -411,9 +423,9 @@ def _code(s: Any, a: Arithmetic, y: Number, zero: Number | None, random: int | N
     if y != y:
         raise BadInput(message("exact.quantize", "x / scale = nan", "the type has no NaN level", "use +nan=zero"))
     before = s["zeroadd"] == "before" or RULES[s.rule].zero_point == "real"
-    ties = s.dtype.ties
+    lowest, ties = int(bottom(s.dtype)), s.dtype.ties
     steps = round_to_integer(a.add(y, zero), ties) if before else round_to_integer(y, ties) + int(zero)
-    return max(0, min(int(top(s.dtype)), steps))
+    return int(encode(s.dtype, Fraction(max(lowest, min(int(top(s.dtype)), steps)))))
 
 
 def _value(s: Any, whole: Quantized, block: Block, code: int) -> Number:
@@ -422,7 +434,7 @@ def _value(s: Any, whole: Quantized, block: Block, code: int) -> Number:
     scale = _effective(s, f32, whole.global_scale, block.scale)
     level: Number = decode(s.dtype, code)
     if block.zero_point is not None:
-        level = f32.subtract(Fraction(code), block.zero_point)
+        level = f32.subtract(level, block.zero_point)
     if level != level:
         return math.nan
     value = f32.divide(level, scale) if s["scaleas"] == "divisor" else f32.multiply(level, scale)

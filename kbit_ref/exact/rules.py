@@ -34,6 +34,7 @@ class Rule:
     """How the scale of a block is found, and the offset or zero point that some rules add."""
 
     unsigned: ClassVar[bool] = False  # the codes count from 0: for uint types
+    integers: ClassVar[bool] = False  # for uint, int and oint types
     negative: ClassVar[bool] = False  # the scale may be negative
     power_of_two: ClassVar[bool] = False
     offset_added: ClassVar[bool] = False  # x = level * scale + offset
@@ -77,6 +78,11 @@ def rule(name: str) -> Callable[[type[Rule]], type[Rule]]:
 def top(dtype: Any) -> Fraction:
     """The largest level of a type, a name or an object."""
     return definition(dtype).values[-1]
+
+
+def bottom(dtype: Any) -> Fraction:
+    """The smallest level."""
+    return definition(dtype).values[0]
 
 
 def _low(x: Sequence[Number]) -> Fraction:
@@ -189,36 +195,43 @@ class MinMax(Rule):
 
 @rule("affine")
 class Affine(Rule):
-    """the range widened to hold 0, then as minmax; integer zero point; unsigned integers"""
+    """range widened to hold 0, fl((max - min) / (2**k - 1)); zero point: fl(lowest - fl(min / scale)), rounded"""
 
-    unsigned, zero_point = True, "integer"
+    integers, zero_point = True, "integer"
 
-    def low(self, x: Sequence[Number]) -> Fraction:
-        """The lower end of the range."""
-        return min(_low(x), Fraction(0))
-
-    def high(self, x: Sequence[Number]) -> Fraction:
-        """The upper end of the range."""
-        return max(_high(x), Fraction(0))
+    def ends(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> tuple[Fraction, Fraction]:
+        """The range."""
+        return min(_low(x), Fraction(0)), max(_high(x), Fraction(0))
 
     def scale(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
-        span = a.subtract(self.high(x), self.low(x))
-        return a.divide(a.add(span, EPS[s["eps"]]), top(s.dtype))
+        low, high = self.ends(s, a, x)
+        return a.divide(a.add(a.subtract(high, low), EPS[s["eps"]]), top(s.dtype) - bottom(s.dtype))
 
     def zero(self, s: Any, a: Arithmetic, x: Sequence[Number], used: Number) -> Number:
-        steps = round_to_integer(a.divide(-self.low(x), used), s.dtype.ties) if used else 0
-        return Fraction(max(0, min(int(top(s.dtype)), steps)))
+        lowest, highest = int(bottom(s.dtype)), int(top(s.dtype))
+        low, high = self.ends(s, a, x)
+        if low == high == 0 and s["flatzero"] == "middle":
+            return Fraction(lowest + 2 ** (s.dtype.bits - 1))
+        steps = self.steps(s, a, low, used) if used else lowest
+        return Fraction(max(lowest, min(highest, steps)))
+
+    def steps(self, s: Any, a: Arithmetic, low: Fraction, used: Number) -> int:
+        """The zero point before it is kept in range."""
+        return round_to_integer(a.subtract(bottom(s.dtype), a.divide(low, used)), s.dtype.ties)
 
 
 @rule("affineplain")
 class AffinePlain(Affine):
-    """as affine, but the range is not widened: 0 may lie outside, and is lost then"""
+    """as affine, but the range is not widened (0 may be lost); zero point lowest + round(fl(-min / scale))"""
 
-    def low(self, x: Sequence[Number]) -> Fraction:
-        return _low(x)
+    def ends(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> tuple[Fraction, Fraction]:
+        low, high = _low(x), _high(x)
+        if low == high and s["flat"] == "widen":
+            return as_fraction(a.subtract(low, Fraction(1))), as_fraction(a.add(high, Fraction(1)))
+        return low, high
 
-    def high(self, x: Sequence[Number]) -> Fraction:
-        return _high(x)
+    def steps(self, s: Any, a: Arithmetic, low: Fraction, used: Number) -> int:
+        return int(bottom(s.dtype)) + round_to_integer(a.divide(-low, used), s.dtype.ties)
 
 
 @rule("mlx")
@@ -247,7 +260,7 @@ class Mlx(Rule):
 
 @rule("hqq")
 class Hqq(Rule):
-    """1 / fl((2**k - 1) / (max - min)), at most 2e4 before it is inverted; real zero point -min * that; unsigned"""
+    """fl(1 / f), f = fl((2**k - 1) * fl(1 / (max - min))), at most 2e4; real zero point fl(-min * f); unsigned integers"""
 
     unsigned, zero_point = True, "real"
     MOST = Fraction(20000)
@@ -257,7 +270,7 @@ class Hqq(Rule):
         span = as_fraction(a.subtract(_high(x), _low(x)))
         if span <= as_fraction(self.LEAST):
             return Fraction(1)
-        return min(a.divide(top(s.dtype), span), self.MOST)
+        return min(a.multiply(a.divide(Fraction(1), span), top(s.dtype)), self.MOST)
 
     def scale(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
         return a.divide(Fraction(1), self.factor(s, a, x))
