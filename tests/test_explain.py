@@ -84,7 +84,30 @@ def test_affine_by_hand() -> None:
 def test_a_zero_point_beyond_the_codes() -> None:
     # no widening: min = 10, max = 25, scale 1, zero point -10 is cut to 0; 12 is cut to 12, 25 to 15
     e = explain(f32(10.0, 25.0), 1, "uint4-b2-affineplain-f32")
-    assert (e.code, e.decision.why[-1], e.decoded) == (15, "beyond the codes 0 to 15: cut to 15", 15.0)
+    assert (e.code, e.decision.why[-1], e.decoded) == (15, "beyond 0 ... 15: cut to 15.0", 15.0)
+    assert (e.decision.below, e.decision.above) == (Neighbour(15, 25.0), Neighbour(15, 26.0))
+
+
+def test_signed_integers_with_a_zero_point_by_hand() -> None:
+    # scale 15 / 15 = 1, zero point -8 - -1 = -7: 2.5 is rounded to 2, 2 - 7 = -5, in two's complement 11
+    e = explain(f32(-1.0, 2.5, 14.0, 0.0), 1, "int4-b4-affine-f32")
+    assert e.zero_point is not None
+    assert (e.zero_point.value, e.zero_point.fields) == (-7.0, "1001")
+    assert (e.decision.below, e.decision.above) == (Neighbour(11, 2.0), Neighbour(12, 3.0))
+    assert (e.code, [(step.what, step.result.value) for step in e.decode_steps]) == (
+        11,
+        [("level of the code 11", -5.0), ("- zero point", 2.0), ("* scale", 2.0)],
+    )
+    # offset binary has the same levels and counts from -8
+    assert explain(f32(-1.0, 2.5, 14.0, 0.0), 1, "oint4-b4-affine-f32").code == 3
+
+
+def test_codes_of_a_block_of_zeros() -> None:
+    e = explain(f32(0.0, 0.0), 1, "dynamic8-b2-absmax-f32+zerocode=code0")
+    assert (e.code, e.decision.why) == (0, ("zerocode=code0: where the scale is 0, so is the code",))
+    assert explain(f32(0.0, 0.0), 1, "dynamic8-b2-absmax-f32").code == 127
+    e = explain(f32(0.0, 0.0), 1, "oint4-b2-signedmax-f32+zeroblock=quotient")
+    assert (e.scale.hex, e.scale_steps[-1].what) == ("0x80000000", "a block of zeros has, zeroblock=quotient")
 
 
 def test_ggml_adds_half_by_hand() -> None:
@@ -147,7 +170,7 @@ def test_offsets_and_means_by_hand() -> None:
     e = explain(f32(1.0, 16.0, 3.25), 2, "uint4-b3-minmax-f16")
     assert e.offset is not None
     assert (e.offset.value, e.offset.hex, e.steps[0].what) == (1.0, "0x3c00", "x - offset")
-    assert (e.y.value, e.code, [step.what for step in e.decode_steps[1:]]) == (2.25, 2, ["level * scale", "+ offset"])
+    assert (e.y.value, e.code, [step.what for step in e.decode_steps[1:]]) == (2.25, 2, ["* scale", "+ offset"])
     assert (e.decoded, e.error) == (3.0, -0.25)
     # mean of 8, 1 and 0 is 3; the largest of 5, -2 and -3 is 5, which comes from x[0]
     e = explain(f32(8.0, 1.0, 0.0), 1, "int4-b3-absmax-f32+center=tensor")
@@ -177,12 +200,18 @@ def test_clip_takes_the_best_share() -> None:
     # 7 and six of 1: with the full range 7 / 7 = 1 nothing is lost, and no smaller share is better
     e = explain(f32(7.0, 1.0, 1.0), 0, "int4-b3-clip-f32")
     assert e.scale_steps[0].result.value == 1.0
+    x = np.random.default_rng(6).normal(size=64).astype(np.float32)
+    e = explain(x, 0, "int4-b64-clip-f32")  # stored as float32, the scale is the one by the rule
+    share = e.scale.value / (np.abs(x).max() / 7)
+    assert share < 0.99
+    assert abs(share * 32 - round(share * 32)) < 1e-5
+    assert e.scale_steps[0].result.value == e.scale.value
 
 
 def test_a_scale_that_divides_by_hand() -> None:
     e = explain(f32(2.0, -1.0), 1, "int8sym-b2-absmax-f32+scaleas=divisor+zeroblock=one")  # 127 / 2 = 63.5
     assert (e.scale.value, e.steps[-1].what, e.y.value) == (63.5, "x * scale", -63.5)
-    assert (e.decision.side, e.code, e.decode_steps[-1].what) == ("tie", 192, "level / scale")
+    assert (e.decision.side, e.code, e.decode_steps[-1].what) == ("tie", 192, "/ scale")
 
 
 def test_exact_arithmetic_has_no_bits() -> None:
@@ -197,11 +226,14 @@ def test_exact_arithmetic_has_no_bits() -> None:
     ("scheme", "x", "code", "why"),
     [
         ("bnb-cuda-fp4", [1.0, 0.5833331], 2, "bnb_fp4: |y| > 0.583333, |y| <= 0.8333333 (constants of the tree"),
+        ("bnb-cuda-fp4", [1.0, 0.3], 4, "bnb_fp4: |y| > 0.29166667, |y| <= 0.4166667 (constants"),
         ("bnb-cuda-fp4", [1.0, -1e-3], 8, "y < 0 sets the sign bit: code 8"),
         ("bnb-cuda-fp4", [1.0, 1.0], 3, "bnb_fp4: |y| > 0.8333333 (constants"),
         ("bnb-cpu-dynamic8", [1.0, 0.0], 131, "bnb_bins: y falls in bin 32768 of 65536, whose centre is "),
         ("bnb-cpu-dynamic8", [1.0, -1.0], 0, "the centre is not above the first midpoint: code 0"),
         ("ort-matmulnbits", [-8.0, 0.5], 9, "addround: y + 8 = 8.5; rounded, half away from zero, to 9"),
+        ("ternary-b2-absmax-f32+encoder=midpoints32", [1.0, 0.5], 1, "midpoints32: y > -0.5, y <= 0.5 (midpoints, in"),
+        ("ternary-b2-absmax-f32+encoder=midpoints32", [1.0, -1.0], 0, "midpoints32: y <= -0.5 (midpoints, in float32)"),
         ("ggml-mxfp4", [6.0, 0.25], 0, "fl(|y - 0.0|) = 0.25, code 0"),
     ],
 )
@@ -354,6 +386,7 @@ def test_digits() -> None:
         fraction = int(q.packed[byte]) * 3**digit % 256  # a byte is a fraction of 256; times 3 gives the next digit
         assert fraction * 3 // 256 == e.code == q.codes[0, flat]
     assert explain(x, 33, "ggml-tq1_0").digit == (1, 1)  # 33 = 1 + 32: the second digit of byte 1
+    assert explain(x, 300, "ggml-tq1_0").digit == (52 + 12, 1)  # 300 = 256 + 12 + 32; 256 codes take 52 bytes
     assert "packed[1], digit 1 of 0 ... 4 to base 3" in str(explain(x, 33, "ggml-tq1_0"))
 
 
@@ -409,6 +442,8 @@ def test_large_blocks_are_as_small_ones(rule: str, choices: str, monkeypatch: py
     x = np.random.default_rng(4).normal(size=(2, 100)).astype(np.float32)
     x[0, 7], x[0, 80] = -5, 5  # of equal magnitude; and in the second row one that comes first
     x[1, 3], x[1, 4] = 4, -4
+    if "pad" in choices:  # all positive, so that a zero of padding or for NaN is the smallest
+        x = np.abs(x) + 1
     if choices:
         x[0, 50], x[1, 99] = np.nan, np.nan
     if "inf" in choices:
@@ -459,6 +494,6 @@ def test_told_line_by_line() -> None:
         "code      12 = 1100",
         "bytes     packed[0], bits 4-7 = bits 0-3 of the code",
         "decoded   level of the code 12 = -4.0",
-        "          level * scale        = -4.0",
+        "          * scale              = -4.0",
         "error     -0.5",
     ]

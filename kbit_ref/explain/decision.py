@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from kbit_ref.exact import Definition, decode
+from kbit_ref.exact import Definition, decode, encode
 from kbit_ref.exact.arithmetic import Arithmetic, Number, as_fraction, is_finite, is_negative
 from kbit_ref.exact.encoders import BINS, ENCODERS, FP4_TREE
 from kbit_ref.explain.spelling import exactly, figure, in_ulps, text_of
@@ -62,8 +62,9 @@ class Decision:
 
 
 def by_integers(s: Scheme, a: Arithmetic, y: Number, zero: Number, before: bool, code: int) -> Decision:
-    """For codes that count from a zero point; `y` has the zero point added already if it is `before` rounding."""
-    top = int(s.dtype.top)
+    """For integers that count from a zero point; `y` has the zero point added already if it is `before` rounding."""
+    levels = s.dtype.definition.values
+    lowest, top = int(levels[0]), int(levels[-1])
     shift = 0 if before else int(zero)
     where = "rounded" if before else f"rounded, and the zero point {shift} is added"
     if not is_finite(y):
@@ -72,15 +73,14 @@ def by_integers(s: Scheme, a: Arithmetic, y: Number, zero: Number, before: bool,
     whole = math.floor(value)
 
     def neighbour(n: int) -> Neighbour:
-        return Neighbour(max(0, min(top, n + shift)), float(n))
+        return Neighbour(int(encode(s.dtype, Fraction(max(lowest, min(top, n + shift))))), float(n))
 
     side, ulps = _side(a, value, whole + Fraction(1, 2))
     why = [f"{text_of(y)} is {where}"]
     if side == "tie":
         why.append(f"a tie: ties={s.dtype.ties} takes {TIES[s.dtype.ties].format('integer')}")
-    steps = round(value) + shift
-    if not 0 <= steps <= top and code in (0, top):
-        why.append(f"beyond the codes 0 to {top}: cut to {code}")
+    if not lowest - Fraction(1, 2) <= value + shift <= top + Fraction(1, 2):
+        why.append(f"beyond {lowest} ... {top}: cut to {text_of(decode(s.dtype, code))}")
     return Decision(neighbour(whole), neighbour(whole + 1), whole + 0.5, side, ulps, tuple(why))
 
 
@@ -185,6 +185,19 @@ def _argmin(s: Scheme, a: Arithmetic, y: Number, code: int) -> list[str]:
     return ["argmin: differences are rounded before they are compared", *told, f"the least is that of code {code}"]
 
 
+def _midpoints32(s: Scheme, a: Arithmetic, y: Number, code: int) -> list[str]:
+    if y != y:
+        return _nearest(s.dtype.definition, y, code, "", None, 0)
+    f32 = Arithmetic("float32")
+    levels = s.dtype.definition.levels
+    order = sorted((as_fraction(level), c) for c, level in enumerate(levels) if is_finite(level))
+    middles = [f32.multiply(f32.add(low, high), Fraction(1, 2)) for (low, _), (high, _) in pairwise(order)]
+    at = [c for _, c in order].index(code)
+    parts = [f"y > {text_of(middles[at - 1])}"] if at else []
+    parts += [f"y <= {text_of(middles[at])}"] if at < len(middles) else []
+    return [f"midpoints32: {', '.join(parts)} (midpoints, in float32): code {code}"]
+
+
 def _bnb_fp4(s: Scheme, a: Arithmetic, y: Number, code: int) -> list[str]:
     if y != y:
         return ["bnb_fp4: every comparison with NaN fails, code 0"]
@@ -232,6 +245,7 @@ def _counted(half_before: Fraction, how: str) -> Callable[[Scheme, Arithmetic, N
 
 REASONS: dict[str, Callable[[Any, Arithmetic, Number, int], list[str]]] = {
     "argmin": _argmin,
+    "midpoints32": _midpoints32,
     "bnb_fp4": _bnb_fp4,
     "bnb_bins": _bnb_bins,
     "addhalf": _counted(Fraction(1, 2), "cut"),

@@ -28,7 +28,7 @@ from kbit_ref.exact.arithmetic import (
 )
 from kbit_ref.exact.quantize import block as exact_block
 from kbit_ref.exact.rules import RULES
-from kbit_ref.explain.decision import by_encoder, by_integers
+from kbit_ref.explain.decision import Decision, by_encoder, by_integers
 from kbit_ref.explain.explanation import Decider, Explanation, Step
 from kbit_ref.explain.places import index_of, places_of, positions, spot_of
 from kbit_ref.explain.seen import seen
@@ -156,7 +156,9 @@ class _Element:
         code, y = made.codes[0], made.scaled[0]
         steps, compared = self._steps()
         zero = made.zero_point
-        if zero is None:
+        if made.used == 0 and s.choices.get("zerocode") == "code0" and y == y:
+            decision = Decision(why=("zerocode=code0: where the scale is 0, so is the code",))
+        elif zero is None:
             decision = by_encoder(s, self.a, y, code, self.random, self.random_bits)
         else:
             decision = by_integers(s, self.a, compared, zero, _added_before(s), code)
@@ -203,7 +205,7 @@ class _Element:
         if zero is None:
             return None
         real = RULES[self.s.rule].zero_point == "real"
-        return figure(zero, "float32") if real else stored(zero, f"uint{self.s.dtype.bits}")
+        return figure(zero, "float32") if real else stored(zero, self.s.dtype.name)
 
     def _word(self) -> int:
         value = self.x.array[self.at]
@@ -226,7 +228,7 @@ class _Element:
         if self.s.rule == "rms":
             return (Decider(f"all {len(finite)} numbers; the largest magnitude", float(largest(finite)), None),)
         wanted: list[tuple[str, Number]]
-        if rule.unsigned:
+        if rule.offset_added or rule.zero_point:
             wanted = [("min", min(finite, default=Fraction(0))), ("max", max(finite, default=Fraction(0)))]
             return tuple(self._decider(name, value, [value]) for name, value in wanted)
         name, size = "max|x|", largest(finite)
@@ -378,19 +380,17 @@ class _Element:
             return value
 
         scale: Number = made.scale
-        value: Number = decode(s.dtype, made.codes[0])
+        value = step(f"level of the code {made.codes[0]}", decode(s.dtype, made.codes[0]))
         if made.zero_point is not None:
-            value = step("code - zero point", f32.subtract(Fraction(made.codes[0]), made.zero_point))
-        else:
-            step(f"level of the code {made.codes[0]}", value)
+            value = step("- zero point", f32.subtract(value, made.zero_point))
         if self.whole.global_scale is not None:
             multiply = s["global"] == "multiplier"
             scale = (f32.multiply if multiply else f32.divide)(scale, self.whole.global_scale)
             step(f"scale {'*' if multiply else '/'} global scale", scale)
         if s["scaleas"] == "divisor":
-            value = step("level / scale", f32.divide(value, scale))
+            value = step("/ scale", f32.divide(value, scale))
         else:
-            value = step("level * scale", f32.multiply(value, scale))
+            value = step("* scale", f32.multiply(value, scale))
         for name, offset in (("+ offset", made.offset), ("+ mean", self.whole.mean)):
             if offset is not None and is_finite(value):
                 value = step(name, f32.add(value, offset))
