@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.blocks.adapters import PARTS
 from kbit_ref.conformance.blocks.reference import Stored, block_index
+from kbit_ref.exact.rules import RULES
 from kbit_ref.packing import pack, unpack
 from kbit_ref.quantize import QTensor, dequantize
 from kbit_ref.scheme import Scheme
@@ -111,6 +112,13 @@ def _per_block(name: str, values: Array, n_blocks: int) -> NDArray[np.float64]:
     return values.reshape(-1).astype(np.float64)
 
 
+def _zero_kind(s: Scheme) -> Any:
+    """The NumPy type of zero points."""
+    if RULES[s.rule].zero_point == "real":
+        return np.float32
+    return np.int8 if s.dtype.levels.min() < 0 else np.uint8
+
+
 def spelled(s: Scheme, shape: tuple[int, ...], theirs: Theirs) -> NDArray[np.float64] | None:
     """[*shape]: what their codes and scales stand for by our definition; None if they do not say enough."""
     rows = s.cut.rows(np.empty(shape, np.uint8)).shape
@@ -119,7 +127,8 @@ def spelled(s: Scheme, shape: tuple[int, ...], theirs: Theirs) -> NDArray[np.flo
     if "scales" not in blocks:
         return None
     zeros = blocks.get("zero_points")
-    if zeros is not None and s.rule != "hqq" and not ((zeros >= 0) & (zeros < 256) & (zeros % 1 == 0)).all():
+    kind = _zero_kind(s)
+    if zeros is not None and not np.array_equal(zeros, zeros.astype(kind)):
         return None
     codes = np.where(theirs.stored.codes < 0, 0, theirs.stored.codes).astype(np.uint8)
     offsets = blocks.get("offsets")
@@ -130,7 +139,7 @@ def spelled(s: Scheme, shape: tuple[int, ...], theirs: Theirs) -> NDArray[np.flo
         shape,
         s,
         offsets=None if offsets is None else offsets.astype(np.float32),
-        zero_points=None if zeros is None else zeros.astype(np.float32 if s.rule == "hqq" else np.uint8),
+        zero_points=None if zeros is None else zeros.astype(kind),
         global_scale=None if whole is None else np.float32(whole),
     )
     with np.errstate(all="ignore"):

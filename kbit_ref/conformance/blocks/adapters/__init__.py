@@ -127,7 +127,8 @@ class BlockAdapter:
             - `codes` [*shape]: unsigned, as our types number them; or left to be unpacked from
             - `packed` uint8: the bytes of the codes; `order`, if these are not the codes in the
               order of the cut: which element comes when
-            - `scales`, `offsets`, `zero_points`: one number a block; `global_scale`: one
+            - `scales`, `offsets`, `zero_points`: one number a block, zero points as levels (so
+              those of signed types may be negative); `global_scale`: one
             - `decoded` [*shape]: the numbers that they make of it
         """
         raise NotImplementedError(f"{self.library} has no quantize")

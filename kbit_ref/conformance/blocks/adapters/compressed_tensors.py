@@ -67,7 +67,7 @@ def _integers(theirs: str, tensor: Any) -> dict[str, Any]:
         "scales": scales.numpy(),
         "decoded": decoded.numpy(),
     }
-    return parts if args.symmetric else parts | {"zero_points": zeros.numpy().astype(np.int16) + half}
+    return parts if args.symmetric else parts | {"zero_points": zeros.numpy()}
 
 
 def _floats(theirs: str, tensor: Any) -> dict[str, Any]:
