@@ -520,3 +520,13 @@ def peak(argv: list[object]) -> int:
 def test_the_measure_sees_memory() -> None:
     held = "import time; x = b'x' * 400_000_000; time.sleep(0.5)"
     assert peak([sys.executable, "-c", held]) > 400e6
+
+
+@pytest.mark.parametrize("name", kb.profiles())
+def test_every_profile_survives_a_file(name: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
+    source, small, back = (tmp_path / f"{part}.safetensors" for part in ("x", "q", "y"))
+    save_file({"w": x}, source)
+    quantize_file(source, name, small)
+    dequantize_file(small, back)
+    assert load_file(back)["w"].tobytes() == kb.dequantize(kb.quantize(x, name)).tobytes()

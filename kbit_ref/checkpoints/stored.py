@@ -52,6 +52,8 @@ class Part:
         Of packed small integers, or None.
     kind
         `codes`, `blocks` (a number for each block) or `whole` (for the tensor).
+    signed
+        Are the packed integers in two's complement?
     """
 
     path: str
@@ -60,6 +62,7 @@ class Part:
     code: str | None
     layout: Layout | None
     kind: str
+    signed: bool = False
 
     def spec(self, name: str) -> Spec:
         """The entry of the tensor of that name."""
@@ -78,7 +81,7 @@ class Part:
 
     def _bytes(self, values: Array) -> NDArray[np.uint8]:
         if self.layout:
-            return pack(values, self.layout)
+            return pack(values.view(np.uint8) & np.uint8(2**self.layout.bits - 1), self.layout)
         if self.code is None:
             return values.view(np.uint8)
         codes = encode(self.code, values, threads=1)
@@ -89,7 +92,8 @@ class Part:
     def to_values(self, raw: NDArray[np.uint8], n: int) -> Array:
         """The first n values of those bytes."""
         if self.layout:
-            return unpack(raw, self.layout, n)
+            codes, half = unpack(raw, self.layout, n), np.uint8(2 ** (self.layout.bits - 1))
+            return ((codes ^ half) - half).view(np.int8) if self.signed else codes
         size = np.dtype(NUMPY[self.dtype]).itemsize
         stored = np.require(raw.view("<f4" if self.code is None else f"<u{size}"), requirements=["A"])
         return stored if self.code is None else decode(self.code, stored, threads=1)
@@ -116,10 +120,11 @@ def parts(s: Scheme, shape: tuple[int, ...]) -> tuple[Part, ...]:
             found.append(Part(path, "U8", (s.layout.size(math.prod(shape)),), None, None, "codes"))
         elif value.shape != like.scales.shape:
             found.append(Part(path, "F32", value.shape, None, None, "whole"))
-        elif value.dtype == np.uint8:
+        elif value.dtype in (np.uint8, np.int8):
             bits = s.dtype.bits
             form = layout(f"low{bits}" if bits in (1, 2, 4, 8) else f"lsb{bits}")
-            found.append(Part(path, "U8", (form.size(math.prod(blocks)),), None, form, "blocks"))
+            size, signed = form.size(math.prod(blocks)), value.dtype == np.int8
+            found.append(Part(path, "U8", (size,), None, form, "blocks", signed))
         elif path == "zero_points" or s.scale_dtype == "f32":
             found.append(Part(path, "F32", blocks, None, None, "blocks"))
         else:

@@ -260,7 +260,7 @@ class Mlx(Rule):
 
 @rule("hqq")
 class Hqq(Rule):
-    """fl(1 / f), f = fl((2**k - 1) * fl(1 / (max - min))), at most 2e4; real zero point fl(-min * f); unsigned integers"""
+    """fl(1 / f), f = fl((2**k - 1) * fl(1 / (max - min))) up to 2e4; real zero point fl(-min * f); unsigned integers"""
 
     unsigned, zero_point = True, "real"
     MOST = Fraction(20000)
