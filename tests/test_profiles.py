@@ -75,3 +75,33 @@ def test_a_scale_that_divides() -> None:
     assert q.scales.tolist() == [[float(factor)]]
     assert q.codes.tolist() == [[127, 192, 32]]  # -63.5 is a tie and goes to -64, 31.75 to 32
     assert kb.dequantize(q).tolist() == [[float(np.float32(v) / factor) for v in (127, -64, 32)]]
+
+
+def test_signed_zero_points_are_added_in_their_own_range() -> None:
+    # compressed-tensors: min 0, max 7.5: scale 0.5, zero point -8. 1.2500001 / 0.5 = 2.5000002; minus 8 is -5.5 in
+    # float32, which goes to the even -6: code 2. Without the sign 2.5000002 + 0 would go to 3
+    x = np.zeros((1, 32), np.float32)
+    x[0, :2] = 7.5, 1.2500001
+    q = kb.quantize(x, "ct-int4-asym")
+    assert q.zero_points is not None
+    assert (q.scales.tolist(), q.zero_points.tolist(), q.codes[0, :3].tolist()) == ([[0.5]], [[-8]], [15, 2, 0])
+    assert kb.quantize(x, "uint4-b32@-1-affine-f32+zeroadd=before").codes[0, :3].tolist() == [15, 3, 0]
+    zeros = kb.quantize(np.zeros((1, 32), np.float32), "ct-int4-asym")
+    assert zeros.zero_points is not None
+    assert (zeros.zero_points.tolist(), zeros.codes[0, 0]) == ([[0]], 8)
+
+
+def test_float32_midpoints() -> None:
+    # (-0.6961928 + -0.52507305) / 2 lies between two float32; rounded down, this number is not above it
+    x = np.zeros(64, np.float32)
+    x[:2] = 2, np.float32(-1.2212658)
+    assert kb.quantize(x, "bnb-cuda-nf4").codes[:2].tolist() == [15, 1]
+    assert kb.quantize(x, "nf4-b64-absmax-f32").codes[:2].tolist() == [15, 2]
+
+
+def test_zero_blocks_of_libraries() -> None:
+    x = np.zeros((1, 64), np.float32)
+    assert np.signbit(kb.quantize(x, "ggml-q4_0").scales).all()  # 0 / -8
+    assert set(kb.quantize(x, "bnb-cpu-dynamic8").codes[0].tolist()) == {0}
+    assert kb.quantize(x, "nvfp4-ct").scales.tolist() == [[0.125] * 4]
+    assert kb.quantize(x, "keras-int4-grouped").scales[0, 0] == np.float32(2 + 1e-7) / np.float32(15)
