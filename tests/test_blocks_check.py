@@ -29,7 +29,10 @@ class Mine(BlockAdapter):
         self.profiles = (BlockProfile(claimed, "theirs", **options),)
 
     def quantize(self, theirs, x, source):
-        q = kb.quantize(x, self.done, bfloat16=source == "bfloat16")
+        try:
+            q = kb.quantize(x, self.done, bfloat16=source == "bfloat16")
+        except kb.KbitError:  # no answer is right, so any will do
+            q = kb.quantize(np.ones(x.shape), self.done)
         parts = {"codes": q.codes, "packed": q.packed, "scales": q.scales, "decoded": kb.dequantize(q)}
         optional = {"offsets": q.offsets, "zero_points": q.zero_points, "global_scale": q.global_scale}
         parts |= {name: value for name, value in optional.items() if value is not None}
