@@ -27,11 +27,11 @@ from kbit_ref.inputs import Reals, as_out, real_array
 from kbit_ref.kernels import PIECE, Room, aligned, encode_blocks, fits, levels_times, maxima, pieces_of, whole_bytes
 from kbit_ref.packing import pack_into, unpack, unpack_from
 from kbit_ref.rules import RULES, in_order
-from kbit_ref.scales import Plan, effective, plan, step, used_scale, whole_of
+from kbit_ref.scales import Plan, Whole, effective, plan, step, used_scale, whole_numbers
 from kbit_ref.scheme import Scheme, scheme
 from kbit_ref.stochastic import encode_stochastic
 
-__all__ = ["QTensor", "dequantize", "quantize"]
+__all__ = ["QTensor", "dequantize", "quantize", "whole_of"]
 
 Array = NDArray[Any]
 
@@ -112,6 +112,7 @@ def quantize(
     out: NDArray[np.uint8] | None = None,
     random: Any = None,
     random_bits: int = 0,
+    whole: Whole | None = None,
 ) -> QTensor:
     """An array to codes and scales, bit for bit what `kb.exact.quantize` says.
 
@@ -129,6 +130,8 @@ def quantize(
         uint8: where to write the packed codes; `scheme.layout.size(n)` bytes for n elements.
     random, random_bits
         For a type with stochastic rounding: an integer below 2**random_bits for each x.
+    whole
+        The global scale and mean of the tensor that x is a part of (`whole_of`); by default those of x.
 
     Returns
     -------
@@ -149,16 +152,32 @@ def quantize(
     array([ 0.5, -1. ,  3. ,  6. ], dtype=float32)
     """
     s = scheme(scheme_)
-    array, kind = real_array("quantize", x, bfloat16=bfloat16)
-    if kind == "longdouble":
+    reals, a = _taken(x, s, bfloat16)
+    work = _Work(s, a, reals, _drawn(s, random, reals.array.shape), random_bits)
+    work.whole = whole_of(x, s, bfloat16=bfloat16) if whole is None else whole
+    return work.run(threads, out)
+
+
+def whole_of(x: Any, scheme_: Scheme | str, *, bfloat16: bool = False) -> Whole:
+    """What belongs to the whole tensor: its global scale and its mean, where the scheme has them."""
+    s = scheme(scheme_)
+    (array, kind), a = _taken(x, s, bfloat16)
+    return whole_numbers(s, a, lambda rows: a.round(_read(rows, kind)), s.cut.rows(array))
+
+
+def _taken(x: Any, s: Scheme, bfloat16: bool) -> tuple[Reals, Arithmetic]:
+    """The numbers of x, and the arithmetic for them."""
+    reals = real_array("quantize", x, bfloat16=bfloat16)
+    if reals.kind == "longdouble":
         rule = "arithmetic of schemes is in at most float64"
         raise BadInput(message("quantize", "x of dtype longdouble", rule, "use x.astype(np.float64)"))
-    compute = s["compute"]
-    if compute == "wider":
-        compute = "float64" if kind == "float64" else "float32"
-    return _Work(s, Arithmetic(compute), Reals(array, kind), _drawn(s, random, array.shape), random_bits).run(
-        threads, out
-    )
+    wider = "float64" if reals.kind == "float64" else "float32"
+    return reals, Arithmetic(wider if s["compute"] == "wider" else s["compute"])
+
+
+def _read(numbers: Array, kind: str) -> Array:
+    """Numbers of x; bfloat16 widened."""
+    return (numbers.astype(np.uint32) << 16).view(np.float32) if kind == "bfloat16" else numbers
 
 
 def _drawn(s: Scheme, random: Any, shape: tuple[int, ...]) -> Array | None:
@@ -183,7 +202,7 @@ class _Work:
         if self.length % self.width and s["tail"] == "error":
             got, rule = f"rows of {self.length} elements", f"blocks are of {self.width}"
             raise BadInput(message("quantize", got, rule, "pad x, or use +tail=own"))
-        self.whole = whole_of(s, a, lambda rows: a.round(self.read(rows)), self.rows)
+        self.whole = Whole(None, None)
         shape = (len(self.rows), s.cut.per_row(self.length))
         has_offsets = self.facts.offset_added or s["center"] == "block"
         whole_number = np.uint8 if s.dtype.levels.min() >= 0 else np.int8
@@ -193,10 +212,6 @@ class _Work:
         self.zero_points: Array | None = np.empty(shape, zero_type) if zero_type else None
         self.double: QTensor | None = None
         self.quick = fits(s, a)
-
-    def read(self, numbers: Array) -> Array:
-        """Numbers of x; bfloat16 widened."""
-        return (numbers.astype(np.uint32) << 16).view(np.float32) if self.kind == "bfloat16" else numbers
 
     def run(self, threads: int | None, out: NDArray[np.uint8] | None) -> QTensor:
         """All pieces, on as many threads as help."""
@@ -265,7 +280,7 @@ class _Work:
 
     def quickly(self, blocks: Array, at: Any, codes: NDArray[np.uint8] | None, room: Room) -> bool:
         """The same from the largest magnitudes alone (`kernels.py`); False, and nothing written, if it cannot be."""
-        numbers = self.a.round(self.read(blocks))
+        numbers = self.a.round(_read(blocks, self.kind))
         largest = maxima(numbers, room)
         if not np.isfinite(largest).all():
             return False
@@ -291,7 +306,7 @@ class _Work:
     def numbers(self, blocks: Array) -> tuple[Array, NDArray[np.bool_] | None]:
         """[n, size]: the blocks in the format of the arithmetic, centred; which elements are finite, if not all."""
         s, a, mean = self.s, self.a, self.whole.mean
-        numbers = a.round(self.read(blocks))
+        numbers = a.round(_read(blocks, self.kind))
         with np.errstate(invalid="ignore"):
             extremes = numbers.max(initial=-np.inf), numbers.min(initial=np.inf)
         if np.isfinite(extremes).all():

@@ -22,7 +22,7 @@ from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.rules import RULES, in_order
 from kbit_ref.scheme import Scheme
 
-__all__ = ["Plan", "Whole", "effective", "plan", "step", "used_scale", "whole_of"]
+__all__ = ["Plan", "Whole", "effective", "plan", "step", "used_scale", "whole_numbers"]
 
 Array = NDArray[Any]
 Finite = NDArray[np.bool_] | None
@@ -50,7 +50,7 @@ class Plan:
     stored: Any = None
 
 
-def whole_of(s: Scheme, a: Arithmetic, numbers: Callable[[Array], Array], rows: Array) -> Whole:
+def whole_numbers(s: Scheme, a: Arithmetic, numbers: Callable[[Array], Array], rows: Array) -> Whole:
     """The mean and the global scale, where the scheme has them; `numbers` reads a piece of the rows."""
     mean = global_scale = None
 

@@ -26,7 +26,7 @@ from kbit_ref.checkpoints.pieces import Piece, of_a_piece, part_of, pieces
 from kbit_ref.checkpoints.stored import Part, assembled, parts, scales_again, values_of
 from kbit_ref.engine import decode, encode
 from kbit_ref.errors import BadInput, KbitError, message
-from kbit_ref.quantize import QTensor, dequantize, quantize
+from kbit_ref.quantize import QTensor, dequantize, quantize, whole_of
 from kbit_ref.scheme import Scheme, scheme
 
 __all__ = ["Checkpoint", "Converted", "Tensor", "dequantize_file", "open_checkpoint", "quantize_file"]
@@ -270,16 +270,17 @@ def _quantize(file: Container, writer: Writer, tensor: Tensor, threads: int | No
     s, x, bfloat16 = tensor.scheme, file.array(tensor.name), tensor.dtype == "BF16"
     own = tensor.parts
     views = {part.path: writer.view(part.spec(tensor.name).name) for part in own}
-    # where something is of the whole tensor, it goes through at once: its codes into the file, its scales in memory
-    if s.cut.kind == "tensor" or any(part.kind == "whole" for part in own):
+    # one block, and scales quantized again, go through at once: the codes into the file, the scales in memory
+    if s.cut.kind == "tensor" or s.double is not None:
         _store(own, views, quantize(x, s, bfloat16=bfloat16, threads=threads, out=views["packed"][:]))
         _done(file, writer, x.nbytes, tensor.name, tell)
         return
+    whole = whole_of(x, s, bfloat16=bfloat16)
     for piece in pieces(s.cut, tensor.shape, s.layout.elements):
         numbers = np.require(part_of(x, s.cut, piece).reshape(piece.shape), requirements=["C", "A"])
         out = views["packed"][_codes_at(s, piece)]
         try:
-            q = quantize(numbers, of_a_piece(s), bfloat16=bfloat16, threads=threads, out=out)
+            q = quantize(numbers, of_a_piece(s), bfloat16=bfloat16, threads=threads, out=out, whole=whole)
         except BadInput:
             quantize(x, s, bfloat16=bfloat16, threads=threads, out=views["packed"][:])  # names the place in x
             raise
@@ -297,7 +298,9 @@ def _store(own: Sequence[Part], views: Mapping[str, NDArray[np.uint8]], q: QTens
                 break
         if values is None or part.path == "packed":
             continue
-        begin, end = (part.at(block) for block in piece.blocks) if piece else (0, views[part.path].size)
+        begin, end = 0, views[part.path].size
+        if piece and part.kind == "blocks":
+            begin, end = (part.at(block) for block in piece.blocks)
         part.write(values, views[part.path][begin:end])
 
 
