@@ -319,7 +319,8 @@ class _Work:
                 numbers = np.where(bad, a.dtype(0), numbers)
                 finite |= bad
         if (infinite := np.isinf(numbers)).any() and s["inf"] == "error":
-            raise BadInput("inf", int(np.flatnonzero(infinite)[0]))
+            at = int(np.flatnonzero(infinite)[0])
+            raise BadInput("inf" if numbers.flat[at] > 0 else "-inf", at)
         if mean is not None:
             numbers = np.where(finite, a.subtract(numbers, mean), numbers)
         return numbers, finite

@@ -12,12 +12,13 @@ import kbit_ref as kb
 from kbit_ref.conformance import ask
 from kbit_ref.conformance.causes import Cause, causes
 from kbit_ref.conformance.diagnose import diagnose
-from kbit_ref.conformance.explain import exactly, simplest
+from kbit_ref.conformance.explain import simplest
 from kbit_ref.conformance.inputs import SOURCES, arrangements, encode_inputs, to_float64
 from kbit_ref.conformance.judge import Known, judge
 from kbit_ref.conformance.question import question
 from kbit_ref.conformance.verdict import worst
 from kbit_ref.errors import KbitError, MissingLibrary
+from kbit_ref.explain.spelling import exactly
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 

@@ -17,8 +17,9 @@ from kbit_ref import exact
 from kbit_ref.conformance.inputs import to_float64
 from kbit_ref.conformance.verdict import Counterexample
 from kbit_ref.datatype import DataType
+from kbit_ref.explain.spelling import exactly
 
-__all__ = ["counterexample", "exactly", "simplest", "spell_code"]
+__all__ = ["counterexample", "simplest", "spell_code"]
 
 
 def simplest(x: NDArray[np.float64], where: NDArray[np.bool_]) -> int:
@@ -43,28 +44,6 @@ def simplest(x: NDArray[np.float64], where: NDArray[np.bool_]) -> int:
     rank = np.where(finite, 0, np.where(np.isinf(y), 1, 2))
     order = np.lexsort((np.signbit(y), np.abs(y), np.abs(exponent), length, rank))
     return int(index[order[0]])
-
-
-def exactly(value: Fraction) -> str:
-    """A rational, exact and short: a decimal, n x 2^e, or p/q.
-
-    Examples
-    --------
-    >>> exactly(Fraction(13, 8)), exactly(Fraction(2**45 + 1, 2**44)), exactly(Fraction(1, 3))
-    ('1.625', '35184372088833 x 2^-44', '1/3')
-    """
-    if value.denominator == 1 and abs(value.numerator) < 10**16:
-        return str(value.numerator)
-    places = (value.denominator & -value.denominator).bit_length() - 1
-    if value.denominator != 1 << places:
-        return f"{value.numerator}/{value.denominator}"
-    if 0 < places <= 10:
-        return f"{value.numerator * 5**places / 10**places:.{places}f}".rstrip("0")
-    if places == 0:
-        places = -((value.numerator & -value.numerator).bit_length() - 1)
-    whole = value * Fraction(2) ** places
-    sign, size = ("-" if whole < 0 else ""), abs(whole)
-    return f"{sign}2^{-places}" if size == 1 else f"{sign}{size} x 2^{-places}"
 
 
 def spell_code(dtype: DataType, code: int) -> str:

@@ -49,6 +49,10 @@ class Rule:
         """The scales to choose from by the least squared error, the first of equals; most rules have one."""
         return [self.scale(s, a, x)]
 
+    def magnitude(self, s: Any, x: Sequence[Number]) -> Fraction:
+        """The magnitude that the scale follows from, in the rules that have one."""
+        return largest(x)
+
     def offset(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
         """The offset before it is stored."""
         raise NotImplementedError
@@ -101,10 +105,6 @@ class _Symmetric(Rule):
     def reach(self, s: Any) -> Fraction:
         """What the largest magnitude becomes."""
         return top(s.dtype)
-
-    def magnitude(self, s: Any, x: Sequence[Number]) -> Fraction:
-        """The magnitude that becomes `reach`."""
-        return largest(x)
 
     def scale(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
         m = a.add(self.magnitude(s, x), EPS[s["eps"]])

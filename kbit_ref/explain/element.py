@@ -233,7 +233,7 @@ class _Element:
             return tuple(self._decider(name, value, [value]) for name, value in wanted)
         name, size = "max|x|", largest(finite)
         if self.s.rule == "percentile":
-            name, size = f"the {self.s['percentile']} % point of |x|", rule.magnitude(self.s, finite)  # type: ignore[attr-defined]
+            name, size = f"the {self.s['percentile']} % point of |x|", rule.magnitude(self.s, finite)
         one_sign = self.s["signedtie"] == "negative" and -size in finite
         return (self._decider(name, size, [-size] if one_sign else [size, -size]),)
 
