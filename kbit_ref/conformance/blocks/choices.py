@@ -13,7 +13,7 @@ from kbit_ref.scheme import CHOICES, Scheme, scheme
 __all__ = ["changed", "changes", "pairs", "singles"]
 
 # Choices that say what there is in an answer, or how it lies in bytes, explain no number.
-LEFT_OUT = {"layout", "fill", "double", "global", "center", "percentile", "nan", "inf", "tail"}
+LEFT_OUT = {"layout", "fill", "double", "global", "center", "percentile", "nan", "inf"}
 NOT_PAIRED = {"compute", "overflow", "rounding", "percentile"}
 OF_TYPE = ("ties", "zero_sign", "overflow", "rounding")
 

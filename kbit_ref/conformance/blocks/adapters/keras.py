@@ -21,6 +21,11 @@ class Keras(BlockAdapter):
         BlockProfile("keras-int8", "abs_max_quantize"),
         BlockProfile("keras-int4", "abs_max_quantize (-7, 7)"),
         BlockProfile("keras-int4-grouped", "abs_max_quantize_grouped_with_zero_point", shapes="ragged"),
+        BlockProfile(  # its other way, of which constant blocks differ
+            "uint4-b32@0-affineplain-f32+eps=1e-7+tail=pad",
+            "abs_max_quantize_grouped_with_zero_point to_numpy",
+            shapes="ragged",
+        ),
     )
 
     def load(self) -> None:
@@ -33,7 +38,9 @@ class Keras(BlockAdapter):
         from keras import quantizers
 
         if theirs.startswith("abs_max_quantize_grouped"):
-            values, scales, zeros = quantizers.abs_max_quantize_grouped_with_zero_point(x, GROUP)
+            values, scales, zeros = quantizers.abs_max_quantize_grouped_with_zero_point(
+                x, GROUP, to_numpy=theirs.endswith("to_numpy")
+            )
             levels = np.asarray(values).astype(np.int16) + 8
             zero = np.asarray(zeros).T.astype(np.int16) + 8  # [n_groups, columns] -> [columns, n_groups]
             return {"codes": levels, "scales": np.asarray(scales).T, "zero_points": zero}
