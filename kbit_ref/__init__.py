@@ -17,6 +17,7 @@ from kbit_ref.checkpoints import Checkpoint, dequantize_file, open_checkpoint, q
 from kbit_ref.conformance.check import check
 from kbit_ref.datatype import DataType, datatype, datatypes, register
 from kbit_ref.datatypes.learned import learn
+from kbit_ref.dequantize import dequantize
 from kbit_ref.engine import decode, encode
 from kbit_ref.errors import KbitError
 from kbit_ref.explain import Explanation, explain
@@ -24,7 +25,8 @@ from kbit_ref.metrics import metrics
 from kbit_ref.packing import layout, layouts, pack, unpack
 from kbit_ref.probe import probe
 from kbit_ref.profiles import profiles
-from kbit_ref.quantize import QTensor, dequantize, quantize
+from kbit_ref.qtensor import QTensor
+from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme, scheme
 from kbit_ref.stochastic import encode_stochastic
 

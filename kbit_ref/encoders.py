@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kbit_ref.arithmetic import Arithmetic
 from kbit_ref.datatype import DataType
 from kbit_ref.engine import encode
-from kbit_ref.exact.encoders import BINS, FP4_TREE
+from kbit_ref.exact.encoders import BINS, FP4_TREE, NF4_TREE
 from kbit_ref.scheme import Scheme
 
 __all__ = ["ENCODERS"]
@@ -72,6 +72,14 @@ def _midpoints32(dtype: DataType) -> tuple[Codes, Array]:
     order = finite[np.argsort(dtype.levels[finite], kind="stable")]
     levels = dtype.levels[order].astype(np.float32)
     return order.astype(np.uint8), (levels[:-1] + levels[1:]) * np.float32(0.5)
+
+
+@encoder("bnb_nf4")
+def bnb_nf4(s: Scheme, a: Arithmetic, y: Array) -> Codes:
+    """The tree as sorted thresholds."""
+    thresholds = np.array([np.float32(text) for text in NF4_TREE])
+    lowest = np.where(np.isnan(y), -np.inf, y)  # no comparison with NaN holds
+    return np.searchsorted(thresholds, lowest).astype(np.uint8)
 
 
 @encoder("bnb_fp4")

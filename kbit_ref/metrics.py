@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from kbit_ref.dequantize import dequantize
 from kbit_ref.engine import CHUNK
 from kbit_ref.errors import BadInput, message
 from kbit_ref.inputs import as_reals
-from kbit_ref.quantize import QTensor, dequantize
+from kbit_ref.qtensor import QTensor
 
 __all__ = ["Metrics", "metrics"]
 

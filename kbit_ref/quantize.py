@@ -1,7 +1,7 @@
-"""The two verbs: an array to codes and scales, and back.
+"""An array to codes and scales.
 
     x [*shape] --cut--> blocks [n, size] --rule--> scales [n, 1]
-      blocks / scales --encode--> codes [n, size] --pack--> bytes         (and back, right to left)
+      blocks / scales --encode--> codes [n, size] --pack--> bytes
 
 `exact/quantize.py` says what every step means; here each is one NumPy operation on a piece of
 blocks that fits the cache.
@@ -11,96 +11,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import Arithmetic, odd_quotient, round_to_integer
-from kbit_ref.datatype import datatype
+from kbit_ref.dequantize import dequantize, values_of
 from kbit_ref.encoders import ENCODERS
-from kbit_ref.engine import CHUNK, decode, encode, in_pieces
+from kbit_ref.engine import CHUNK, encode, in_pieces
 from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.inputs import Reals, as_out, real_array
-from kbit_ref.kernels import PIECE, Room, aligned, encode_blocks, fits, levels_times, maxima, pieces_of, whole_bytes
-from kbit_ref.packing import pack_into, unpack, unpack_from
+from kbit_ref.kernels import PIECE, Room, aligned, encode_blocks, fits, maxima, pieces_of, whole_bytes
+from kbit_ref.packing import pack_into
+from kbit_ref.qtensor import QTensor
 from kbit_ref.rules import RULES, in_order
 from kbit_ref.scales import Plan, Whole, effective, plan, step, used_scale, whole_numbers
 from kbit_ref.scheme import Scheme, scheme
 from kbit_ref.stochastic import encode_stochastic
 
-__all__ = ["QTensor", "dequantize", "quantize", "whole_of"]
+__all__ = ["quantize", "whole_of"]
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class QTensor:
-    """What is stored for an array.
-
-    Parameters
-    ----------
-    packed
-        uint8 [n_bytes]: the codes, rows of blocks in the order of the cut, in the scheme's layout.
-    scales
-        float32 [n_rows, n_blocks]: the scales that decode uses, as numbers of their stored type.
-    offsets
-        float32 [n_rows, n_blocks], or [1, 1] for the mean of the tensor, or None: added on decode.
-    zero_points
-        uint8, int8 for signed types, float32 for the rule hqq: [n_rows, n_blocks] or None: subtracted on decode.
-    global_scale
-        float32 number or None: the scale of the scales.
-    double
-        The scales quantized again, or None; `scales` is its dequantized copy, and is not counted.
-    shape, scheme
-        Of the array, and how it was quantized.
-    """
-
-    packed: NDArray[np.uint8]
-    scales: NDArray[np.float32]
-    shape: tuple[int, ...]
-    scheme: Scheme
-    offsets: NDArray[np.float32] | None = None
-    zero_points: NDArray[Any] | None = None
-    global_scale: np.float32 | None = None
-    double: QTensor | None = None
-
-    def __post_init__(self) -> None:
-        for array in (self.packed, self.scales, self.offsets, self.zero_points):
-            if array is not None:
-                array.flags.writeable = False
-
-    @property
-    def size(self) -> int:
-        """The number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def codes(self) -> NDArray[np.uint8]:
-        """uint8 [*shape]: one code an element."""
-        flat = unpack(self.packed, self.scheme.layout, self.size)
-        rows = self.scheme.cut.rows(np.empty(self.shape, np.uint8)).shape
-        return np.ascontiguousarray(self.scheme.cut.join(flat.reshape(rows), self.shape))
-
-    @property
-    def bits(self) -> int:
-        """All bits stored."""
-        widths = {"f32": 32, "f16": 16, "bf16": 16}
-        width = widths.get(self.scheme.scale_dtype) or datatype(self.scheme.scale_dtype).bits
-        bits = 8 * self.packed.size
-        bits += width * self.scales.size if self.double is None else self.double.bits
-        bits += 0 if self.offsets is None else width * self.offsets.size
-        if self.zero_points is not None:
-            real = self.zero_points.dtype == np.float32
-            bits += (32 if real else self.scheme.dtype.bits) * self.zero_points.size
-        return bits + (0 if self.global_scale is None else 32)
-
-    @property
-    def bits_per_parameter(self) -> float:
-        """All bits stored, over the number of elements."""
-        return self.bits / self.size if self.size else 0.0
 
 
 def quantize(
@@ -375,85 +308,6 @@ class _Work:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             values = values_of(self.s, codes, scale, None, None)
             return in_order((p.numbers.astype(np.float64) - values) ** 2, p.finite)
-
-
-def dequantize(
-    q: QTensor, *, threads: int | None = None, out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """The numbers that a QTensor stands for: level * scale, then + offset, each rounded to float32.
-
-    Parameters
-    ----------
-    q
-        What `quantize` gave.
-    threads
-        How many to use; by default as many as help.
-    out : [*shape]
-        float32, C-contiguous: where to write.
-
-    Returns
-    -------
-    float32 [*shape]
-    """
-    s, form = q.scheme, q.scheme.layout
-    result = as_out("dequantize", out, q.shape, np.dtype(np.float32), q.packed)
-    rows = s.cut.rows(result)
-    n_rows, length = rows.shape
-    direct = np.may_share_memory(rows, result)
-    values = rows if direct else np.empty(rows.shape, np.float32)
-    width = s.cut.size or max(length, 1)
-    used = effective(s, Arithmetic("float32"), q.global_scale, q.scales)
-    pieces = pieces_of(n_rows, length, width, form.elements, CHUNK)
-    flat = None if aligned(pieces, length, form.elements) else unpack(q.packed, form, q.size).reshape(rows.shape)
-
-    plain = values.flags.c_contiguous and flat is None and whole_bytes(form, width)
-    plain = plain and q.zero_points is None and q.offsets is None and s.dtype.level_dtype == np.float32
-
-    def piece(row: slice, begin: int, end: int, room: Room) -> None:
-        at = row, slice(begin // width, end // width)
-        if plain and (end - begin) % width == 0:
-            packed = q.packed[(row.start * length + begin) // form.elements :]
-            levels_times(s, packed, used[at].reshape(-1, 1), values[row, begin:end].reshape(-1, width), room)
-            return
-        if flat is None:
-            count = (row.stop - row.start) * (end - begin)
-            codes = unpack_from(q.packed, form, row.start * length + begin, count).reshape(-1, end - begin)
-        else:
-            codes = flat[row, begin:end]
-        full = begin + (end - begin) // width * width
-        for first, last, size in ((begin, full, width), (full, end, end - full)):
-            if first == last:
-                continue
-            at = row, slice(first // width, -(-last // width))
-            part = np.ascontiguousarray(codes[:, first - begin : last - begin]).reshape(-1, size)
-            zero = None if q.zero_points is None else q.zero_points[at].reshape(-1, 1)
-            offset = q.offsets
-            if offset is not None and s["center"] != "tensor":
-                offset = offset[at].reshape(-1, 1)
-            target = values[row, first:last]
-            target[...] = values_of(s, part, used[at].reshape(-1, 1), zero, offset).reshape(target.shape)
-
-    in_pieces(
-        *(len(pieces), threads, 1, lambda i, _, room: piece(*pieces[i], room)),
-        *(lambda _: Room(q.size if plain else 0), CHUNK),
-    )
-    if not direct:
-        result[...] = s.cut.join(values, q.shape)
-    return result
-
-
-def values_of(s: Scheme, codes: NDArray[np.uint8], scale: Array, zero: Array | None, offset: Array | None) -> Array:
-    """[n, size]: the numbers of codes of blocks, float32; scale, zero point and offset are [n, 1]."""
-    if zero is None:
-        levels = decode(s.dtype, codes, threads=1)
-    else:
-        levels = decode(s.dtype, codes, threads=1) - zero
-    with np.errstate(all="ignore"):
-        values = np.divide(levels, scale) if s["scaleas"] == "divisor" else np.multiply(levels, scale, out=levels)
-        if offset is not None:
-            finite = np.isfinite(values)
-            np.add(values, offset, out=values, where=finite)
-    return np.asarray(values, np.float32)
 
 
 def _with_position(error: BadInput, s: Scheme, x: Array, part: Array, row: slice, begin: int) -> BadInput:

@@ -199,7 +199,7 @@ class SignedMax(Rule):
         levels = s.dtype.levels[s.dtype.emitted]
         bottom, top = levels[np.isfinite(levels)].min(), s.dtype.top
         scale = a.divide(first, a.dtype(bottom if -bottom > top else top))
-        return np.where(np.take_along_axis(magnitudes, at, axis=1) <= 0, a.dtype(0), scale)
+        return np.where(np.take_along_axis(magnitudes, at, axis=1) < 0, a.dtype(0), scale)  # nothing is finite
 
 
 @rule("rms")
@@ -238,10 +238,10 @@ class Affine(Rule):
 
     def zero(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite, used: Array) -> Array:
         lowest = _bottom(s)
-        low, high = self.ends(s, a, x, finite)
+        low, _ = self.ends(s, a, x, finite)
         steps = np.where(used == 0, lowest, self.steps(s, a, low, used))
         if s["flatzero"] == "middle":
-            steps = np.where((low == 0) & (high == 0), lowest + 2 ** (s.dtype.bits - 1), steps)
+            steps = np.where(self.scale(s, a, x, finite) == 0, lowest + 2 ** (s.dtype.bits - 1), steps)
         return np.clip(steps, lowest, s.dtype.top).astype(np.uint8 if lowest == 0 else np.int8)
 
     def steps(self, s: Scheme, a: Arithmetic, low: Array, used: Array) -> Array:
@@ -301,7 +301,8 @@ class HalfQuadratic(Rule):
 
     def zero(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite, used: Array) -> Array:
         with np.errstate(over="ignore", under="ignore"):
-            lowest = a.subtract(a.dtype(0), _low(x, finite))
+            low = _low(x, finite)
+            lowest = np.where(low == 0, a.dtype(-0.0), -low)
             return a.multiply(lowest, self.factor(s, a, x, finite)).astype(np.float32)
 
 

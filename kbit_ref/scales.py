@@ -211,25 +211,33 @@ def _is_power_of_two(values: NDArray[np.float32]) -> bool:
 def _stored_scale(s: Scheme, raw: Array) -> Array:
     """The scales as they are stored."""
     stored = _stored_as(s, raw)
-    zero = raw == 0
-    wrong = ((stored == 0) | ~np.isfinite(stored)) & ~zero
-    if wrong.any():
-        if s["scalerange"] == "error":
-            at = int(np.flatnonzero(wrong)[0])
-            got = f"a block scale of {float(raw.ravel()[at])}"
-            rule = f"it becomes {float(stored.ravel()[at])} in {s.scale_dtype}"
-            raise BadInput(message("quantize", got, rule, "use a wider scale, or +scalerange=clamp"))
-        smallest, largest = float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max)
-        if s.scale_dtype != "f32":
-            kind = datatype(s.scale_dtype)
-            positive = kind.levels[kind.emitted]
-            positive = positive[np.isfinite(positive) & (positive > 0)]
-            smallest, largest = float(positive.min()), float(positive.max())
-        limit = np.copysign(np.where(stored == 0, smallest, largest), raw).astype(np.float32)
+    empty, none = raw == 0, stored == 0
+    wrong = (none | ~np.isfinite(stored)) & ~empty
+    if wrong.any() and s["scalerange"] == "error":
+        at = int(np.flatnonzero(wrong)[0])
+        got = f"a block scale of {float(raw.ravel()[at])}"
+        rule = f"it becomes {float(stored.ravel()[at])} in {s.scale_dtype}"
+        raise BadInput(message("quantize", got, rule, "use a wider scale, or +scalerange=clamp"))
+    if wrong.any() and s["scalerange"] != "keep":
+        smallest, largest = _scale_range(s)
+        limit = np.copysign(np.where(none, smallest, largest), raw).astype(np.float32)
         stored = np.where(wrong, limit, stored)
-    if s["zeroblock"] == "quotient":
-        return np.where(zero, np.float32(-0.0), stored)
-    if s["zeroblock"] != "zero" and zero.any():
-        value = np.float32(1) if s["zeroblock"] == "one" else np.float32(s["zeroblock"])
-        stored = np.where(zero, _stored_as(s, np.asarray(value)), stored)
+        if s["scalerange"] == "zeroblock":
+            empty = empty | none
+    if empty.any() and s["zeroblock"] != "quotient":
+        name = s["zeroblock"]
+        value = np.float32({"zero": 0, "one": 1}.get(name) if name in ("zero", "one") else name)
+        stored = np.where(empty, _stored_as(s, np.array([value])), stored)
+    elif s["zeroblock"] == "quotient":
+        stored = np.where(empty, _stored_as(s, raw), stored)
     return stored
+
+
+def _scale_range(s: Scheme) -> tuple[float, float]:
+    """The smallest and the largest positive stored scale."""
+    if s.scale_dtype == "f32":
+        return float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max)
+    kind = datatype(s.scale_dtype)
+    positive = kind.levels[kind.emitted]
+    positive = positive[np.isfinite(positive) & (positive > 0)]
+    return float(positive.min()), float(positive.max())

@@ -55,7 +55,7 @@ CHOICES: dict[str, tuple[str, ...]] = {  # the first value is the default
     "nan": ("error", "code", "zero"),
     "percentile": ("99.9", "99", "99.5", "99.99"),
     "scaleas": ("multiplier", "divisor"),
-    "scalerange": ("error", "clamp"),
+    "scalerange": ("error", "clamp", "keep", "zeroblock"),
     "scaleuse": ("rounded", "unrounded"),
     "signedtie": ("first", "negative"),
     "tail": ("own", "pad", "error"),
@@ -75,7 +75,7 @@ MEANINGS = {  # of the choices, for tables
     "eps": "added to max|x|, or to max - min",
     "fill": "what fills the last byte: code 0, or the code of 0.0",
     "flat": "for affineplain: a range of one number stays, or is widened by 1 at both ends",
-    "flatzero": "the zero point of a block of zeros: the lowest level, or the middle one",
+    "flatzero": "the zero point of a block whose scale is 0: the lowest level, or the middle one",
     "global": "a scale of the scales, by which they are multiplied or divided on decode",
     "globalby": "the global scale is a quotient, or a product with fl(1 / the divisor)",
     "inf": "an infinity in x is an error, or is encoded as any other number and left out of the scale",
@@ -84,13 +84,14 @@ MEANINGS = {  # of the choices, for tables
     "nan": "a NaN in x is an error, takes the NaN code, or counts as 0",
     "percentile": "for the rule of that name",
     "scaleas": "store max|x| / top, or top / max|x|, by which decode divides",
-    "scalerange": "a scale that rounds to 0 or infinity is an error, or takes the nearest one that does not",
+    "scalerange": "a scale that rounds to 0 or infinity is an error, takes the nearest one that does not, stays, or "
+    "(zeroblock) stores what a block of zeros stores instead of 0",
     "scaleuse": "divide by the scale as it is stored, or as it was before",
     "signedtie": "for the rule signedmax: of two elements of the largest magnitude the first, or the negative one",
     "tail": "a short last block is a block of its own, filled up with zeros for the scale, or an error",
     "tailarith": "a short last block divides, whatever `arith` says",
     "zeroadd": "the zero point is added after rounding, or before",
-    "zeroblock": "the scale that a block of zeros stores; quotient: -0.0, which is 0 over a negative level",
+    "zeroblock": "the scale that a block of zeros stores; quotient: the zero that signedmax gives, with its sign",
     "zerocode": "the codes of a block whose scale is 0: that of 0.0, or code 0",
 }
 
@@ -268,8 +269,9 @@ def _check(s: Scheme, text: str) -> None:
         refuse("a zero point is added to whole numbers", "leave encoder out")
     if rule.zero_point == "real" and s["arith"] != "divide":
         refuse(f"{s.rule} multiplies by a factor of its own", "leave arith out")
-    if s["encoder"] == "bnb_fp4" and s.dtype.name != "fp4_bnb":
-        refuse("the tree bnb_fp4 is for the type fp4_bnb", "change one")
+    for encoder, name in (("bnb_fp4", "fp4_bnb"), ("bnb_nf4", "nf4")):
+        if s["encoder"] == encoder and s.dtype.name != name:
+            refuse(f"the tree {encoder} is for the type {name}", "change one")
     if s["encoder"] == "bnb_bins" and not (s.dtype.top <= 1 and (np.diff(s.dtype.levels) > 0).all()):
         refuse("the table bnb_bins is for ascending levels in [-1, 1]", "use dynamic8 or another codebook")
     if s["encoder"] != "nearest" and s["arith"] == "exact":

@@ -12,7 +12,8 @@ from kbit_ref import kernels
 from kbit_ref.arithmetic import Arithmetic
 from kbit_ref.rules import RULES
 
-verbs = sys.modules["kbit_ref.quantize"]  # kbit_ref.quantize is the function
+# kbit_ref.quantize and kbit_ref.dequantize are the functions
+there, back = sys.modules["kbit_ref.quantize"], sys.modules["kbit_ref.dequantize"]
 Array = np.ndarray[Any, Any]
 F32 = np.float32
 
@@ -21,8 +22,9 @@ F32 = np.float32
 def small_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few hundred elements are several pieces of several stretches."""
     monkeypatch.setattr(kernels, "STRETCH", 64)
-    monkeypatch.setattr(verbs, "PIECE", 160)
-    monkeypatch.setattr(verbs, "CHUNK", 160)
+    monkeypatch.setattr(there, "PIECE", 160)
+    monkeypatch.setattr(there, "CHUNK", 160)
+    monkeypatch.setattr(back, "CHUNK", 160)
 
 
 @pytest.fixture
@@ -39,16 +41,17 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
         return call
 
-    for name in counted:
-        monkeypatch.setattr(verbs, name, counting(name))
+    monkeypatch.setattr(there, "encode_blocks", counting("encode_blocks"))
+    monkeypatch.setattr(back, "levels_times", counting("levels_times"))
     return counted
 
 
 def general(x: Any, s: kb.Scheme, **options: Any) -> tuple[kb.QTensor, Array]:
     """Both verbs by the general path."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verbs, "fits", lambda s, a: False)
-        patch.setattr(verbs, "whole_bytes", lambda form, size: False)
+        patch.setattr(there, "fits", lambda s, a: False)
+        for verb in (there, back):
+            patch.setattr(verb, "whole_bytes", lambda form, size: False)
         q = kb.quantize(x, s, **options)
         return q, kb.dequantize(q)
 
@@ -300,7 +303,7 @@ def test_integers_out_of_range_would_be_found(monkeypatch: pytest.MonkeyPatch) -
     def believing(dtype: Any, blocks: Array, how: str, operand: Array, largest: Array, *rest: Any) -> None:
         right(dtype, blocks, how, operand, largest * F32(0), *rest)
 
-    monkeypatch.setattr(verbs, "encode_blocks", believing)
+    monkeypatch.setattr(there, "encode_blocks", believing)
     with pytest.raises(AssertionError):
         test_largest_result_of_integers_is_in_range()
 

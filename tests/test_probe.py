@@ -10,7 +10,8 @@ from kbit_ref.scheme import CHOICES
 POWER_OF_TWO = ["arith=reciprocal", "arith=reciprocals", "arith=exact", "eps=1e-7", "eps=1e-5"]  # exact quotients
 NEVER = {  # of each scheme: choices that are about other rules, other sources, short blocks, or what would be refused
     *("compute=float32", "compute=float64", "fill=zero", "inf=saturate", "nan=code", "nan=zero"),
-    *("percentile=99", "percentile=99.5", "percentile=99.99", "scalerange=clamp", "signedtie=negative"),
+    *("percentile=99", "percentile=99.5", "percentile=99.99", "signedtie=negative"),
+    *("scalerange=clamp", "scalerange=keep", "scalerange=zeroblock"),
     *("tail=pad", "tail=error", "tailarith=divide", "zeroadd=before", "scaleuse=unrounded"),
     *("globalby=reciprocal", "flatzero=middle", "flat=widen"),
 }

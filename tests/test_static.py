@@ -20,7 +20,7 @@ FLOORS = [
     {"errors", "exact", "registry"},
     {"datatype", "inputs", "staircase", "tables", "engine", "stochastic", "datatypes"},
     {"blocks", "arithmetic", "packing", "profiles", "scheme", "rules", "encoders"},
-    {"scales", "kernels", "quantize", "metrics", "explain", "probe"},
+    {"scales", "kernels", "qtensor", "dequantize", "quantize", "metrics", "explain", "probe"},
     {"methods", "checkpoints", "transformer"},
     {"conformance", "strategies", "testing", "world", "study", "progress"},
     {"figures", "lessons", "explorer", "cli", "__main__", "__init__"},

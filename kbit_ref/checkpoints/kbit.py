@@ -24,9 +24,11 @@ from kbit_ref.checkpoints.container import NUMPY, Container, Writer, target
 from kbit_ref.checkpoints.header import Entry, Spec, n_elements, shown
 from kbit_ref.checkpoints.pieces import Piece, of_a_piece, part_of, pieces
 from kbit_ref.checkpoints.stored import Part, assembled, parts, scales_again, values_of
+from kbit_ref.dequantize import dequantize
 from kbit_ref.engine import decode, encode
 from kbit_ref.errors import BadInput, KbitError, message
-from kbit_ref.quantize import QTensor, dequantize, quantize, whole_of
+from kbit_ref.qtensor import QTensor
+from kbit_ref.quantize import quantize, whole_of
 from kbit_ref.scheme import Scheme, scheme
 
 __all__ = ["Checkpoint", "Converted", "Tensor", "dequantize_file", "open_checkpoint", "quantize_file"]

@@ -23,9 +23,11 @@ from kbit_ref.blocks import Cut
 from kbit_ref.checkpoints.container import NUMPY
 from kbit_ref.checkpoints.header import Spec
 from kbit_ref.checkpoints.pieces import Piece, grid, of_a_piece
+from kbit_ref.dequantize import dequantize
 from kbit_ref.engine import decode, encode
 from kbit_ref.packing import Layout, layout, pack, unpack
-from kbit_ref.quantize import QTensor, dequantize, quantize
+from kbit_ref.qtensor import QTensor
+from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme
 
 __all__ = ["Part", "assembled", "parts", "scales_again", "values_of"]

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from kbit_ref.conformance import block_peers  # noqa: F401  # adds its peers to PEERS
 from kbit_ref.conformance.peers import OUT_OF_REACH, PEERS, SLOW, Peer, installed
 from kbit_ref.conformance.tasks import Call, Task, ours, tasks
-from kbit_ref.quantize import dequantize, quantize
+from kbit_ref.dequantize import dequantize
+from kbit_ref.quantize import quantize
 
 __all__ = ["PEERS", "Task", "Timing", "circumstances", "installed", "measure", "scratch_bytes", "tasks"]
 

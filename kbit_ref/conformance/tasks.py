@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.dequantize import dequantize
 from kbit_ref.engine import decode, encode
 from kbit_ref.packing import pack, unpack
-from kbit_ref.quantize import dequantize, quantize
+from kbit_ref.quantize import quantize
 from kbit_ref.scheme import scheme
 
 __all__ = ["Call", "Task", "ours", "tasks"]

@@ -23,6 +23,13 @@ FP4_TREE = (
     *(("0.8333333", 3), ("0.583333", 2), ("0.4166667", 5), ("0.29166667", 4)),
     *(("0.20833333", 7), ("0.0859375", 6), ("0.00260417", 1)),
 )
+# dQuantizeNF4 there: as many steps up as thresholds lie below; four are one float32 beside the midpoint.
+NF4_TREE = (
+    *("-0.8480964004993439", "-0.6106329262256622", "-0.4599952697753906", "-0.33967943489551544"),
+    *("-0.23460740596055984", "-0.13791173323988914", "-0.045525018125772476", "0.03979014977812767"),
+    *("0.1202552504837513", "0.2035212516784668", "0.2920137718319893", "0.3893125355243683"),
+    *("0.5016634166240692", "0.6427869200706482", "0.8614784181118011"),
+)
 BINS = 65536
 
 
@@ -62,6 +69,13 @@ def midpoints32(s: Any, a: Arithmetic, y: Number) -> int:
     order = sorted((as_fraction(level), code) for code, level in enumerate(levels) if is_finite(level))
     sums = (f32.add(below, above) for (below, _), (above, _) in pairwise(order))
     return order[sum(f32.multiply(total, Fraction(1, 2)) < y for total in sums)][1]
+
+
+@encoder("bnb_nf4")
+def bnb_nf4(s: Any, a: Arithmetic, y: Number) -> int:
+    """bitsandbytes' CUDA tree for nf4: printed constants, of which 4 of 15 are not the float32 midpoints"""
+    f32 = Arithmetic("float32")
+    return sum(f32.fl(Fraction(text)) < y for text in NF4_TREE)  # none is below NaN
 
 
 @encoder("bnb_fp4")

@@ -335,21 +335,22 @@ def _stored_as(s: Any, x: Number) -> Number:
 
 def _stored_scale(s: Any, raw: Number) -> Number:
     """The scale rounded to its stored type."""
-    if raw == 0:
-        name = s["zeroblock"]
-        if name == "quotient":  # 0 over the lowest level
-            return -0.0
-        return _stored_as(s, ZERO_BLOCK[name] if name in ZERO_BLOCK else round_to(Fraction(name), "float32"))
     stored = _stored_as(s, raw)
-    if stored == 0 or not is_finite(stored):
-        if s["scalerange"] == "clamp":
-            smallest, most = _scale_range(s)
-            limit = smallest if stored == 0 else most
-            return -limit if is_negative(raw) else limit
-        got = f"a block scale of {float(raw)}"
-        rule = f"it becomes {float(stored)} in {s.scale_dtype}"
-        raise BadInput(message("exact.quantize", got, rule, "use a wider scale, or +scalerange=clamp"))
-    return stored
+    if raw != 0 and stored != 0 and is_finite(stored):
+        return stored
+    wish = "zeroblock" if raw == 0 else s["scalerange"]
+    if wish == "keep" or (wish == "zeroblock" and s["zeroblock"] == "quotient"):
+        return stored
+    if wish == "zeroblock" and stored in (0, _stored_as(s, Fraction(0))):
+        name = s["zeroblock"]
+        return _stored_as(s, ZERO_BLOCK[name] if name in ZERO_BLOCK else round_to(Fraction(name), "float32"))
+    if wish in ("clamp", "zeroblock"):
+        smallest, most = _scale_range(s)
+        limit = smallest if stored == 0 else most
+        return -limit if is_negative(raw) else limit
+    got = f"a block scale of {float(raw)}"
+    rule = f"it becomes {float(stored)} in {s.scale_dtype}"
+    raise BadInput(message("exact.quantize", got, rule, "use a wider scale, or +scalerange=clamp"))
 
 
 def _scale_range(s: Any) -> tuple[Fraction, Fraction]:
@@ -406,7 +407,7 @@ def _scaled(
         return a.multiply(x, factor)
     if s["scaleas"] == "divisor":
         return a.multiply(x, used)
-    if arith == "exact" and is_finite(x):
+    if arith == "exact" and is_finite(x) and is_finite(used):
         ratio = as_fraction(x) / as_fraction(used)
         return ratio if ratio else signed_zero(is_negative(x) != is_negative(used))
     if arith == "reciprocal":

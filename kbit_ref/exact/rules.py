@@ -20,6 +20,7 @@ from kbit_ref.exact.arithmetic import (
     largest,
     round_to,
     round_to_integer,
+    signed_zero,
 )
 from kbit_ref.exact.code import definition
 
@@ -159,8 +160,9 @@ class SignedMax(Rule):
     negative = True
 
     def scale(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
-        if not (m := largest(x)):
+        if not x:
             return Fraction(0)
+        m = largest(x)
         first = next(value for value in x if abs(value) == m)
         if s["signedtie"] == "negative" and -m in x:
             first = -m
@@ -209,8 +211,8 @@ class Affine(Rule):
 
     def zero(self, s: Any, a: Arithmetic, x: Sequence[Number], used: Number) -> Number:
         lowest, highest = int(bottom(s.dtype)), int(top(s.dtype))
-        low, high = self.ends(s, a, x)
-        if low == high == 0 and s["flatzero"] == "middle":
+        low, _ = self.ends(s, a, x)
+        if s["flatzero"] == "middle" and not self.scale(s, a, x):
             return Fraction(lowest + 2 ** (s.dtype.bits - 1))
         steps = self.steps(s, a, low, used) if used else lowest
         return Fraction(max(lowest, min(highest, steps)))
@@ -276,7 +278,7 @@ class Hqq(Rule):
         return a.divide(Fraction(1), self.factor(s, a, x))
 
     def zero(self, s: Any, a: Arithmetic, x: Sequence[Number], used: Number) -> Number:
-        return a.multiply(-_low(x), self.factor(s, a, x))
+        return a.multiply(-_low(x) or signed_zero(True), self.factor(s, a, x))
 
 
 class _PowerOfTwo(Rule):

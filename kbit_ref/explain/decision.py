@@ -12,7 +12,7 @@ from typing import Any
 
 from kbit_ref.exact import Definition, decode, encode
 from kbit_ref.exact.arithmetic import Arithmetic, Number, as_fraction, is_finite, is_negative
-from kbit_ref.exact.encoders import BINS, ENCODERS, FP4_TREE
+from kbit_ref.exact.encoders import BINS, ENCODERS, FP4_TREE, NF4_TREE
 from kbit_ref.explain.spelling import exactly, figure, in_ulps, text_of
 from kbit_ref.scheme import Scheme
 
@@ -211,6 +211,12 @@ def _bnb_fp4(s: Scheme, a: Arithmetic, y: Number, code: int) -> list[str]:
     return [f"bnb_fp4: {', '.join(parts)} (constants of the tree, in float32){sign}: code {code}"]
 
 
+def _bnb_nf4(s: Scheme, a: Arithmetic, y: Number, code: int) -> list[str]:
+    parts = [f"y > {NF4_TREE[code - 1]}"] if code else []
+    parts += [f"not y > {NF4_TREE[code]}"] if code < len(NF4_TREE) else []
+    return [f"bnb_nf4: {', '.join(parts)} (constants of the tree, in float32): code {code}"]
+
+
 def _bnb_bins(s: Scheme, a: Arithmetic, y: Number, code: int) -> list[str]:
     if y != y:
         return _nearest(s.dtype.definition, y, code, "", None, 0)
@@ -246,6 +252,7 @@ def _counted(half_before: Fraction, how: str) -> Callable[[Scheme, Arithmetic, N
 REASONS: dict[str, Callable[[Any, Arithmetic, Number, int], list[str]]] = {
     "argmin": _argmin,
     "midpoints32": _midpoints32,
+    "bnb_nf4": _bnb_nf4,
     "bnb_fp4": _bnb_fp4,
     "bnb_bins": _bnb_bins,
     "addhalf": _counted(Fraction(1, 2), "cut"),

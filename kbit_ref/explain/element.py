@@ -35,7 +35,8 @@ from kbit_ref.explain.seen import seen
 from kbit_ref.explain.spelling import Figure, figure, of_word, stored
 from kbit_ref.inputs import Reals, real_array
 from kbit_ref.packing import unpack_from
-from kbit_ref.quantize import QTensor, quantize
+from kbit_ref.qtensor import QTensor
+from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme, scheme
 
 __all__ = ["explain"]

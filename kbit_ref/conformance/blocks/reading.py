@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.blocks.adapters import PARTS
 from kbit_ref.conformance.blocks.reference import Stored, block_index
+from kbit_ref.dequantize import dequantize
 from kbit_ref.exact.rules import RULES
 from kbit_ref.packing import pack, unpack
-from kbit_ref.quantize import QTensor, dequantize
+from kbit_ref.qtensor import QTensor
 from kbit_ref.scheme import Scheme
 
 __all__ = ["Refused", "Theirs", "read", "spelled"]

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.errors import KbitError
-from kbit_ref.quantize import QTensor, quantize
+from kbit_ref.qtensor import QTensor
+from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme
 
 __all__ = ["Stored", "block_index", "independent", "reference"]
