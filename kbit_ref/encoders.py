@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kbit_ref.arithmetic import Arithmetic
 from kbit_ref.datatype import DataType
 from kbit_ref.engine import encode
-from kbit_ref.exact.encoders import BINS, FP4_TREE, NF4_TREE
+from kbit_ref.exact.encoders import BINS, FP4_TREE, NF4_TREE, constant
 from kbit_ref.scheme import Scheme
 
 __all__ = ["ENCODERS"]
@@ -32,6 +32,10 @@ def encoder(name: str) -> Callable[[Encoder], Encoder]:
         return function
 
     return decorate
+
+
+def _constants(texts: Iterable[str]) -> NDArray[np.float32]:
+    return np.array([float(constant(text)) for text in texts], np.float32)
 
 
 @encoder("nearest")
@@ -77,7 +81,7 @@ def _midpoints32(dtype: DataType) -> tuple[Codes, Array]:
 @encoder("bnb_nf4")
 def bnb_nf4(s: Scheme, a: Arithmetic, y: Array) -> Codes:
     """The tree as sorted thresholds."""
-    thresholds = np.array([np.float32(text) for text in NF4_TREE])
+    thresholds = _constants(NF4_TREE)
     lowest = np.where(np.isnan(y), -np.inf, y)  # no comparison with NaN holds
     return np.searchsorted(thresholds, lowest).astype(np.uint8)
 
@@ -85,7 +89,7 @@ def bnb_nf4(s: Scheme, a: Arithmetic, y: Array) -> Codes:
 @encoder("bnb_fp4")
 def bnb_fp4(s: Scheme, a: Arithmetic, y: Array) -> Codes:
     """The tree as sorted thresholds: how many lie below the magnitude."""
-    thresholds = np.array([np.float32(text) for text, _ in reversed(FP4_TREE)])
+    thresholds = _constants(text for text, _ in reversed(FP4_TREE))
     codes = np.array([0, *(code for _, code in reversed(FP4_TREE))], np.uint8)
     with np.errstate(invalid="ignore"):
         magnitude = np.where(np.isnan(y), 0, np.abs(y))

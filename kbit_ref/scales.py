@@ -24,6 +24,8 @@ from kbit_ref.scheme import Scheme
 
 __all__ = ["Plan", "Whole", "effective", "plan", "step", "used_scale", "whole_numbers"]
 
+ZERO_BLOCK = {"zero": 0.0, "one": 1.0}  # other names are numbers
+
 Array = NDArray[Any]
 Finite = NDArray[np.bool_] | None
 
@@ -226,8 +228,8 @@ def _stored_scale(s: Scheme, raw: Array) -> Array:
             empty = empty | none
     if empty.any() and s["zeroblock"] != "quotient":
         name = s["zeroblock"]
-        value = np.float32({"zero": 0, "one": 1}.get(name) if name in ("zero", "one") else name)
-        stored = np.where(empty, _stored_as(s, np.array([value])), stored)
+        value = ZERO_BLOCK[name] if name in ZERO_BLOCK else _constant(Arithmetic("float32"), name)
+        stored = np.where(empty, _stored_as(s, np.array([value], np.float32)), stored)
     elif s["zeroblock"] == "quotient":
         stored = np.where(empty, _stored_as(s, raw), stored)
     return stored

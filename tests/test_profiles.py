@@ -95,8 +95,18 @@ def test_float32_midpoints() -> None:
     # (-0.6961928 + -0.52507305) / 2 lies between two float32; rounded down, this number is not above it
     x = np.zeros(64, np.float32)
     x[:2] = 2, np.float32(-1.2212658)
-    assert kb.quantize(x, "bnb-cuda-nf4").codes[:2].tolist() == [15, 1]
+    assert kb.quantize(x, "bnb-cpu-nf4").codes[:2].tolist() == [15, 1]
     assert kb.quantize(x, "nf4-b64-absmax-f32").codes[:2].tolist() == [15, 2]
+
+
+def test_nf4_tree_has_literals_rounded_once() -> None:
+    # 0.8614784181118011 lies just below the middle of 0x3f5c89d9 and its successor; float64 puts it on the middle.
+    # onnxruntime 1.32 gives these codes at the four float32 midpoints (-0.8480964, 0.12025525, 0.50166345, 0.86147845)
+    midpoints = np.array([-0.8480964, 0.12025525, 0.50166345, 0.86147845], np.float32)
+    x = np.concatenate([[2], 2 * midpoints, 2 * np.nextafter(midpoints, np.float32(9))]).astype(np.float32)
+    assert kb.quantize(x, "ort-bnb4-nf4").codes[1:].tolist() == [1, 8, 13, 15, 1, 8, 13, 15]
+    assert kb.quantize(x, "bnb-cpu-nf4").codes[1:].tolist() == [0, 8, 12, 14, 1, 9, 13, 15]
+    assert [kb.exact.quantize(x, "ort-bnb4-nf4").codes[0][i] for i in (1, 6, 3, 4)] == [1, 8, 13, 15]
 
 
 def test_zero_blocks_of_libraries() -> None:

@@ -8,10 +8,10 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from kbit_ref.exact.arithmetic import Arithmetic, Number, as_fraction, is_finite
+from kbit_ref.exact.arithmetic import Arithmetic, Number, as_fraction, is_finite, round_to
 from kbit_ref.exact.code import definition, encode
 
-__all__ = ["BINS", "ENCODERS", "FP4_TREE", "encoder"]
+__all__ = ["BINS", "ENCODERS", "FP4_TREE", "NF4_TREE", "constant", "encoder"]
 
 Encoder = Callable[[Any, Arithmetic, Number], int]
 
@@ -23,7 +23,8 @@ FP4_TREE = (
     *(("0.8333333", 3), ("0.583333", 2), ("0.4166667", 5), ("0.29166667", 4)),
     *(("0.20833333", 7), ("0.0859375", 6), ("0.00260417", 1)),
 )
-# dQuantizeNF4 there: as many steps up as thresholds lie below; four are one float32 beside the midpoint.
+# dQuantizeNF4 there: as many steps up as thresholds lie below. The constants are printed midpoints of float64; as
+# float32 literals, rounded once from the decimal, four of them are one float32 beside the midpoint.
 NF4_TREE = (
     *("-0.8480964004993439", "-0.6106329262256622", "-0.4599952697753906", "-0.33967943489551544"),
     *("-0.23460740596055984", "-0.13791173323988914", "-0.045525018125772476", "0.03979014977812767"),
@@ -31,6 +32,11 @@ NF4_TREE = (
     *("0.5016634166240692", "0.6427869200706482", "0.8614784181118011"),
 )
 BINS = 65536
+
+
+def constant(text: str) -> Number:
+    """A float32 literal, rounded once; through float64, as by np.float32(text), some go the other way."""
+    return round_to(Fraction(text), "float32")
 
 
 def encoder(name: str) -> Callable[[Encoder], Encoder]:
@@ -74,8 +80,7 @@ def midpoints32(s: Any, a: Arithmetic, y: Number) -> int:
 @encoder("bnb_nf4")
 def bnb_nf4(s: Any, a: Arithmetic, y: Number) -> int:
     """bitsandbytes' CUDA tree for nf4: printed constants, of which 4 of 15 are not the float32 midpoints"""
-    f32 = Arithmetic("float32")
-    return sum(f32.fl(Fraction(text)) < y for text in NF4_TREE)  # none is below NaN
+    return sum(constant(text) < y for text in NF4_TREE)  # none is below NaN
 
 
 @encoder("bnb_fp4")
@@ -83,10 +88,9 @@ def bnb_fp4(s: Any, a: Arithmetic, y: Number) -> int:
     """bitsandbytes' CUDA tree for fp4_bnb: constants that are not all midpoints, sign bit where y < 0"""
     if y != y:
         return 0  # every comparison fails
-    f32 = Arithmetic("float32")
     sign = 8 if y < 0 else 0
     y = y if is_finite(y) else Fraction(1)
-    passed = (code for text, code in FP4_TREE if abs(as_fraction(y)) > as_fraction(f32.fl(Fraction(text))))
+    passed = (code for text, code in FP4_TREE if abs(as_fraction(y)) > as_fraction(constant(text)))
     return sign + next(passed, 0)
 
 

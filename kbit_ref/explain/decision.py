@@ -12,7 +12,7 @@ from typing import Any
 
 from kbit_ref.exact import Definition, decode, encode
 from kbit_ref.exact.arithmetic import Arithmetic, Number, as_fraction, is_finite, is_negative
-from kbit_ref.exact.encoders import BINS, ENCODERS, FP4_TREE, NF4_TREE
+from kbit_ref.exact.encoders import BINS, ENCODERS, FP4_TREE, NF4_TREE, constant
 from kbit_ref.explain.spelling import exactly, figure, in_ulps, text_of
 from kbit_ref.scheme import Scheme
 
@@ -202,7 +202,7 @@ def _bnb_fp4(s: Scheme, a: Arithmetic, y: Number, code: int) -> list[str]:
     if y != y:
         return ["bnb_fp4: every comparison with NaN fails, code 0"]
     size = abs(as_fraction(y)) if is_finite(y) else Fraction(1)
-    limits = [(as_fraction(Arithmetic("float32").fl(Fraction(text))), text) for text, _ in FP4_TREE]
+    limits = [(as_fraction(constant(text)), text) for text, _ in FP4_TREE]
     over = [text for limit, text in limits if size > limit]
     not_over = [text for limit, text in limits if size <= limit]
     parts = [f"|y| > {over[0]}"] if over else []
