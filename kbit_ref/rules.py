@@ -195,7 +195,7 @@ class SignedMax(Rule):
         first = np.take_along_axis(x, at, axis=1)
         if s["signedtie"] == "negative":
             tied = (x == -np.abs(first)) if finite is None else (x == -np.abs(first)) & finite
-            first = np.where(tied.any(axis=1, keepdims=True), -np.abs(first), first)
+            first = np.where(tied.any(axis=1, keepdims=True) & (first != 0), -np.abs(first), first)
         levels = s.dtype.levels[s.dtype.emitted]
         bottom, top = levels[np.isfinite(levels)].min(), s.dtype.top
         scale = a.divide(first, a.dtype(bottom if -bottom > top else top))

@@ -164,7 +164,7 @@ class SignedMax(Rule):
             return Fraction(0)
         m = largest(x)
         first = next(value for value in x if abs(value) == m)
-        if s["signedtie"] == "negative" and -m in x:
+        if s["signedtie"] == "negative" and m and -m in x:
             first = -m
         bottom = definition(s.dtype).values[0]
         return a.divide(first, top(s.dtype) if top(s.dtype) >= abs(bottom) else bottom)
