@@ -101,7 +101,9 @@ def bnb_bins(s: Scheme, a: Arithmetic, y: Array) -> Codes:
     """The table of bins."""
     if np.isnan(y).any():
         return nearest(s, a, y)  # which refuses it
-    inside = np.clip(np.asarray(y, np.float32), np.float32(-1), np.float32(1))
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = np.asarray(y, np.float32)
+    inside = np.clip(narrow, np.float32(-1), np.float32(1))
     half = (inside + np.float32(1)) * np.float32(0.5)
     fused = (half.astype(np.float64) * (BINS - 1) + 0.5).astype(np.float32)  # exact in float64: 24 + 16 bits
     return _bins(s.dtype)[fused.astype(np.intp)]
