@@ -16,7 +16,7 @@ divided by, is left to the general path.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -37,6 +37,7 @@ __all__ = [
 
 Array = NDArray[Any]
 Codes = NDArray[np.uint8]
+Read = Callable[[Array], Array]  # elements of an array as float32, a stretch at a time
 
 STRETCH = 1 << 17  # elements handled at once: what is read and written for them lies in the cache
 PIECE = 1 << 18  # elements of a piece, whose blocks are handled at once
@@ -98,11 +99,11 @@ def stretches(n: int, size: int) -> Iterator[tuple[slice, slice]]:
             yield slice(block, min(block + step, n)), slice(column, min(column + STRETCH, size))
 
 
-def maxima(blocks: Array, room: Room) -> Array:
-    """float32 [n, size] -> [n, 1]: the largest magnitude; not finite where the block has a NaN or an infinity."""
+def maxima(blocks: Array, read: Read, room: Room) -> Array:
+    """[n, size] -> float32 [n, 1]: the largest magnitude; not finite where the block has a NaN or an infinity."""
     found = np.zeros(len(blocks), np.uint32)
     for rows, columns in stretches(*blocks.shape):
-        part = blocks[rows, columns]
+        part = read(blocks[rows, columns])
         flat = part.reshape(-1).view(np.uint32)
         words = np.bitwise_and(flat, MAGNITUDE, out=room.numbers.view(np.uint32)[: flat.size])
         np.maximum(found[rows], _most(words, part.shape[1], room), out=found[rows])
@@ -121,7 +122,7 @@ def _most(words: NDArray[np.uint32], size: int, room: Room) -> NDArray[np.uint32
 
 
 def encode_blocks(
-    dtype: DataType, blocks: Array, how: str, operand: Array, largest: Array, codes: Codes, room: Room
+    dtype: DataType, blocks: Array, read: Read, how: str, operand: Array, largest: Array, codes: Codes, room: Room
 ) -> None:
     """Write the nearest codes of `how`(blocks, operand), `divide` or `multiply`; operand is [n, 1].
 
@@ -133,7 +134,7 @@ def encode_blocks(
     with np.errstate(all="ignore"):
         integers = _is_integer(dtype) and bool((operation(largest, np.abs(operand)) < dtype.top + 0.5).all())
     for rows, columns in stretches(*blocks.shape):
-        part = blocks[rows, columns].reshape(-1)
+        part = read(blocks[rows, columns]).reshape(-1)
         numbers = room.numbers[: part.size]
         with np.errstate(all="ignore"):
             operation(part, np.repeat(operand[rows, 0], columns.stop - columns.start), out=numbers)

@@ -146,6 +146,10 @@ class _Work:
         self.double: QTensor | None = None
         self.quick = fits(s, a)
 
+    def read(self, numbers: Array) -> Array:
+        """Numbers of x in the format of the arithmetic."""
+        return self.a.round(_read(numbers, self.kind))
+
     def run(self, threads: int | None, out: NDArray[np.uint8] | None) -> QTensor:
         """All pieces, on as many threads as help."""
         s, form, about = self.s, self.s.layout, PIECE if self.quick else CHUNK
@@ -213,12 +217,11 @@ class _Work:
 
     def quickly(self, blocks: Array, at: Any, codes: NDArray[np.uint8] | None, room: Room) -> bool:
         """The same from the largest magnitudes alone (`kernels.py`); False, and nothing written, if it cannot be."""
-        numbers = self.a.round(_read(blocks, self.kind))
-        largest = maxima(numbers, room)
+        largest = maxima(blocks, self.read, room)
         if not np.isfinite(largest).all():
             return False
         p = plan(self.s, self.a, self.whole, largest, None, 1, self.error)
-        p.short = numbers.shape[1] < self.width
+        p.short = blocks.shape[1] < self.width
         if self.double is not None:
             p.stored = self.scales[at].reshape(-1, 1)
         used, _ = self.finish(p)
@@ -228,8 +231,8 @@ class _Work:
         self.store(at, p, None)
         if codes is not None:
             direct = codes.flags.c_contiguous
-            coded = codes.reshape(numbers.shape) if direct else np.empty(numbers.shape, np.uint8)
-            encode_blocks(self.s.dtype, numbers, how, operand, largest, coded, room)
+            coded = codes.reshape(blocks.shape) if direct else np.empty(blocks.shape, np.uint8)
+            encode_blocks(self.s.dtype, blocks, self.read, how, operand, largest, coded, room)
             if (empty := used[:, 0] == 0).any():
                 coded[empty] = self.s.code_of_zero
             if not direct:
@@ -239,7 +242,7 @@ class _Work:
     def numbers(self, blocks: Array) -> tuple[Array, NDArray[np.bool_] | None]:
         """[n, size]: the blocks in the format of the arithmetic, centred; which elements are finite, if not all."""
         s, a, mean = self.s, self.a, self.whole.mean
-        numbers = a.round(_read(blocks, self.kind))
+        numbers = self.read(blocks)
         with np.errstate(invalid="ignore"):
             extremes = numbers.max(initial=-np.inf), numbers.min(initial=np.inf)
         if np.isfinite(extremes).all():
