@@ -390,7 +390,8 @@ def one_by_one(folder, timeout=60.0):
         return judge_profile(adapter, adapter.profiles[0], library.ask)
 
 
-def test_a_crash_costs_one_array(tmp_path):
+def test_a_crash_costs_one_array(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # last words reach us in any environment
     write(tmp_path, "os._exit(3) if x.shape == (3, 32) else print('not an answer')")
     row = one_by_one(tmp_path)
     assert row.errors == ("its process died: exit code 3 (not an answer) (shape 3x32, float32)",)

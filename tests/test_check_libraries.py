@@ -122,7 +122,7 @@ FAULTS = {
     "dtype": ("return super().encode(theirs, x, source) > 3", "the answer has dtype bool"),
     "object": ("return super().encode(theirs, x, source).astype(object)", "dtype object"),
     "mutates": ("codes = super().encode(theirs, x, source)\nx[...] = 0\nreturn codes", "it changed the array"),
-    "print": ("import os\nos._exit(3)", "its process died: exit code 3"),
+    "print": ("import os\nprint('its last words')\nos._exit(3)", "its process died: exit code 3 (its last words)"),
     "crash": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "its process died: signal 11"),
     "stderr": ("import os, sys\nprint('the reason', file=sys.stderr, flush=True)\nos._exit(1)", "(the reason)"),
 }
@@ -130,7 +130,8 @@ FAULTS = {
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faults_of_one_type_are_errors_and_spare_the_next(fault, tmp_path):
+def test_faults_of_one_type_are_errors_and_spare_the_next(fault, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # last words reach us in any environment
     body, text = FAULTS[fault]
     guarded = "if theirs == 'a':\n" + textwrap.indent(body, "    ") + "\nreturn super().encode(theirs, x, source)"
     rows = judge(tmp_path, changed("encode", guarded))

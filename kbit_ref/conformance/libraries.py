@@ -177,7 +177,7 @@ class _Run:
     def answers(self) -> Iterator[tuple[_Job, list[Answer]]]:
         """Each job as it is answered."""
         places = [str(Path(place).resolve()) for place in sys.path]  # what we can import, it can
-        command = [sys.executable, "-P", "-c", START, str(self.work), *places]
+        command = [sys.executable, "-u", "-P", "-c", START, str(self.work), *places]
         with (self.work / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
                 command,

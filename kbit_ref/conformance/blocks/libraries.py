@@ -133,7 +133,7 @@ class Library:
             return
         self._starts += 1
         places = [str(Path(place).resolve()) for place in sys.path]  # what we can import, it can
-        command = [sys.executable, "-P", "-c", START, str(self._work), *places]
+        command = [sys.executable, "-u", "-P", "-c", START, str(self._work), *places]
         self._lines = queue.Queue()
         with (self._work / "stderr").open("wb") as stderr:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
