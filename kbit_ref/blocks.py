@@ -11,6 +11,7 @@ short last block of a row is a block of its own.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,15 @@ class Cut:
         along, across = (row, column) if self.kind == "channel" else (column, row)
         index = [int(i) for i in np.unravel_index(across, others)] if others else []
         return (*index[:axis], along, *index[axis:])
+
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """(n_rows, length) of an array of that shape, without one."""
+        n = math.prod(shape)
+        if self.axis is None:
+            return 1, n
+        along = shape[self._axis(len(shape))]
+        across = n // along if along else 0
+        return (along, across) if self.kind == "channel" else (across, along)
 
     def per_row(self, length: int) -> int:
         """Blocks in a row, a short last one included."""

@@ -398,7 +398,10 @@ def _resolve(name: str) -> DataType:
         return found
     if not all(part.count("=") == 1 for part in choices):
         raise BadInput(message("datatype", f"name = {name!r}", "a choice is spelled +name=value", "e.g. +ties=away"))
-    return found.with_choices(**dict(part.split("=") for part in choices))
+    spelled = [part.split("=") for part in choices]
+    if len({key for key, _ in spelled}) < len(spelled):
+        raise BadInput(message("datatype", f"name = {name!r}", "a choice is made twice", "make it once"))
+    return found.with_choices(**dict(spelled))
 
 
 exact.names.append(datatype)

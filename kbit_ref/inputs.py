@@ -40,7 +40,8 @@ def real_array(function: str, x: Any, *, bfloat16: bool = False) -> Reals:
         if name not in ("uint16", "bfloat16"):
             rule = "bfloat16=True says that x holds the bits of bfloat16 as uint16"
             raise _refusal(function, f"x of dtype {name}", rule, "pass uint16, or drop the flag")
-        return Reals(array.view(np.uint16), "bfloat16")
+        bits = array if name == "uint16" else array.view(np.uint16)
+        return Reals(bits.astype(np.uint16, copy=False), "bfloat16")  # in the order of this machine
     if name == "bfloat16":
         return Reals(array.view(np.uint16), "bfloat16")
     if array.dtype.kind == "f" and name in ("float16", "float32", "float64"):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.datatype import datatype
+from kbit_ref.errors import BadInput, message
+from kbit_ref.exact.rules import RULES
 from kbit_ref.packing import unpack
 from kbit_ref.scheme import Scheme
 
 __all__ = ["QTensor"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class QTensor:
     """What is stored for an array.
 
@@ -48,9 +50,48 @@ class QTensor:
     double: QTensor | None = None
 
     def __post_init__(self) -> None:
+        self._check()
         for array in (self.packed, self.scales, self.offsets, self.zero_points):
             if array is not None:
                 array.flags.writeable = False
+
+    def _check(self) -> None:
+        """Refuse what does not fit together: every part has the dtype and the shape that the scheme asks for."""
+
+        def refuse(got: str, rule: str) -> NoReturn:
+            raise BadInput(message("QTensor", got, rule, "make one with kb.quantize"))
+
+        if not isinstance(self.scheme, Scheme):
+            refuse(f"scheme = {self.scheme!r}", "it is no Scheme")
+        s = self.scheme
+        whole = isinstance(self.shape, tuple) and all(isinstance(n, int) and 0 <= n < 2**63 for n in self.shape)
+        if not whole:
+            refuse(f"shape = {self.shape!r}", "it is a tuple of integers from 0")
+        n_rows, length = s.cut.grid(self.shape)
+        blocks = n_rows, s.cut.per_row(length)
+        facts = RULES[s.rule]
+        offset_shape = (1, 1) if s["center"] == "tensor" else blocks
+        zero_type = np.float32 if facts.zero_point == "real" else np.uint8 if s.dtype.levels.min() >= 0 else np.int8
+        has_offset = facts.offset_added or s["center"] != "none"
+        wanted: dict[str, tuple[bool, Any, tuple[int, ...]]] = {
+            "packed": (True, np.uint8, (s.layout.size(self.size),)),
+            "scales": (True, np.float32, blocks),
+            "offsets": (has_offset, np.float32, offset_shape),
+            "zero_points": (bool(facts.zero_point), zero_type, blocks),
+        }
+        for name, (present, dtype, shape) in wanted.items():
+            array = getattr(self, name)
+            if array is None and (not present or (name == "offsets" and s["center"] == "tensor")):
+                continue  # the mean of no finite number is None
+            if not present:
+                refuse(name, f"{s} has none")
+            if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
+                got = f"{name} of shape {getattr(array, 'shape', None)} and dtype {getattr(array, 'dtype', None)}"
+                refuse(got, f"{s} has shape {shape} and dtype {np.dtype(dtype)} for x of shape {self.shape}")
+        if (self.global_scale is None) != (s["global"] == "none"):
+            refuse(f"global_scale = {self.global_scale}", f"{s} has {'one' if self.global_scale is None else 'none'}")
+        if self.double is not None and self.double.scheme != s.double:  # without it `scales` says the same
+            refuse("double", f"{s} has {'another' if s.double else 'none'}")
 
     @property
     def size(self) -> int:
@@ -61,8 +102,8 @@ class QTensor:
     def codes(self) -> NDArray[np.uint8]:
         """uint8 [*shape]: one code an element."""
         flat = unpack(self.packed, self.scheme.layout, self.size)
-        rows = self.scheme.cut.rows(np.empty(self.shape, np.uint8)).shape
-        return np.ascontiguousarray(self.scheme.cut.join(flat.reshape(rows), self.shape))
+        rows = flat.reshape(self.scheme.cut.grid(self.shape))
+        return np.ascontiguousarray(self.scheme.cut.join(rows, self.shape))
 
     @property
     def bits(self) -> int:

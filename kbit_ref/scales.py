@@ -20,7 +20,7 @@ from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.arithmetic import round_to
 from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.rules import RULES, in_order
-from kbit_ref.scheme import Scheme
+from kbit_ref.scheme import WIDE, Scheme
 
 __all__ = ["Plan", "Whole", "effective", "plan", "step", "used_scale", "whole_numbers"]
 
@@ -114,6 +114,11 @@ def plan(s: Scheme, a: Arithmetic, whole: Whole, numbers: Array, finite: Finite,
     if FACTS[s.rule].offset_added:
         p.raw_offset = rule.offset(s, a, p.seen, p.seen_finite)
         p.offset = _stored_as(s, p.raw_offset)
+        if s["scalerange"] != "keep" and not np.isfinite(p.offset).all():
+            at = int(np.flatnonzero(~np.isfinite(p.offset))[0])
+            got = f"an offset of {float(p.raw_offset.flat[at])}"
+            becomes = f"it becomes {float(p.offset.flat[at])} in {s.scale_dtype}"
+            raise BadInput(message("quantize", got, becomes, "use a wider scale"))
 
     best: Any = None
     for raw in rule.candidates(s, a, p.seen, p.seen_finite):
@@ -214,11 +219,15 @@ def _stored_scale(s: Scheme, raw: Array) -> Array:
     """The scales as they are stored."""
     stored = _stored_as(s, raw)
     empty, none = raw == 0, stored == 0
-    wrong = (none | ~np.isfinite(stored)) & ~empty
+    beyond = ~np.isfinite(stored)
+    if s.scale_dtype not in WIDE:
+        beyond |= np.abs(raw) > _beyond(s)
+    wrong = (none | beyond) & ~empty
     if wrong.any() and s["scalerange"] == "error":
         at = int(np.flatnonzero(wrong)[0])
         got = f"a block scale of {float(raw.ravel()[at])}"
-        rule = f"it becomes {float(stored.ravel()[at])} in {s.scale_dtype}"
+        becomes = float(stored.ravel()[at]) if none.ravel()[at] else np.copysign(np.inf, raw.ravel()[at])
+        rule = f"it becomes {becomes} in {s.scale_dtype}"
         raise BadInput(message("quantize", got, rule, "use a wider scale, or +scalerange=clamp"))
     if wrong.any() and s["scalerange"] != "keep":
         smallest, largest = _scale_range(s)
@@ -233,6 +242,14 @@ def _stored_scale(s: Scheme, raw: Array) -> Array:
     elif s["zeroblock"] == "quotient":
         stored = np.where(empty, _stored_as(s, raw), stored)
     return stored
+
+
+def _beyond(s: Scheme) -> float:
+    """Half a step above the largest stored scale: what lies beyond overflows."""
+    kind = datatype(s.scale_dtype)
+    levels = np.unique(kind.levels[kind.emitted])
+    below, most = levels[np.isfinite(levels)][-2:]
+    return float(most + (most - below) / 2)
 
 
 def _scale_range(s: Scheme) -> tuple[float, float]:

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from kbit_ref import exact
 from kbit_ref.blocks import Cut
 from kbit_ref.datatype import DataType, datatype
-from kbit_ref.errors import BadInput, UnknownName, message
+from kbit_ref.errors import BadInput, BadType, UnknownName, message
 from kbit_ref.exact.encoders import ENCODERS
 from kbit_ref.exact.rules import EPS, RULES
 from kbit_ref.packing import Layout, layout, layouts
@@ -84,8 +85,8 @@ MEANINGS = {  # of the choices, for tables
     "nan": "a NaN in x is an error, takes the NaN code, or counts as 0",
     "percentile": "for the rule of that name",
     "scaleas": "store max|x| / top, or top / max|x|, by which decode divides",
-    "scalerange": "a scale that rounds to 0 or infinity is an error, takes the nearest one that does not, stays, or "
-    "(zeroblock) stores what a block of zeros stores instead of 0",
+    "scalerange": "a scale that rounds to 0, or lies half a step beyond the largest, is an error; takes the nearest "
+    "one; stays; or (zeroblock) stores what a block of zeros stores instead of 0",
     "scaleuse": "divide by the scale as it is stored, or as it was before",
     "signedtie": "for the rule signedmax: of two elements of the largest magnitude the first, or the negative one",
     "tail": "a short last block is a block of its own, filled up with zeros for the scale, or an error",
@@ -117,6 +118,9 @@ class Scheme:
 
     def __hash__(self) -> int:
         return hash(str(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Scheme, (self.dtype, self.cut, self.rule, self.scale_dtype, dict(self.choices))
 
     def __getitem__(self, name: str) -> str:
         """The value of a choice."""
@@ -175,6 +179,9 @@ def scheme(text: str | Scheme) -> Scheme:
     """
     if isinstance(text, Scheme):
         return text
+    if not isinstance(text, str):
+        got = f"text = {text!r}" if np.isscalar(text) or text is None else f"text of type {type(text).__name__}"
+        raise BadType(message("scheme", got, "it is no spelling and no Scheme", "e.g. nf4-b64-absmax-f32"))
     name, *added = text.split("+")
     found = profiles().get(name)
     if found is None:
@@ -205,6 +212,9 @@ def _parse(text: str) -> Scheme:
     of_type = {key: value for key, value in choices.items() if key in exact.CHOICES}
     changed = {key: value for key, value in of_type.items() if value != getattr(dtype, key)}
     dtype = dtype.with_choices(**changed) if changed else dtype
+    if dtype.bits > 8:
+        got, rule = f"dtype = {dtype.name}, {dtype.bits} bits", "schemes are for types of at most 8 bits"
+        raise BadInput(message("scheme", got, rule, "use kb.encode, or a narrower type"))
 
     if rule not in RULES:
         raise UnknownName.among("scheme", "rule", rule, RULES, f"rules are {', '.join(RULES)}")
@@ -218,7 +228,9 @@ def _parse(text: str) -> Scheme:
             known = [*CHOICES, "layout", *exact.CHOICES]
             raise UnknownName.among("scheme", "choice", key, known, f"choices are {', '.join(known)}")
         if value not in allowed:
-            raise UnknownName.among("scheme", key, value, allowed, f"use {', '.join(allowed[:12])}")
+            if key == "layout":  # of those, the ones of the right width
+                allowed = tuple(name for name in allowed if layout(name).bits == dtype.bits)
+            raise UnknownName.among("scheme", key, value, allowed, f"use {', '.join(allowed)}")
     kept = {key: value for key, value in choices.items() if key not in CHOICES or value != CHOICES[key][0]}
     kept = {key: value for key, value in kept.items() if key not in of_type or key in changed}
     made = Scheme(dtype, Cut.parse(cut), rule, scale, kept)
@@ -237,8 +249,6 @@ def _check(s: Scheme, text: str) -> None:
     rule = RULES[s.rule]
     if s.layout.bits != s.dtype.bits:
         refuse(f"layout {s.layout.name} is for {s.layout.bits} bits, {s.dtype.name} has {s.dtype.bits}", "change one")
-    if s.dtype.bits > 8:
-        refuse("schemes are for types of at most 8 bits", "use kb.encode")
     if rule.unsigned and not s.dtype.name.startswith("uint"):
         refuse(f"{s.rule} counts from 0 and is for uint types", f"use uint{s.dtype.bits}")
     if rule.integers and not re.fullmatch(r"(u|o)?int\d", s.dtype.name.partition("+")[0]):
@@ -251,6 +261,8 @@ def _check(s: Scheme, text: str) -> None:
         refuse("an e8m0fnu scale used unrounded is not a power of two", "drop scaleuse")
     if s["global"] != "none" and (s.rule != "absmax" or s.scale_dtype not in ("f16", "e4m3fn", "e4m4", "ue4m3")):
         refuse("a global scale goes with absmax and a stored scale of a few bits", "use absmax and e4m3fn")
+    if s["global"] != "none" and s["compute"] == "float16":
+        refuse("the product of two largest levels is beyond float16", "leave compute out")
     if s.scale_dtype not in WIDE and (rule.offset_added or s["center"] == "block"):
         refuse(f"the offset is stored like the scale, and {s.scale_dtype} is too narrow for it", "use f16")
     if rule.negative and s.scale_dtype in ("e8m0fnu", "e4m4", "ue4m3"):

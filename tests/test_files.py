@@ -21,7 +21,7 @@ import kbit_ref as kb
 from kbit_ref.blocks import Cut
 from kbit_ref.checkpoints import Container, Writer, dequantize_file, open_checkpoint, quantize_file
 from kbit_ref.checkpoints.header import Spec
-from kbit_ref.checkpoints.pieces import AT_ONCE, grid, part_of, pieces
+from kbit_ref.checkpoints.pieces import AT_ONCE, part_of, pieces
 from kbit_ref.checkpoints.stored import parts
 from kbit_ref.cli import main
 from kbit_ref.errors import BadInput
@@ -177,7 +177,7 @@ def test_pieces_are_the_rows_of_the_cut(cut: str, shape: list[int], data: st.Dat
     x = np.arange(int(np.prod(shape))).reshape(shape)
     c = Cut.parse(cut)
     rows = c.rows(x)
-    assert grid(c, x.shape) == rows.shape or x.size == 0
+    assert c.grid(x.shape) == rows.shape or x.size == 0
     found = list(pieces(c, x.shape, group, at_once))
     parts = [part_of(x, c, piece).reshape(piece.shape) for piece in found]
     assert [n for part in parts for n in part.ravel().tolist()] == rows.ravel().tolist()

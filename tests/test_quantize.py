@@ -1,6 +1,9 @@
 """Schemes: the engine against the definition, hand-worked blocks, and PAPER's table."""
 
+import copy
+import pickle
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -199,3 +202,74 @@ def test_sqnr_table(name: str) -> None:
     for size, printed in zip(SIZES, TABLE[name].split(), strict=True):
         got = kb.metrics(x, kb.quantize(x, f"{name}-b{size}-{rule}-f32")).sqnr
         assert abs(got - float(printed)) <= 0.02, (size, got, printed)
+
+
+# What belongs together, and what is refused ------------------------------------------------------------------------
+
+
+def test_a_scheme_and_a_qtensor_can_be_copied() -> None:
+    s = kb.scheme("int4-b4-absmax-f32+arith=reciprocal")
+    assert pickle.loads(pickle.dumps(s)) == s == copy.deepcopy(s)
+    q = kb.quantize([1.0, 2.0], s)
+    again = pickle.loads(pickle.dumps(q))
+    assert kb.dequantize(again).tolist() == kb.dequantize(q).tolist()
+    assert q != again  # as arrays, they are compared part by part
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("packed", np.zeros(3, np.uint8), r"packed of shape \(3,\) and dtype uint8, .* has shape \(2,\)"),
+        ("packed", None, r"packed of shape None and dtype None"),
+        ("scales", np.zeros((1, 2), np.float32), r"scales of shape \(1, 2\) .* has shape \(1, 1\) and dtype float32"),
+        ("scales", np.zeros((1, 1)), r"scales of shape \(1, 1\) and dtype float64"),
+        ("zero_points", None, r"zero_points of shape None"),
+        ("offsets", np.zeros((1, 1), np.float32), r"offsets, uint4-b4-affine-f32 has none"),
+        ("global_scale", np.float32(2), r"global_scale = 2.0, uint4-b4-affine-f32 has none"),
+        ("shape", (5,), r"packed of shape \(2,\) and dtype uint8, .* has shape \(3,\)"),
+        ("shape", (4.0,), r"shape = \(4.0,\), it is a tuple of integers from 0"),
+        ("scheme", "uint4-b4-affine-f32", r"scheme = 'uint4-b4-affine-f32', it is no Scheme"),
+    ],
+)
+def test_a_tampered_qtensor_is_refused(field: str, value: Any, text: str) -> None:
+    q = kb.quantize([1.0, 2.0, -3.0, 4.0], "uint4-b4-affine-f32")
+    with pytest.raises(kb.KbitError, match=f"^QTensor: {text}.*; make one with kb.quantize$"):
+        replace(q, **{field: value})
+
+
+def test_big_endian_bits_of_bfloat16() -> None:
+    bits = np.array([0x3F80, 0x4000, 0xC000], np.uint16)  # 1, 2, -2
+    assert kb.encode("int4", bits.astype(">u2"), bfloat16=True).tolist() == [1, 2, 14]
+    q = kb.quantize(bits.astype(">u2"), "int4-tensor-absmax-f32", bfloat16=True)
+    assert q.scales.tolist() == [[float(np.float32(2) / np.float32(7))]]
+
+
+def test_what_is_out_of_range_is_told() -> None:
+    with pytest.raises(kb.KbitError, match=r"^quantize: an offset of 458528.0, it becomes inf in f16; use a wider"):
+        kb.quantize(np.float32([458528, 500000, 458529, 458530]), "uint4-b4-minmax-f16")
+    with pytest.raises(kb.KbitError, match=r"^quantize: a block scale of 3.*e\+38, it becomes inf in e4m3fn; use a"):
+        kb.quantize(np.float32([1e38, 3e38]), "nf4-tensor-absmax-e4m3fn")
+    # half a step beyond the largest scale, 448 + 16, still belongs to it
+    assert kb.quantize([464.0], "nf4-tensor-absmax-e4m3fn").scales.tolist() == [[448.0]]
+    assert kb.quantize([465.0], "nf4-tensor-absmax-e4m3fn+scalerange=clamp").scales.tolist() == [[448.0]]
+    assert kb.quantize([1e30, 0.0], "int4-tensor-absmax-f16+scalerange=keep").scales.tolist() == [[np.inf]]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, r"scheme: text = None, it is no spelling and no Scheme"),
+        (4, r"scheme: text = 4, it is no spelling"),
+        ("f16-b4-absmax-f32", r"scheme: dtype = f16, 16 bits, schemes are for types of at most 8 bits"),
+        ("e4m3fn+ties=even+ties=away", r"scheme: text = .*, a scheme is DTYPE-CUT-RULE-SCALE"),
+        ("int4-b4-absmax-f32+layout=lo4", r"scheme: layout = 'lo4', .* use low4, high4, split4x16"),
+    ],
+)
+def test_bad_schemes_are_told(text: Any, said: str) -> None:
+    with pytest.raises(kb.KbitError, match=f"^{said}"):
+        kb.scheme(text)
+
+
+def test_a_choice_of_a_type_is_made_once() -> None:
+    with pytest.raises(kb.KbitError, match=r"^datatype: name = 'e4m3fn\+ties=even\+ties=away', a choice is made twice"):
+        kb.datatype("e4m3fn+ties=even+ties=away")

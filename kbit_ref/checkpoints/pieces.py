@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kbit_ref.blocks import Cut
 from kbit_ref.scheme import Scheme
 
-__all__ = ["Piece", "grid", "of_a_piece", "part_of", "pieces"]
+__all__ = ["Piece", "of_a_piece", "part_of", "pieces"]
 
 Array = NDArray[Any]
 AT_ONCE = 1 << 22  # elements, about
@@ -51,17 +51,6 @@ class Piece:
         return self.shape[0] * self.shape[1]
 
 
-def grid(cut: Cut, shape: tuple[int, ...]) -> tuple[int, int]:
-    """(n_rows, length) of an array of that shape, without one."""
-    n = math.prod(shape)
-    if cut.axis is None:
-        return 1, n
-    cut.rows(np.empty((1,) * len(shape)))  # refuses an axis that is not there
-    along = shape[cut.axis]
-    across = n // along if along else 0
-    return (along, across) if cut.kind == "channel" else (across, along)
-
-
 def pieces(cut: Cut, shape: tuple[int, ...], group: int, at_once: int = AT_ONCE) -> Iterator[Piece]:
     """All pieces in order; `group` is the number of elements in a group of the layout.
 
@@ -70,7 +59,7 @@ def pieces(cut: Cut, shape: tuple[int, ...], group: int, at_once: int = AT_ONCE)
     >>> [piece.shape for piece in pieces(Cut.parse("b3@-1"), (20, 5), 2, at_once=40)]
     [(8, 5), (8, 5), (4, 5)]
     """
-    n_rows, length = grid(cut, shape)
+    n_rows, length = cut.grid(shape)
     per_row = cut.per_row(length)
     if not n_rows * length:
         return

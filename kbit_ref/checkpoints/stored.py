@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from kbit_ref.blocks import Cut
 from kbit_ref.checkpoints.container import NUMPY
 from kbit_ref.checkpoints.header import Spec
-from kbit_ref.checkpoints.pieces import Piece, grid, of_a_piece
+from kbit_ref.checkpoints.pieces import Piece, of_a_piece
 from kbit_ref.dequantize import dequantize
 from kbit_ref.engine import decode, encode
 from kbit_ref.packing import Layout, layout, pack, unpack
@@ -110,7 +110,7 @@ def parts(s: Scheme, shape: tuple[int, ...]) -> tuple[Part, ...]:
     >>> [(part.path, part.dtype, part.shape) for part in parts(scheme("uint4-b64-minmax-f16"), (10, 100))]
     [('packed', 'U8', (500,)), ('scales', 'F16', (1, 16)), ('offsets', 'F16', (1, 16))]
     """
-    n_rows, length = grid(s.cut, shape)
+    n_rows, length = s.cut.grid(shape)
     blocks = (n_rows, s.cut.per_row(length))
     found: list[Part] = []
     like = _two_blocks(s)
@@ -150,7 +150,7 @@ def assembled(
 
     `scales` are those that `scales_again` gave, so that the pieces of a tensor need not ask each.
     """
-    n_rows, length = grid(s.cut, shape)
+    n_rows, length = s.cut.grid(shape)
     blocks: tuple[int, int] = (n_rows, s.cut.per_row(length))
     first, last = piece.blocks if piece else (0, math.prod(blocks))
     mine = (piece.shape[0], (last - first) // piece.shape[0]) if piece else blocks
@@ -180,7 +180,7 @@ def scales_again(s: Scheme, shape: tuple[int, ...], raw: Raw) -> Array | None:
     """float32 [n_rows, n_blocks]: the scales that were quantized again, as numbers; None where they were not."""
     if s.double is None:
         return None
-    n_rows, length = grid(s.cut, shape)
+    n_rows, length = s.cut.grid(shape)
     return dequantize(assembled(s.double, (n_rows, s.cut.per_row(length)), _inner(raw)))
 
 

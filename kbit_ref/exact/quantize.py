@@ -35,6 +35,7 @@ __all__ = ["Block", "Quantized", "block", "dequantize", "quantize", "schemes"]
 
 schemes: list[Callable[[Any], Any]] = []  # look-ups from a spelling to a scheme; `scheme.py` adds its own
 
+WIDE = ("f32", "f16", "bf16")  # stored scales that have an infinity
 ZERO_BLOCK = {"zero": Fraction(0), "one": Fraction(1)}  # other names are numbers
 
 
@@ -288,6 +289,9 @@ def _plan(s: Any, a: Arithmetic, whole: Quantized, block: Sequence[Number], widt
     if rule_.offset_added:
         plan.raw_offset = rule_.offset(s, a, plan.finite)
         plan.offset = _stored_as(s, plan.raw_offset)
+        if not is_finite(plan.offset) and s["scalerange"] != "keep":
+            got, rule = f"an offset of {float(plan.raw_offset)}", f"it becomes {plan.offset} in {s.scale_dtype}"
+            raise BadInput(message("exact.quantize", got, rule, "use a wider scale"))
 
     candidates = rule_.candidates(s, a, plan.finite)
     found = [_with_scale(s, a, whole, plan, raw) for raw in candidates]
@@ -336,9 +340,13 @@ def _stored_as(s: Any, x: Number) -> Number:
 def _stored_scale(s: Any, raw: Number) -> Number:
     """The scale rounded to its stored type."""
     stored = _stored_as(s, raw)
+    if s.scale_dtype not in WIDE and (not is_finite(raw) or abs(as_fraction(raw)) > _beyond(s)):
+        stored = -math.inf if is_negative(raw) else math.inf
     if raw != 0 and stored != 0 and is_finite(stored):
         return stored
     wish = "zeroblock" if raw == 0 else s["scalerange"]
+    if wish == "keep" and s.scale_dtype not in WIDE:
+        return _stored_as(s, raw)
     if wish == "keep" or (wish == "zeroblock" and s["zeroblock"] == "quotient"):
         return stored
     if wish == "zeroblock" and stored in (0, _stored_as(s, Fraction(0))):
@@ -351,6 +359,12 @@ def _stored_scale(s: Any, raw: Number) -> Number:
     got = f"a block scale of {float(raw)}"
     rule = f"it becomes {float(stored)} in {s.scale_dtype}"
     raise BadInput(message("exact.quantize", got, rule, "use a wider scale, or +scalerange=clamp"))
+
+
+def _beyond(s: Any) -> Fraction:
+    """Half a step above the largest stored scale: what lies beyond overflows."""
+    *_, below, most = definition(s.scale_dtype).values
+    return most + (most - below) / 2
 
 
 def _scale_range(s: Any) -> tuple[Fraction, Fraction]:
