@@ -83,6 +83,22 @@ def test_one_flipped_code_and_one_flipped_scale_are_found(name):
         assert scaled.part("codes").different == plain.part("codes").different
 
 
+def test_onnxruntime_without_the_module_of_one_tool(monkeypatch):
+    """Its tool for MatMulNBits needs onnx_ir: without it the operators and the other tool answer all the same."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnx_ir", None)
+    for name in [name for name in sys.modules if name.startswith("onnxruntime.quantization")]:
+        monkeypatch.delitem(sys.modules, name)
+    adapter = loaded("onnxruntime")
+    x = np.ones((64, 64), np.float32)
+    _, why = answer(adapter, "MatMulNBits 4 bits", "float32", {"x": x})
+    assert why.startswith("it raised ModuleNotFoundError")
+    assert why.endswith("; pip install onnx_ir")
+    for theirs, more in (("QuantizeLinear INT8", {"scales": np.ones((64, 2), np.float32)}), ("MatMulBnb4 NF4", {})):
+        assert answer(adapter, theirs, "float32", {"x": x, **more})[1] == ""
+
+
 @pytest.mark.parametrize("name", sorted(ADAPTERS))
 def test_profiles_exist_and_are_named_once(name):
     adapter = ADAPTERS[name]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.inputs import arrangements
 
-__all__ = ["FLAT", "Answer", "ask", "flushes_to_zero"]
+__all__ = ["FLAT", "Answer", "ask", "flushes_to_zero", "spelled"]
 
 FLAT = "flat"
 
@@ -41,12 +41,25 @@ def ask(function: Callable[[Any], Any], numbers: NDArray[Any], shapes: bool = Tr
                 warnings.simplefilter("ignore")  # an overflow that is rounded as it should be may warn
                 answer = _take(name, function(view))
         except Exception as error:  # whatever it raises is the answer
-            text = " ".join(str(error).split())[:200]
-            answer = Answer(name, error=f"{name}: it raised {type(error).__name__}: {text}")
+            answer = Answer(name, error=f"{name}: it raised {spelled(error)}")
         if view.tobytes() != before:
             yield Answer(name, error=f"{name}: it changed the array that it was given")
             return
         yield answer
+
+
+def spelled(error: Exception) -> str:
+    """What was raised, in one line; for a missing module, what to install.
+
+    Examples
+    --------
+    >>> spelled(ModuleNotFoundError("No module named 'onnx_ir'", name="onnx_ir"))
+    "ModuleNotFoundError: No module named 'onnx_ir'; pip install onnx_ir"
+    """
+    remedy = ""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        remedy = f"; pip install {error.name.partition('.')[0]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{remedy}"
 
 
 def _take(name: str, got: Any) -> Answer:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from kbit_ref.conformance.adapters import Adapter, adapters
-from kbit_ref.conformance.ask import ask, flushes_to_zero
+from kbit_ref.conformance.ask import ask, flushes_to_zero, spelled
 from kbit_ref.conformance.inputs import SOURCES
 
 
@@ -37,7 +37,7 @@ def main(folder: str) -> None:
     try:
         adapter.load()
     except Exception as error:
-        tell(failed=f"it cannot be imported: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        tell(failed=f"it cannot be imported: {spelled(error)}")
         return
     tell(loaded=True, flushes=flushes_to_zero())
     for job in jobs["jobs"]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.ask import flushes_to_zero
+from kbit_ref.conformance.ask import flushes_to_zero, spelled
 from kbit_ref.conformance.blocks.adapters import BlockAdapter, block_adapters
 
 __all__ = ["answer", "main"]
@@ -39,7 +39,7 @@ def main(folder: str) -> None:
     try:
         adapter.load()
     except Exception as error:
-        tell(failed=f"it cannot be imported: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        tell(failed=f"it cannot be imported: {spelled(error)}")
         return
     tell(loaded=True, flushes=flushes_to_zero())
     for line in sys.stdin:
@@ -69,7 +69,7 @@ def answer(
                 got = adapter.quantize(theirs, x, source)
             parts = {name: _plain(name, value) for name, value in dict(got).items()}
     except Exception as error:  # whatever it raises is the answer
-        return {}, f"it raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return {}, f"it raised {spelled(error)}"
     if x.tobytes() != before:
         return {}, "it changed the array that it was given"
     return parts, ""

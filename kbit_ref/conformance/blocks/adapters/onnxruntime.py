@@ -1,4 +1,7 @@
-"""onnxruntime on the CPU: QuantizeLinear in blocks with given scales, and the tools for MatMulNBits and MatMulBnb4."""
+"""onnxruntime on the CPU: QuantizeLinear in blocks with given scales, and the tools for MatMulNBits and MatMulBnb4.
+
+A tool is imported where it is used: one of them may need a module that the others do not.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +36,6 @@ class OnnxruntimeBlocks(BlockAdapter):
         BlockProfile("ort-bnb4-fp4", "MatMulBnb4 FP4"),
         BlockProfile("ort-bnb4-nf4", "MatMulBnb4 NF4"),
     )
-
-    def load(self) -> None:
-        """With its tools."""
-        import onnxruntime.quantization.matmul_bnb4_quantizer
-        import onnxruntime.quantization.matmul_nbits_quantizer  # noqa: F401
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
         """The tools for weights."""
