@@ -6,6 +6,7 @@ fast in this project is compared with it. In reading order:
     code.py        a data type is a list of levels; which code does a number get?
     arithmetic.py  one operation, rounded once to a floating-point format
     rules.py       the scale of a block
+    scales.py      scales as they are stored
     encoders.py    codes that are not those of the nearest level
     quantize.py    arrays to blocks, scales and codes, and back
 """

@@ -22,22 +22,18 @@ from kbit_ref.exact.arithmetic import (
     as_number,
     is_finite,
     is_negative,
-    largest,
     round_to,
     round_to_integer,
     signed_zero,
 )
-from kbit_ref.exact.code import decode, definition, encode
+from kbit_ref.exact.code import decode, encode
 from kbit_ref.exact.encoders import ENCODERS
 from kbit_ref.exact.rules import RULES, bottom, top
+from kbit_ref.exact.scales import effective, global_scale, stored_as, stored_scale
 
 __all__ = ["Block", "Quantized", "block", "dequantize", "quantize", "schemes"]
 
 schemes: list[Callable[[Any], Any]] = []  # look-ups from a spelling to a scheme; `scheme.py` adds its own
-
-WIDE = ("f32", "f16", "bf16")  # stored scales that have an infinity
-ZERO_BLOCK = {"zero": Fraction(0), "one": Fraction(1)}  # other names are numbers
-
 
 @dataclass
 class Block:
@@ -107,7 +103,7 @@ def quantize(x: Any, scheme: Any, form: str = "", random: Any = None, random_bit
         numbers = [[_centred(a, value, result.mean) for value in row] for row in numbers]
         finite = [_centred(a, value, result.mean) for value in finite]
     if s["global"] != "none":
-        result.global_scale = round_to(_global_scale(s, a, finite), "float32")  # as it is stored
+        result.global_scale = round_to(global_scale(s, a, finite), "float32")  # as it is stored
         if result.global_scale == 0 or not is_finite(result.global_scale):
             got, rule = f"a global scale of {float(result.global_scale)}", "nothing can be divided by it"
             raise BadInput(message("exact.quantize", got, rule, "use +compute=float32, or scale x"))
@@ -240,25 +236,6 @@ def _mean(values: Sequence[Number]) -> Number:
     return f64.divide(f64.sum(values), Fraction(len(values)))
 
 
-def _global_scale(s: Any, a: Arithmetic, finite: Sequence[Number]) -> Number:
-    """The scale of the scales: a multiplier, or its reciprocal, from the largest magnitude of all."""
-    most = largest(finite)
-    if most == 0:
-        return Fraction(1)
-    reach = a.multiply(top(s.dtype), top(s.scale_dtype))
-    above, below = (most, reach) if s["global"] == "multiplier" else (reach, most)
-    if s["globalby"] == "reciprocal":
-        return a.multiply(a.divide(Fraction(1), below), above)
-    return a.divide(above, below)
-
-
-def _effective(s: Any, a: Arithmetic, global_scale: Number | None, stored: Number) -> Number:
-    """The scale that elements are divided and multiplied by."""
-    if global_scale is None:
-        return stored
-    return a.multiply(stored, global_scale) if s["global"] == "multiplier" else a.divide(stored, global_scale)
-
-
 @dataclass
 class _Plan:
     """A block before it has codes: its numbers (centred), what the rule sees of them, and its scale."""
@@ -283,12 +260,12 @@ def _plan(s: Any, a: Arithmetic, whole: Quantized, block: Sequence[Number], widt
     rule_ = RULES[s.rule]
     if s["center"] == "block":
         offset = round_to(_mean(plan.finite), a.form) if plan.finite else Fraction(0)
-        plan.offset = _stored_as(s, offset) if offset else Fraction(0)
+        plan.offset = stored_as(s, offset) if offset else Fraction(0)
         plan.numbers = [_centred(a, x, plan.offset) for x in plan.numbers]
         plan.finite = [_centred(a, x, plan.offset) for x in plan.finite]
     if rule_.offset_added:
         plan.raw_offset = rule_.offset(s, a, plan.finite)
-        plan.offset = _stored_as(s, plan.raw_offset)
+        plan.offset = stored_as(s, plan.raw_offset)
         if not is_finite(plan.offset) and s["scalerange"] != "keep":
             got, rule = f"an offset of {float(plan.raw_offset)}", f"it becomes {plan.offset} in {s.scale_dtype}"
             raise BadInput(message("exact.quantize", got, rule, "use a wider scale"))
@@ -315,7 +292,7 @@ def _with_scale(s: Any, a: Arithmetic, whole: Quantized, plan: _Plan, raw: Numbe
         raw = a.multiply(raw, whole.global_scale) if multiply else a.divide(raw, whole.global_scale)
     if s["leastscale"] != "none":
         raw = max(raw, round_to(Fraction(s["leastscale"]), a.form))
-    return raw, _stored_scale(s, raw)
+    return raw, stored_scale(s, raw)
 
 
 def _error(s: Any, a: Arithmetic, whole: Quantized, plan: _Plan, raw: Number, stored: Number) -> Number:
@@ -329,57 +306,11 @@ def _error(s: Any, a: Arithmetic, whole: Quantized, plan: _Plan, raw: Number, st
     return f64.sum([f64.multiply(error, error) for error in errors])
 
 
-def _stored_as(s: Any, x: Number) -> Number:
-    """x as its nearest neighbour in the stored scale's type."""
-    if s.scale_dtype == "f32":
-        return round_to(x, "float32")
-    value: Number = decode(s.scale_type, encode(s.scale_type, x))
-    return value
-
-
-def _stored_scale(s: Any, raw: Number) -> Number:
-    """The scale rounded to its stored type."""
-    stored = _stored_as(s, raw)
-    if s.scale_dtype not in WIDE and (not is_finite(raw) or abs(as_fraction(raw)) > _beyond(s)):
-        stored = -math.inf if is_negative(raw) else math.inf
-    if raw != 0 and stored != 0 and is_finite(stored):
-        return stored
-    wish = "zeroblock" if raw == 0 else s["scalerange"]
-    if wish == "keep" and s.scale_dtype not in WIDE:
-        return _stored_as(s, raw)
-    if wish == "keep" or (wish == "zeroblock" and s["zeroblock"] == "quotient"):
-        return stored
-    if wish == "zeroblock" and stored in (0, _stored_as(s, Fraction(0))):
-        name = s["zeroblock"]
-        return _stored_as(s, ZERO_BLOCK[name] if name in ZERO_BLOCK else round_to(Fraction(name), "float32"))
-    if wish in ("clamp", "zeroblock"):
-        smallest, most = _scale_range(s)
-        limit = smallest if stored == 0 else most
-        return -limit if is_negative(raw) else limit
-    got = f"a block scale of {float(raw)}"
-    rule = f"it becomes {float(stored)} in {s.scale_dtype}"
-    raise BadInput(message("exact.quantize", got, rule, "use a wider scale, or +scalerange=clamp"))
-
-
-def _beyond(s: Any) -> Fraction:
-    """Half a step above the largest stored scale: what lies beyond overflows."""
-    *_, below, most = definition(s.scale_dtype).values
-    return most + (most - below) / 2
-
-
-def _scale_range(s: Any) -> tuple[Fraction, Fraction]:
-    """The smallest and the largest positive stored scale."""
-    if s.scale_dtype == "f32":
-        return Fraction(1, 2**149), (2 - Fraction(1, 2**23)) * 2**127
-    values = [value for value in definition(s.scale_dtype).values if value > 0]
-    return values[0], values[-1]
-
-
 def _finish(s: Any, a: Arithmetic, whole: Quantized, plan: _Plan, random: Any, random_bits: int) -> Block:
     """The codes of a block whose scale is known."""
     unrounded = s["scaleuse"] == "unrounded"
     scale = a.fl(plan.raw) if unrounded else plan.stored
-    used = _effective(s, a, whole.global_scale, scale)
+    used = effective(s, a, whole.global_scale, scale)
     if s["leastused"] != "none" and used < (least := round_to(Fraction(s["leastused"]), a.form)):
         used = least
     block = Block([], plan.stored, plan.offset, used=used)
@@ -446,7 +377,7 @@ def _code(s: Any, a: Arithmetic, y: Number, zero: Number | None, random: int | N
 def _value(s: Any, whole: Quantized, block: Block, code: int) -> Number:
     """The number that a code of a block stands for."""
     f32 = Arithmetic("float32")
-    scale = _effective(s, f32, whole.global_scale, block.scale)
+    scale = effective(s, f32, whole.global_scale, block.scale)
     level: Number = decode(s.dtype, code)
     if block.zero_point is not None:
         level = f32.subtract(level, block.zero_point)
