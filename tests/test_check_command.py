@@ -1,8 +1,11 @@
 """`kbit-ref check`: the table, the exit codes, the lines for what is wrong or absent."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,17 @@ class Mine(Adapter):
 
     def encode(self, theirs, x, source):
         return kb.encode("{spelling}", x)
+"""
+
+BLOCKS = """
+from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile
+
+class Mine(BlockAdapter):
+    library, module, install = "mine", "numpy", "pip install mine"
+    profiles = (BlockProfile("int4-b32-absmax-f32", "theirs"),)
+
+    def quantize(self, theirs, x, source):
+        return {}
 """
 
 
@@ -131,3 +145,26 @@ def test_module_runs_in_a_fresh_process(mine):
     done = subprocess.run([sys.executable, "-m", "kbit_ref", *mine()], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1].startswith("2 verdicts on 1 library")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("blocks", [False, True])
+def test_an_interrupt_ends_it_and_its_processes_at_once(blocks, mine, tmp_path):
+    command = [*mine(), *(["--blocks"] if blocks else [])]
+    path = tmp_path / "mine.py"
+    if blocks:
+        path.write_text(BLOCKS, "utf-8")
+    tell = f"pathlib.Path({str(tmp_path)!r}, 'id').write_text(str(os.getpid()))"
+    sleep = f"import os, pathlib, time; {tell}; time.sleep(60)"
+    path.write_text(path.read_text("utf-8").replace("return", f"{sleep}; return"), "utf-8")
+    process = subprocess.Popen([sys.executable, "-m", "kbit_ref", *command], stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "id").exists() or not (tmp_path / "id").read_text("utf-8"):
+        time.sleep(0.02)
+        assert process.poll() is None
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 2
+    assert time.monotonic() - begin < 2  # 0.1 where nothing else runs
+    assert process.communicate()[1] == "kbit-ref: interrupted\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "id").read_text()), 0)

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import numpy as np
 from kbit_ref.conformance.adapters import Adapter, Profile
 from kbit_ref.conformance.ask import Answer
 from kbit_ref.conformance.judge import judge
+from kbit_ref.conformance.processes import Processes, side_by_side
 from kbit_ref.conformance.question import Question, question
 from kbit_ref.conformance.verdict import Report, Verdict
 from kbit_ref.datatype import datatype
@@ -79,18 +79,22 @@ def judge_libraries(
     """
     places = [str(Path(folder).resolve()) for folder in folders]
     tell = progress or (lambda *_: None)
-    with tempfile.TemporaryDirectory(prefix="kbit_ref-check-") as work:
+    # after an interrupt, a thread may still write into the folder while it is removed
+    with tempfile.TemporaryDirectory(prefix="kbit_ref-check-", ignore_cleanup_errors=True) as work:
         paper = _Paper(Path(work))
-        with ThreadPoolExecutor(max(1, min(2, len(libraries)))) as pool:
-            runs = [pool.submit(_one, each, types, timeout, places, paper, tell) for each in libraries]
-            return [row for run in runs for row in run.result()]
+
+        def one(adapter: Adapter) -> list[Judged]:
+            return _one(adapter, types, timeout, places, paper, tell)
+
+        return [row for rows in side_by_side(one, libraries, paper.processes) for row in rows]
 
 
 class _Paper:
-    """Questions and the files with their inputs, each made once."""
+    """Questions and the files with their inputs, each made once; and the processes that read them."""
 
     def __init__(self, work: Path):
         self.work = work
+        self.processes = Processes()
         self.lock = threading.Lock()
         self.questions: dict[tuple[Any, ...], Question] = {}
 
@@ -166,6 +170,7 @@ class _Run:
         self.fault = ""  # why it ended early
         self.current: _Job | None = None  # what it was at
         self.flushes = False
+        self.processes = paper.processes
         self.work = Path(tempfile.mkdtemp(dir=paper.work))
         orders = [
             {"id": j.id, "what": j.what, "theirs": j.profile.theirs, "source": j.source, "inputs": paper.inputs(j)}
@@ -179,12 +184,8 @@ class _Run:
         places = [str(Path(place).resolve()) for place in sys.path]  # what we can import, it can
         command = [sys.executable, "-u", "-P", "-c", START, str(self.work), *places]
         with (self.work / "stderr").open("wb") as stderr:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-            )
+            pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": stderr}
+            process = self.processes.start(command, **pipes)
             lines: queue.Queue[bytes | None] = queue.Queue()
             reader = threading.Thread(target=_read_lines, args=(process.stdout, lines), daemon=True)
             reader.start()

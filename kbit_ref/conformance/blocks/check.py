@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from kbit_ref.conformance.blocks.adapters import BlockAdapter
 from kbit_ref.conformance.blocks.judge import judge_profile
 from kbit_ref.conformance.blocks.libraries import Library
 from kbit_ref.conformance.blocks.verdict import Row
+from kbit_ref.conformance.processes import Processes, side_by_side
 
 __all__ = ["judge_block_libraries"]
 
@@ -42,11 +42,12 @@ def judge_block_libraries(
         Called with the library, the profiles done and their number.
     """
     places = list(folders)
+    processes = Processes()
 
     def one(adapter: BlockAdapter) -> list[Row]:
         chosen = [p for p in adapter.profiles if not profiles or {p.profile, p.theirs} & set(profiles)]
         rows = []
-        with Library(adapter, timeout, places) as library:
+        with Library(adapter, timeout, places, processes) as library:
             for i, profile in enumerate(chosen):
                 row = judge_profile(adapter, profile, library.ask)
                 rows.append(replace(row, notes=(*row.notes, FLUSHES)) if library.flushes else row)
@@ -54,5 +55,4 @@ def judge_block_libraries(
                     progress(adapter.library, i + 1, len(chosen))
         return rows
 
-    with ThreadPoolExecutor(max(1, min(2, len(libraries)))) as pool:
-        return [row for rows in pool.map(one, libraries) for row in rows]
+    return [row for rows in side_by_side(one, libraries, processes) for row in rows]

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.blocks.adapters import BlockAdapter
+from kbit_ref.conformance.processes import Processes
 
 __all__ = ["Answer", "Library"]
 
@@ -49,6 +50,8 @@ class Library:
         Seconds that it may be silent, its import included.
     folders
         Where adapters that are not ours were found.
+    processes
+        What starts them, and may end them.
 
     Attributes
     ----------
@@ -56,8 +59,15 @@ class Library:
         Did it switch on flush-to-zero in its process?
     """
 
-    def __init__(self, adapter: BlockAdapter, timeout: float = 120.0, folders: Iterable[str | Path] = ()):
+    def __init__(
+        self,
+        adapter: BlockAdapter,
+        timeout: float = 120.0,
+        folders: Iterable[str | Path] = (),
+        processes: Processes | None = None,
+    ):
         self.adapter, self.timeout = adapter, timeout
+        self.processes = processes or Processes()
         self.folders = [str(Path(folder).resolve()) for folder in folders]
         self.flushes = False
         self._asked, self._starts = 0, 0
@@ -136,7 +146,8 @@ class Library:
         command = [sys.executable, "-u", "-P", "-c", START, str(self._work), *places]
         self._lines = queue.Queue()
         with (self._work / "stderr").open("wb") as stderr:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": stderr}
+            self._process = self.processes.start(command, **pipes)
         threading.Thread(target=_read_lines, args=(self._process.stdout, self._lines), daemon=True).start()
         told = self._read_line()
         if isinstance(told, str):

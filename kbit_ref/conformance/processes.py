@@ -1,0 +1,88 @@
+"""Libraries side by side: a few at a time, each with processes of its own, all of which an interrupt ends at once."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+__all__ = ["Processes", "side_by_side"]
+
+AT_ONCE = 2
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Processes:
+    """The processes that were started, to end them together.
+
+    Examples
+    --------
+    >>> import sys
+    >>> processes = Processes()
+    >>> process = processes.start([sys.executable, "-c", "import time; time.sleep(600)"])
+    >>> processes.end()
+    >>> process.returncode != 0
+    True
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._over = False
+
+    def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        """`subprocess.Popen`; refused once all are ended."""
+        with self._lock:
+            if self._over:
+                raise RuntimeError("no process is started after the end")
+            process = subprocess.Popen(command, **options)
+            self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kill all that run, and let nobody start another one."""
+        with self._lock:
+            self._over = True
+            for process in self._started:
+                process.kill()  # of one that is known to have ended, this does nothing
+            for process in self._started:
+                process.wait()
+
+
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], processes: Processes) -> list[Result]:
+    """`[work(item) for item in items]`, two at a time; an error or an interrupt ends the processes and is raised.
+
+    The threads are daemons, and nobody waits for what they compute: a thread pool would keep Ctrl-C waiting.
+
+    Examples
+    --------
+    >>> side_by_side(lambda x: x * x, [1, 2, 3], Processes())
+    [1, 4, 9]
+    """
+    results: list[Future[Result]] = [Future() for _ in items]
+    waiting: queue.SimpleQueue[tuple[Item, Future[Result]]] = queue.SimpleQueue()
+    for pair in zip(items, results, strict=True):
+        waiting.put(pair)
+
+    def one_after_the_other() -> None:
+        while True:
+            try:
+                item, result = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                result.set_result(work(item))
+            except BaseException as error:
+                result.set_exception(error)
+
+    for _ in range(AT_ONCE):
+        threading.Thread(target=one_after_the_other, daemon=True).start()
+    try:
+        return [result.result() for result in results]
+    except BaseException:
+        processes.end()
+        raise
