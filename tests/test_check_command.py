@@ -97,7 +97,7 @@ def test_absent_library(mine, capsys):
     assert main(mine(module="no_such_module_of_anybody")) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "kbit-ref check: check: library = mine, it is not installed; pip install mine\n"
+    assert err == "kbit-ref check: library = mine, it is not installed; pip install mine\n"
 
 
 def test_absent_libraries_are_listed_when_none_is_named(monkeypatch, capsys):

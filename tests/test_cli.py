@@ -1,6 +1,7 @@
 """The command line: documents, exit codes, and one line for what is wrong."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import kbit_ref
 from kbit_ref.checkpoints import Writer
 from kbit_ref.checkpoints.header import Spec
 from kbit_ref.cli import commands, main, parser
@@ -71,6 +73,7 @@ def test_mistakes_are_one_line_and_two(argv: list[str], capsys: pytest.CaptureFi
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
     assert captured.err.startswith(f"kbit-ref {argv[0]}: ")
+    assert captured.err.count(f"{argv[0]}: ") == 1
 
 
 @pytest.mark.parametrize(
@@ -90,10 +93,67 @@ def test_module_and_help() -> None:
 
 
 def test_a_reader_that_leaves() -> None:
-    shell = f"{sys.executable} -m kbit_ref show e4m3fn --all | head -n 1"
-    done = subprocess.run(shell, shell=True, capture_output=True, text=True, check=True)
+    done = in_a_shell("show e4m3fn --all | (read line; echo $line); exit ${PIPESTATUS[0]}")
     assert done.stdout.startswith("e4m3fn: 8 bits")
-    assert "Traceback" not in done.stderr
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def in_a_shell(line: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """`kbit-ref` with what the shell does to its output."""
+    command = ["bash", "-c", f"{sys.executable} -m kbit_ref {line}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+
+
+@pytest.mark.parametrize("redirected", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_output(redirected: str) -> None:
+    done = in_a_shell(f"list {redirected}")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert in_a_shell(f"show nf44 {redirected}").returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("command", ["list", "show f16 --all --json"])
+def test_a_full_disk(command: str) -> None:
+    done = in_a_shell(f"{command} > /dev/full")
+    assert (done.stderr, done.returncode) == (f"kbit-ref {command.split()[0]}: No space left on device\n", 2)
+
+
+def test_names_beyond_the_encoding_of_the_output(tmp_path: Path) -> None:
+    with Writer(tmp_path / "x.safetensors", [Spec("w", "F32", (2, 64))], {}):
+        pass
+    out = f"{tmp_path}/\u00f6.safetensors"
+    done = in_a_shell(f"quantize {tmp_path}/x.safetensors nf4-b64-absmax-f32 -o {out}", PYTHONIOENCODING="ascii")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert "\\xf6.safetensors: 1 tensor as" in done.stdout
+
+
+def test_interrupted_while_commands_are_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kbit_ref.cli.parser", interrupted)
+    assert main(["list"]) == 2
+    assert capsys.readouterr().err == "kbit-ref: interrupted\n"
+
+
+def test_too_much_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--size", "1000000000000000", "--type", "nf4", "--threads", "1"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("kbit-ref bench: Unable to allocate 3.55 PiB")
+    assert err.count("\n") == 1
+
+
+def test_names_of_profiles_are_asked_for_as_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "ggml-q4", "0", "--values", "1"]) == 2
+    assert "? `kbit-ref list profiles` has all\n" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert (caught.value.code, capsys.readouterr().out) == (0, f"kbit-ref {kbit_ref.__version__}\n")
 
 
 @pytest.mark.parametrize("name", [n for n in datatypes(grammar=True) if re.match(r"(kfloat\d_)?u?e\d+m\d+", n)])

@@ -8,12 +8,16 @@ found, 2 usage or bad input.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper, UnsupportedOperation
+from pathlib import Path
 
+from kbit_ref import __version__
 from kbit_ref.errors import KbitError
 
 __all__ = ["commands", "main", "parser"]
@@ -28,6 +32,7 @@ def commands() -> tuple[str, ...]:
 def parser() -> argparse.ArgumentParser:
     """The argument parser, with a subparser for each command."""
     top = argparse.ArgumentParser(prog="kbit-ref", description="The correctness oracle for k-bit quantization.")
+    top.add_argument("--version", action="version", version=f"kbit-ref {__version__}")
     subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in commands():
         module = _module(name)
@@ -47,17 +52,48 @@ def _module(name: str):  # type: ignore[no-untyped-def]  # a module is not a typ
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    args = parser().parse_args(argv)
     try:
-        code = int(args.run(args))
-        sys.stdout.flush()
-        return code
-    except KbitError as error:
-        print(f"kbit-ref {args.command}: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader (head, less) has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to say at exit
-        return 2
+        _prepare_output()
+        return _run(parser().parse_args(argv))
     except KeyboardInterrupt:
         print("kbit-ref: interrupted", file=sys.stderr)
         return 2
+
+
+def _run(args: argparse.Namespace) -> int:
+    code = 0
+    try:
+        code = int(args.run(args))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (head, less) has left: no fault of ours
+        _drop_output()
+    except OSError as error:  # no space left, no permission
+        _drop_output()
+        return _mistake(args, f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
+    except MemoryError as error:
+        return _mistake(args, str(error) or "there is not enough memory")
+    except KbitError as error:
+        # the text begins with the function that it comes from, and names what Python offers
+        text = str(error).removeprefix(f"{args.command}: ")
+        return _mistake(args, text.replace("kb.profiles() has all", "`kbit-ref list profiles` has all"))
+    return code
+
+
+def _mistake(args: argparse.Namespace, text: str) -> int:
+    print(f"kbit-ref {args.command}: {text}", file=sys.stderr)
+    return 2
+
+
+def _prepare_output() -> None:
+    """A place to write to even if the shell has closed ours, and no text that cannot be written."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # to the end
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr
+
+
+def _drop_output() -> None:
+    """What is still in the buffer goes nowhere, so that leaving Python does not try to write it once more."""
+    with contextlib.suppress(UnsupportedOperation):  # of a stand-in that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
