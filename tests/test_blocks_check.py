@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import kbit_ref as kb
 from kbit_ref.cli import main
+from kbit_ref.cli.check import text
 from kbit_ref.conformance.blocks import choices, matrix
 from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile, KnownDifference, block_adapters
 from kbit_ref.conformance.blocks.inputs import cases, narrowed
@@ -16,6 +18,7 @@ from kbit_ref.conformance.blocks.judge import judge_profile
 from kbit_ref.conformance.blocks.libraries import Answer, Library
 from kbit_ref.conformance.blocks.reference import block_index, reference
 from kbit_ref.conformance.blocks.shrink import complexity, shrink, spell_block
+from kbit_ref.conformance.blocks.verdict import Row
 from kbit_ref.conformance.blocks.worker import answer
 
 
@@ -419,7 +422,8 @@ def test_the_command_prints_a_table_and_agrees(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[2:] == ["profile", "scales", "offsets", "zeros", "global", "codes", "packed", "decoded"]
     assert lines[1].split() == ["theirs", INT4, "agree", "-", "-", "-", "agree", "-", "agree"]
-    assert "3 parts of 1 block formats, 1 library: 3 agree, 0 known, 0 disagree, 0 error" in lines[-1]
+    last = r"3 parts of 1 block format, 1 library: 3 agree, 0 known, 0 disagree; 0 formats with an error\."
+    assert re.fullmatch(last + r" [\d,]+ values, \d+ s\.", lines[-1])
 
 
 def test_the_command_tells_the_difference_and_writes_the_matrix(tmp_path, capsys):
@@ -454,12 +458,45 @@ def test_the_command_speaks_json(tmp_path, capsys):
     ("more", "text"),
     [
         (["--type", "int4"], "check: type = int4, --blocks, --profile and --csv are for block formats"),
-        (["--profile", "nope"], "check: profile = nope, no library that was asked has it"),
+        (["--profile", "nope"], "check: profile = 'nope', there is no such name"),
+        (["--csv", "/nope/x.csv"], "check: csv = /nope/x.csv, No such file or directory"),
     ],
 )
 def test_usage(tmp_path, capsys, more, text):
     assert main([*write(tmp_path), *more]) == 2
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["ml_dtypes", "--blocks"], "check: library = ml_dtypes, no block formats of it are judged"),
+        (["gguf", "--type", "int4"], "check: library = gguf, only block formats of it are judged"),
+        (["ml_dtypes", "--profile", "nope"], "check: profile = 'nope', there is no such name"),
+    ],
+)
+def test_what_a_library_has_not(capsys, argv, text):
+    assert main(["check", *argv]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_the_library_of_a_profile_is_named_if_it_is_absent(monkeypatch, capsys):
+    monkeypatch.setattr(BlockAdapter, "installed", lambda self: False)
+    assert main(["check", "--profile", "ggml-q4_0"]) == 2
+    expected = "check: profile = ggml-q4_0, gguf has it, and is not installed; pip install gguf"
+    assert expected in capsys.readouterr().err
+
+
+def test_the_summary_counts_parts_and_formats_apart_and_the_notes_stand_before_it():
+    good = judge(Mine("int4-b32-absmax-f16", "int4-b32-absmax-f16+scalerange=clamp", shapes="any"))
+    bad = Row("mine", "", "p", "", "broken", (), ("it raised",))
+    (line,) = matrix.summary([good, bad], 52.3)
+    expected = "4 parts of 2 block formats, 1 library: 4 agree, 0 known, 0 disagree; 1 format with an error. "
+    assert line.startswith(expected)
+    assert line.endswith(" values, 52 s.")
+    assert all(line.startswith("note      mine, theirs: ") for line in matrix.notes([good, bad])[:-1])
+    lines = text([], [], (1.0, 52.3), [good, bad]).splitlines()
+    assert [i for i, line in enumerate(lines) if line.startswith("note")][-1] == len(lines) - 3
 
 
 def test_an_absent_library_is_said_so(tmp_path, capsys):

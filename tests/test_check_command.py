@@ -119,12 +119,25 @@ def test_absent_libraries_are_listed_when_none_is_named(monkeypatch, capsys):
         (["--type", "e2m1fm"], "datatype: name = 'e2m1fm', there is no such name; did you mean e2m1fn"),
         (["--type", "nf4"], "check: type = nf4, no library that was asked has it"),
         (["--timeout", "0"], "check: timeout = 0.0, it is a number of seconds"),
+        (["--timeout", "inf"], "check: timeout = inf, it is a number of seconds, at most 1,000,000"),
         (["--adapters", "/no/such/folder"], "check: adapters = /no/such/folder, there is no such folder"),
     ],
 )
 def test_usage(mine, capsys, more, text):
     assert main([*mine(), *more]) == 2
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "text"), [("raise ValueError('on\npurpose')", "ValueError: on purpose"), ("def", "SyntaxError: ")]
+)
+def test_a_broken_adapter_is_one_line_with_its_file(source, text, mine, tmp_path, capsys):
+    command = mine()
+    (tmp_path / "foo.py").write_text(source.replace("on\n", "on\\n"), "utf-8")
+    assert main(command) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"kbit-ref check: adapters = {tmp_path}/foo.py, the file cannot be loaded ({text}")
+    assert err.count("\n") == 1
 
 
 def test_unknown_library(mine, capsys):

@@ -22,6 +22,7 @@ from kbit_ref.progress import Progress
 
 HELP = "judge the installed libraries bit for bit"
 COLUMNS = ("float16", "bfloat16", "float32", "float64", "codes")
+LONGEST = 10**6  # seconds that one can wait for a silent library
 SAID = {"agree": "agree", "known": "known", "disagree": "DISAGREE", "error": "ERROR"}
 
 
@@ -66,21 +67,25 @@ def run(args: argparse.Namespace) -> int:
         names = ", ".join(adapter.library for adapter in absent)
         raise MissingLibrary(message("check", f"library = {names}", "it is not installed", absent[0].install))
     begin = time.monotonic()
-    rows, blocks = _judge(args, present)
+    rows = _judge_types(args, present.types)
+    between = time.monotonic()
+    blocks = _judge_blocks(args, present.blocks)
+    seconds = between - begin, time.monotonic() - between
     if args.csv:
         matrix.write_csv(args.csv, blocks)
     if args.json:
         print(json.dumps(as_dict(rows, absent, blocks), indent=1))
     else:
-        print(text(rows, absent, time.monotonic() - begin, blocks))
+        print(text(rows, absent, seconds, blocks))
     status = worst([*(row.report.status for row in rows), *(row.status for row in blocks)])
     return 0 if (rows or blocks) and status in ("agree", "known") else 1
 
 
 def _chosen(args: argparse.Namespace) -> _Chosen:
     """What the options ask for; an error if it makes no sense."""
-    if not args.timeout > 0:
-        raise BadInput(message("check", f"timeout = {args.timeout}", "it is a number of seconds", "e.g. --timeout 60"))
+    if not 0 < args.timeout <= LONGEST:
+        rule = f"it is a number of seconds, at most {LONGEST:,}"
+        raise BadInput(message("check", f"timeout = {args.timeout}", rule, "e.g. --timeout 60"))
     for folder in args.adapters:
         if not Path(folder).is_dir():
             raise BadInput(message("check", f"adapters = {folder}", "there is no such folder", "give one that exists"))
@@ -90,35 +95,71 @@ def _chosen(args: argparse.Namespace) -> _Chosen:
         raise BadInput(message("check", f"type = {', '.join(args.type)}", rule, "choose one of the two"))
     for name in args.type:
         datatype(name)
-    types = {} if only_blocks else adapters(args.adapters)
-    blocks = {} if args.type else block_adapters(args.adapters)
+    if args.csv:
+        _can_be_written(Path(args.csv))
+    all_types, all_blocks = adapters(args.adapters), block_adapters(args.adapters)
+    profiles = {name for a in all_blocks.values() for p in a.profiles for name in (p.profile, p.theirs)}
+    for name in args.profile:
+        if name not in profiles:
+            raise UnknownName.among("check", "profile", name, profiles, "see `kbit-ref check --blocks`")
+    types = {} if only_blocks else all_types
+    blocks = {} if args.type else all_blocks
     known = {**types, **blocks}
     for name in args.library:
-        if name not in known:
-            raise UnknownName.among("check", "library", name, known, f"there are adapters for {', '.join(known)}")
+        if name in known:
+            continue
+        if name in all_types:
+            raise BadInput(message("check", f"library = {name}", "no block formats of it are judged", "name another"))
+        if name in all_blocks:
+            rule = "only block formats of it are judged"
+            raise BadInput(message("check", f"library = {name}", rule, "leave --type out"))
+        raise UnknownName.among("check", "library", name, known, f"there are adapters for {', '.join(known)}")
     names = list(dict.fromkeys(args.library)) or list(known)
     return _Chosen([types[n] for n in names if n in types], [blocks[n] for n in names if n in blocks])
 
 
-def _judge(args: argparse.Namespace, present: _Chosen) -> tuple[list[Judged], list[Row]]:
-    """Data types, then block formats."""
+def _can_be_written(path: Path) -> None:
+    """Told now rather than after the work; the file is left as it is."""
+    before = path.exists()
+    try:
+        with path.open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise BadInput(message("check", f"csv = {path}", f"{error.strerror}", "name a file to write")) from None
+    if not before:
+        path.unlink()
+
+
+def _judge_types(args: argparse.Namespace, present: list[Adapter]) -> list[Judged]:
     rows: list[Judged] = []
-    blocks: list[Row] = []
-    options = {"timeout": args.timeout, "folders": args.adapters}
-    if present.types:
+    if present:
         with Progress("judging", 0) as step:
-            rows = judge_libraries(present.types, types=args.type, progress=sum_up(step), **options)
+            options = {"timeout": args.timeout, "folders": args.adapters, "progress": sum_up(step)}
+            rows = judge_libraries(present, types=args.type, **options)
     if args.type and not rows:
         rule = "no library that was asked has it"
         raise BadInput(message("check", f"type = {', '.join(args.type)}", rule, "see `kbit-ref check` without --type"))
-    if present.blocks:
+    return rows
+
+
+def _judge_blocks(args: argparse.Namespace, present: list[BlockAdapter]) -> list[Row]:
+    blocks: list[Row] = []
+    if present:
         with Progress("judging blocks", 0) as step:
-            tell = sum_up(step)
-            blocks = judge_block_libraries(present.blocks, profiles=args.profile, progress=tell, **options)
+            options = {"timeout": args.timeout, "folders": args.adapters, "progress": sum_up(step)}
+            blocks = judge_block_libraries(present, profiles=args.profile, **options)
     if args.profile and not blocks:
         got, rule = f"profile = {', '.join(args.profile)}", "no library that was asked has it"
+        absent = [a for a in block_adapters(args.adapters).values() if not a.installed() and _has(a, args.profile)]
+        if absent:
+            rule = f"{absent[0].library} has it, and is not installed"
+            raise MissingLibrary(message("check", got, rule, absent[0].install))
         raise BadInput(message("check", got, rule, "see `kbit-ref check --blocks`"))
-    return rows, blocks
+    return blocks
+
+
+def _has(adapter: BlockAdapter, names: Sequence[str]) -> bool:
+    return any(name in (p.profile, p.theirs) for p in adapter.profiles for name in names)
 
 
 def sum_up(step: Progress) -> Callable[[str, int, int], None]:
@@ -134,16 +175,20 @@ def sum_up(step: Progress) -> Callable[[str, int, int], None]:
 
 
 def text(
-    rows: Sequence[Judged], absent: Sequence[Adapter | BlockAdapter], seconds: float, blocks: Sequence[Row] = ()
+    rows: Sequence[Judged],
+    absent: Sequence[Adapter | BlockAdapter],
+    seconds: tuple[float, float],
+    blocks: Sequence[Row] = (),
 ) -> str:
-    """The tables, the differences, the summaries."""
+    """The tables, the differences, the notes, the summaries, each with the seconds that it took."""
     parts = [*table(rows), *matrix.table(blocks), *differences(rows), *matrix.differences(blocks)]
+    parts += matrix.notes(blocks)
     parts += [f"{a.library} is not installed: {a.install}" for a in absent]
     if absent:
         parts.append("")
     if rows or not blocks:
-        parts += summary(rows, seconds)
-    return "\n".join([*parts, *(matrix.summary(blocks) if blocks else [])])
+        parts += summary(rows, seconds[0])
+    return "\n".join([*parts, *(matrix.summary(blocks, seconds[1]) if blocks else [])])
 
 
 def table(rows: Sequence[Judged]) -> list[str]:

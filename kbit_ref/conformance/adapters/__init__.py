@@ -26,9 +26,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from kbit_ref.conformance.ask import spelled
 from kbit_ref.conformance.causes import NanCodes
 from kbit_ref.conformance.inputs import SOURCES
 from kbit_ref.conformance.judge import Known
+from kbit_ref.errors import BadInput, message
 
 __all__ = ["Adapter", "Profile", "adapters"]
 
@@ -116,5 +118,9 @@ def _from_file(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None  # a .py file has both
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a file of somebody else raises
+        rule = f"the file cannot be loaded ({spelled(error)})"
+        raise BadInput(message("check", f"adapters = {path}", rule, "mend it or take it out of the folder")) from None
     return module

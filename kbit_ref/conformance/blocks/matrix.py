@@ -11,7 +11,7 @@ from kbit_ref.conformance.blocks.adapters import PARTS
 from kbit_ref.conformance.blocks.causes import FOLLOWS, UNEXPLAINED
 from kbit_ref.conformance.blocks.verdict import Kind, PartVerdict, Row
 
-__all__ = ["COLUMNS", "csv_rows", "differences", "summary", "table", "write_csv"]
+__all__ = ["COLUMNS", "csv_rows", "differences", "notes", "summary", "table", "write_csv"]
 
 COLUMNS = (
     *("date", "library", "version", "profile", "spelling", "theirs"),
@@ -73,23 +73,32 @@ def differences(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def summary(rows: Sequence[Row]) -> list[str]:
-    """The last lines: how many of each verdict, values, what was left out."""
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What was left out, a line each."""
+    lines = [f"note      {row.library}, {row.theirs}: {note}" for row in rows for note in row.notes]
+    return [*dict.fromkeys(lines), ""] if lines else []
+
+
+def summary(rows: Sequence[Row], seconds: float) -> list[str]:
+    """The last lines: how many parts of each verdict, the formats with an error, values, time."""
     parts = [part for row in rows for part in row.parts]
-    counts = {status: sum(part.status == status for part in parts) for status in SAID}
-    counts["error"] += sum(bool(row.errors) for row in rows)
-    said = ", ".join(f"{count} {status}" for status, count in counts.items())
-    libraries = len({row.library for row in rows})
+    said = [f"{sum(part.status == status for part in parts)} {status}" for status in ("agree", "known", "disagree")]
+    failed = sum(row.status == "error" for row in rows)
     lines = []
-    notes = dict.fromkeys(f"{row.library}, {row.theirs}: {note}" for row in rows for note in row.notes)
-    lines += [f"note      {note}" for note in notes]
     different = sum(part.different for part in parts)
     if different:
         lines.append(f"{different:,} values differ from the profiles and are on no public record that we know of.")
-    plural = "library" if libraries == 1 else "libraries"
+    judged = f"{_counted(len(parts), 'part')} of {_counted(len(rows), 'block format')}"
+    libraries = len({row.library for row in rows})
+    where = f"{libraries} {'library' if libraries == 1 else 'libraries'}"
     tried = sum(row.tried for row in rows)
-    lines.append(f"{len(parts)} parts of {len(rows)} block formats, {libraries} {plural}: {said}. {tried:,} values.")
+    errors = f"{_counted(failed, 'format')} with an error"
+    lines.append(f"{judged}, {where}: {', '.join(said)}; {errors}. {tried:,} values, {seconds:.0f} s.")
     return lines
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def csv_rows(rows: Sequence[Row], date: str) -> Iterator[dict[str, str]]:

@@ -28,6 +28,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.conformance.ask import spelled
+from kbit_ref.errors import BadInput, message
+
 __all__ = ["PARTS", "BlockAdapter", "BlockProfile", "KnownDifference", "Parts", "block_adapters"]
 
 Parts = dict[str, NDArray[Any]]
@@ -183,5 +186,9 @@ def _from_file(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None  # a .py file has both
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a file of somebody else raises
+        rule = f"the file cannot be loaded ({spelled(error)})"
+        raise BadInput(message("check", f"adapters = {path}", rule, "mend it or take it out of the folder")) from None
     return module
