@@ -393,6 +393,9 @@ def _resolve(name: str) -> DataType:
     found = _find(base)
     if found is None:
         remedy = "`kbit-ref list` shows all; a type made at run time resolves after kb.register"
+        for row in _rows.rows:  # a name that a grammar might have had
+            if row.grammar and base.casefold().startswith(row.pattern.partition("{")[0].casefold()):
+                remedy = f"names {row.pattern}: {row.summary}"
         raise UnknownName.among("datatype", "name", base, datatypes(), remedy)
     if not choices:
         return found

@@ -82,7 +82,7 @@ def dequantize(
 
     in_pieces(
         *(len(pieces), threads, 1, lambda i, _, room: piece(*pieces[i], room)),
-        *(lambda _: Room(q.size if plain else 0), CHUNK),
+        *(lambda _: Room(q.size if plain else 0), CHUNK, "dequantize"),
     )
     if not direct:
         result[...] = s.cut.join(values, q.shape)

@@ -36,13 +36,14 @@ def in_pieces(
     work: Callable[[int, int, Any], None],
     make: Callable[[int], Any],
     weight: int = 1,
+    function: str = "encode",
 ) -> None:
     """Call work(begin, end, scratch) for pieces of 0 ... size, on as many threads as help.
 
     `make` gives each thread the scratch for pieces of so many items; an item is `weight` elements.
     """
-    if threads is not None and threads < 1:
-        raise BadInput(message("encode", f"threads = {threads}", "at least one thread is needed", "leave it out"))
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise BadInput(message(function, f"threads = {threads!r}", "it is a number of threads from 1", "leave it out"))
     wanted = (_cores() if size * weight >= LEAST_FOR_THREADS else 1) if threads is None else threads
     wanted = max(1, min(wanted, -(-size // piece)))
     share = -(-size // wanted // piece) * piece  # [n_threads] whole pieces each
@@ -269,5 +270,5 @@ def decode(
         if even < piece.size:
             np.take(d.levels.astype(d.level_dtype), piece[even:], out=target[even:])
 
-    in_pieces(flat.size, threads, 2 * CHUNK, work, lambda n: np.empty(n, np.intp))
+    in_pieces(flat.size, threads, 2 * CHUNK, work, lambda n: np.empty(n, np.intp), function="decode")
     return levels

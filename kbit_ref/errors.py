@@ -31,7 +31,8 @@ class UnknownName(KbitError, ValueError):
     @classmethod
     def among(cls, function: str, argument: str, got: object, known: Iterable[str], remedy: str) -> UnknownName:
         """The error for `got`, with the known names that resemble it."""
-        near = get_close_matches(str(got), list(known), n=3, cutoff=0.5)
+        folded = {name.casefold(): name for name in known}
+        near = [folded[name] for name in get_close_matches(str(got).casefold(), list(folded), n=3, cutoff=0.5)]
         hint = f"did you mean {', '.join(near)}? {remedy}" if near else remedy
         return cls(message(function, f"{argument} = {got!r}", "there is no such name", hint))
 

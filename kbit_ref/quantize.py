@@ -73,7 +73,7 @@ def quantize(
     Raises
     ------
     BadInput
-        `quantize: x[3] = nan, a block with NaN has no scale; clean the input, or use +nan=code or zero`
+        `quantize: x[3] = nan, a block with NaN has no scale; clean the input, or use +nan=zero`
 
     Examples
     --------
@@ -169,7 +169,10 @@ class _Work:
                 pack_into(packed, codes, form, first, s.fill)
 
         def over(work: Callable[[slice, int, int, Room], None]) -> None:
-            in_pieces(len(pieces), threads, 1, lambda i, _, room: work(*pieces[i], room), self.room, about)
+            in_pieces(
+                *(len(pieces), threads, 1, lambda i, _, room: work(*pieces[i], room)),
+                *(self.room, about, "quantize"),
+            )
 
         if s.double is not None:  # the scales first, then the codes
             over(lambda row, begin, end, room: self.parts(row, begin, end, None, room))
@@ -321,5 +324,6 @@ def _with_position(error: BadInput, s: Scheme, x: Array, part: Array, row: slice
     r, c = divmod(at, part.shape[1])
     index = ", ".join(map(str, s.cut.place(x.shape, row.start + r, begin + c)))
     name = "NaN" if what == "nan" else "infinity"
-    remedy = "clean the input, or use " + ("+nan=code or +nan=zero" if what == "nan" else "+inf=saturate")
-    return BadInput(message("quantize", f"x[{index}] = {what}", f"a block with {name} has no scale", remedy))
+    ways = "+nan=zero" if s.dtype.nan_code is None else "+nan=code or +nan=zero"
+    remedy = "clean the input, or use " + (ways if what == "nan" else "+inf=saturate")
+    return BadInput(message("quantize", f"x[{index}] = {what}" if index else f"x = {what}", f"a block with {name} has no scale", remedy))

@@ -42,7 +42,7 @@ def test_threads_and_pieces(size: int, threads: int | None) -> None:
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_no_threads(threads: int) -> None:
-    with pytest.raises(BadInput, match=f"threads = {threads}, at least one thread is needed; leave it out"):
+    with pytest.raises(BadInput, match=f"threads = {threads}, it is a number of threads from 1; leave it out"):
         kb.encode("int4", [1.0], threads=threads)
 
 

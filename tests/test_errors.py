@@ -1,7 +1,9 @@
 """Errors: one line each, catchable as what they are, and with the nearest names."""
 
 import pickle
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 import kbit_ref as kb
@@ -46,3 +48,19 @@ def test_near_misses(name: str, near: str | None) -> None:
 def test_odd_spellings_are_refused(name: str) -> None:
     with pytest.raises(KbitError):
         kb.datatype(name)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: kb.datatype("E4M3FN"), r"datatype: name = 'E4M3FN', there is no such name; did you mean e4m3fn"),
+        (lambda: kb.datatype("Binary8p9se"), r"datatype: .* names Binary\{K\}p\{P\}\{sign\}\{domain\}: "),
+        (lambda: kb.decode("int4", [1], threads="2"), r"decode: threads = '2', it is a number of threads from 1"),
+        (lambda: kb.quantize([1.0], "nf4-b4-absmax-f32", threads=-1), r"quantize: threads = -1, it is a number"),
+        (lambda: kb.quantize([float("nan")], "nf4-b4-absmax-f32"), r"quantize: x\[0\] = nan, .*, or use \+nan=zero$"),
+        (lambda: kb.quantize(np.float32("nan"), "e4m3fn-b4-absmax-f32"), r"quantize: x = nan, .*\+nan=code or \+nan=zero"),
+    ],
+)
+def test_the_way_out_is_told(call: Callable[[], object], text: str) -> None:
+    with pytest.raises(kb.KbitError, match=f"^{text}"):
+        call()
