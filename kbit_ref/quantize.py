@@ -326,4 +326,5 @@ def _with_position(error: BadInput, s: Scheme, x: Array, part: Array, row: slice
     name = "NaN" if what == "nan" else "infinity"
     ways = "+nan=zero" if s.dtype.nan_code is None else "+nan=code or +nan=zero"
     remedy = "clean the input, or use " + (ways if what == "nan" else "+inf=saturate")
-    return BadInput(message("quantize", f"x[{index}] = {what}" if index else f"x = {what}", f"a block with {name} has no scale", remedy))
+    place = f"x[{index}]" if index else "x"
+    return BadInput(message("quantize", f"{place} = {what}", f"a block with {name} has no scale", remedy))

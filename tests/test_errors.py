@@ -58,7 +58,7 @@ def test_odd_spellings_are_refused(name: str) -> None:
         (lambda: kb.decode("int4", [1], threads="2"), r"decode: threads = '2', it is a number of threads from 1"),
         (lambda: kb.quantize([1.0], "nf4-b4-absmax-f32", threads=-1), r"quantize: threads = -1, it is a number"),
         (lambda: kb.quantize([float("nan")], "nf4-b4-absmax-f32"), r"quantize: x\[0\] = nan, .*, or use \+nan=zero$"),
-        (lambda: kb.quantize(np.float32("nan"), "e4m3fn-b4-absmax-f32"), r"quantize: x = nan, .*\+nan=code or \+nan=zero"),
+        (lambda: kb.quantize(np.float32("nan"), "e4m3fn-b4-absmax-f32"), r"quantize: x = nan, .*\+nan=code or"),
     ],
 )
 def test_the_way_out_is_told(call: Callable[[], object], text: str) -> None:
