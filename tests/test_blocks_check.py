@@ -145,6 +145,24 @@ def test_codes_that_differ_since_the_scale_does_are_said_to_follow():
     assert "follows from the scale" in kinds(row, "codes")
 
 
+def test_the_shrunk_example_keeps_the_cause():
+    """Wrong codes in blocks with a wrong scale, and in blocks of zeros, which are simpler, with the right one."""
+
+    def change(parts, x):
+        parts["scales"] = parts["scales"] * 3
+        codes = parts["codes"].reshape(-1, 32)
+        codes[:, 0] = (codes[:, 0] + 5) % 16
+        return {"codes": parts["codes"], "scales": parts["scales"]}
+
+    examples = {kind.cause: kind.example for kind in judge(Mine(INT4, change=change)).part("codes").kinds}
+    assert set(examples) == {"follows from the scale", "unexplained"}
+    follows = examples["follows from the scale"]
+    assert follows.theirs.rpartition("(scale ")[2] != follows.ours.rpartition("(scale ")[2]
+    zeros = examples["unexplained"]
+    assert (zeros.block, zeros.theirs, zeros.ours) == ("[0 x 32]", "0x5 = 5  (scale 0)", "0x0 = 0  (scale 0)")
+    assert zeros.steps == ("our scale is 0: nothing is divided by it, every number is encoded as 0",)
+
+
 EXPLAINED = {
     "int4-b32-absmax-f32+arith=reciprocal+scalerange=clamp": ["+arith=reciprocal"],
     "int4-b32-absmax-f32+scalerange=clamp+ties=away": ["+ties=away"],

@@ -25,6 +25,7 @@ __all__ = [
     "decoded_causes",
     "explain",
     "explained_by",
+    "other_numbers",
     "plain_cause",
 ]
 
@@ -122,6 +123,11 @@ def plain_cause(record: Record) -> str:
         return ZERO
     close = all(abs(ours - value) <= 2.0**-18 * abs(value) for ours, value in pairs_of)
     return LAST_BITS if close else UNEXPLAINED
+
+
+def other_numbers(record: Record) -> bool:
+    """Is a number of the block (its scale, ...) another one than ours?"""
+    return any(record.compared.wrong[name][record.block] for name in record.parts)
 
 
 def explained_by(made: Scheme, found: Sequence[Record]) -> NDArray[np.bool_]:

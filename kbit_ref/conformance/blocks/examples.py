@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.blocks.adapters import BlockProfile
 from kbit_ref.conformance.blocks.causes import (
+    FOLLOWS,
     UNEXPLAINED,
     Explanation,
     decoded_causes,
     explained_by,
+    other_numbers,
     plain_cause,
 )
 from kbit_ref.conformance.blocks.compare import Compared, Record, records
@@ -50,7 +52,7 @@ class Shrinker:
         if not first.short and first.words.size > 1 and self.s.double is None:
             best = shrink(_floats(first), lambda blocks: self._shows(part, cause, explanation, blocks, first.source))
             again = self._twice(best, first.source)
-            if again is not None and _shown(part, again, 0):
+            if again is not None and _shown(part, again, 0) and self._is_of(cause, part, again):
                 compared, block = again, 0
         return self._example(part, compared, block)
 
@@ -89,6 +91,12 @@ class Shrinker:
         """An array of that block, two of it where blocks are independent: one row is special to some libraries."""
         return self._compared(np.stack([block] * (2 if independent(self.s) else 1)), source)
 
+    def _is_of(self, cause: str, part: str, again: Compared) -> bool:
+        """Does the first block differ for that reason still, as far as the numbers of the block say?"""
+        if part != "codes" or cause not in (UNEXPLAINED, FOLLOWS):
+            return True
+        return other_numbers(records(self.s, again, np.array([0]))[0]) == (cause == FOLLOWS)
+
     def _shows(self, part: str, cause: str, explanation: Explanation, blocks: Array, source: str) -> Array:
         """[n, size] -> [n]: blocks that differ in the part, for the same reason."""
         result = np.zeros(len(blocks), bool)
@@ -108,8 +116,8 @@ class Shrinker:
                 if other.scheme is not None and found:
                     taken = explained_by(other.scheme, found)
                     found = [r for r, gone in zip(found, taken, strict=True) if not gone]
-            if part == "codes" and cause == UNEXPLAINED:
-                found = [r for r in found if not any(r.compared.wrong[name][r.block] for name in r.parts)]
+            if part == "codes" and cause in (UNEXPLAINED, FOLLOWS):
+                found = [r for r in found if other_numbers(r) == (cause == FOLLOWS)]
         elif found:
             fits = explained_by(explanation.scheme, found)
             found = [r for r, good in zip(found, fits, strict=True) if good]
@@ -178,6 +186,8 @@ class Shrinker:
             return ()
         with np.errstate(all="ignore"):
             scale = np.float32(scales[block])
+            if scale == 0:
+                return ("our scale is 0: nothing is divided by it, every number is encoded as 0",)
             reciprocal = self.s["arith"] == "reciprocal"
             y = np.float32(x) * (np.float32(1) / scale) if reciprocal else np.float32(x) / scale
         if not np.isfinite(y):

@@ -20,6 +20,7 @@ from kbit_ref.conformance.blocks.causes import (
     Explanation,
     decoded_causes,
     explain,
+    other_numbers,
 )
 from kbit_ref.conformance.blocks.compare import Compared, Record, compare, records
 from kbit_ref.conformance.blocks.examples import Shrinker
@@ -148,9 +149,8 @@ def _by_cause(part: str, cause: str, members: list[Record]) -> dict[str, list[Re
     """Codes that differ for no word that we know, in blocks of which the scale differs: they follow from it."""
     if part != "codes" or cause != UNEXPLAINED:
         return {cause: members}
-    follow = [r for r in members if any(r.compared.wrong[name][r.block] for name in r.parts)]
-    own = [r for r in members if not any(r is other for other in follow)]
-    return {UNEXPLAINED: own, FOLLOWS: follow}
+    own = [record for record in members if not other_numbers(record)]
+    return {UNEXPLAINED: own, FOLLOWS: [record for record in members if other_numbers(record)]}
 
 
 def _count(part: str, record: Record) -> int:
