@@ -63,6 +63,9 @@ def test_bit_fields(name: str, code: int, bits: str) -> None:
         ["explain", "nf4-b2-absmax-f32", "1.5", "--values", "1", "2"],
         ["explain", "nf4-b2-absmax-f32", "1", "--values", "1", "2x"],
         ["explain", "nf4-b2-absmax-f32", "1", "--values", "1", "1/0"],
+        ["explain", "nf4-b2-absmax-f32", "1", "--values", "1", "1e999999999"],
+        ["explain", "nf4-b2-absmax-f32", "1", "--values", "1", "1e-9_999_999"],
+        ["explain", "nf4-b2-absmax-f32", "9" * 5000, "--values", "1"],
         ["explain", "nf4-b2-absmax-f32", "1", "--values", "1", "--tensor", "w"],
         ["explain", "nf4-b2-absmax-f32", "1", "--file", "absent.safetensors"],
         ["explain", "nf4-b2-absmax-f32", "1", "--file", "absent.safetensors", "--tensor", "w"],
@@ -220,6 +223,12 @@ def test_explain_values(dtype: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["x"]["hex"] == hexes[dtype]
 
 
+def test_numbers_beyond_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["explain", "int4-b2-absmax-f32+scalerange=clamp", "1", "--json", "--values", "1"]
+    assert main([*argv, "1e-9999"]) == 0
+    assert json.loads(capsys.readouterr().out)["x"]["value"] == 0
+
+
 def test_explain_random_bits(capsys: pytest.CaptureFixture[str]) -> None:
     # a quarter of the way from 1 to 2 with R = 3 of 2 bits goes up
     scheme = "int4-b2-absmax-f32+rounding=stochastic_a"
@@ -237,6 +246,11 @@ def test_explain_a_file(
     argv = ["explain", "int4-b3-absmax-f32", "1,-1", "--file", str(tmp_path / "x.safetensors"), "--tensor"]
     assert main([*argv, "w"]) == 0
     assert f"x[1, 2]   1.5 = {as_hex} = 0|01111111|1" in capsys.readouterr().out
+    indexed = ["explain", *argv[3:], "w", argv[1], "--", "-1,-1"]
+    assert main(indexed) == 0
+    assert "x[1, 2]   1.5 = " in capsys.readouterr().out
+    assert main([*argv, "\udcff"]) == 2  # a byte that is no UTF-8
+    assert "tensor = '\\udcff', there is no such name" in capsys.readouterr().err
     for name in ("v", "n"):  # no such tensor; integers
         assert main([*argv, name]) == 2
         assert capsys.readouterr().err.count("\n") == 1

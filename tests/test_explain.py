@@ -497,3 +497,10 @@ def test_told_line_by_line() -> None:
         "          * scale              = -4.0",
         "error     -0.5",
     ]
+
+
+def test_zero_is_told_briefly() -> None:
+    """0.0398 is 2**-149 (an ulp of 0) about 2**144.35 times."""
+    told = str(kb.explain(np.array([1, 0], np.float32), 1, "nf4-b2-absmax-f32")).splitlines()
+    assert "midpoint  0.03979014977812767: y lies about 2^144 ulp below it" in told
+    assert not any(line.strip() == "= 0" for line in told)

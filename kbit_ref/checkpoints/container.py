@@ -93,7 +93,7 @@ class Container:
         """What the header says of a tensor."""
         if name not in self.entries:
             remedy = f"{shown(self.path)} has {len(self.entries)} tensors"
-            raise UnknownName.among("safetensors", "tensor", shown(name), map(shown, self.entries), remedy)
+            raise UnknownName.among("safetensors", "tensor", name[:200], map(shown, self.entries), remedy)
         return self.entries[name]
 
     def raw(self, name: str) -> Bytes:

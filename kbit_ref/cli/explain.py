@@ -19,12 +19,13 @@ from kbit_ref.exact.arithmetic import FORMATS, round_to
 from kbit_ref.explain import explain
 
 HELP = "one element of an array taken apart"
+MOST_DIGITS = 4  # of an exponent: beyond 1e9999 there is nothing but 0 and infinity, and no end of digits
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref explain`."""
     parser.add_argument("scheme", metavar="SCHEME", help="a scheme or a profile, e.g. nf4-b64-absmax-f32")
-    parser.add_argument("index", metavar="INDEX", help="of the element: 5, or 2,7")
+    parser.add_argument("index", metavar="INDEX", help="of the element: 5, or 2,7; negative ones last, as in -- -1,-1")
     source = parser.add_mutually_exclusive_group(required=True)
     like_options = "where one begins like an option, --values=-1e-3,2"
     source.add_argument("--values", nargs="+", metavar="X", help=f"the numbers, in one row; {like_options}")
@@ -70,7 +71,7 @@ def index_of(text: str) -> int | tuple[int, ...]:
     >>> index_of("5"), index_of("2,-7")
     (5, (2, -7))
     """
-    if not re.fullmatch(r"-?\d+(,-?\d+)*", text):
+    if not re.fullmatch(r"-?\d{1,18}(,-?\d{1,18})*", text):
         raise BadInput(message("explain", f"index = {text!r}", "it is no integer", "use 5, or 2,7"))
     numbers = tuple(map(int, text.split(",")))
     return numbers if len(numbers) > 1 else numbers[0]
@@ -86,6 +87,9 @@ def values_of(texts: list[str], dtype: str) -> NDArray[Any]:
     """
     numbers = []
     for text in re.split(r"[,\s]+", " ".join(texts).strip()):
+        if re.search(rf"e[+-]?[\d_]{{{MOST_DIGITS + 1},}}$", text, re.I):
+            got, rule = f"values = {text!r}", f"its exponent has more than {MOST_DIGITS} digits"
+            raise BadInput(message("explain", got, rule, "use 0 or inf"))
         try:
             special = re.fullmatch(r"[+-]?(nan|inf|infinity)|-0*\.?0*", text, re.I)
             numbers.append(float(text) if special else float(round_to(Fraction(text), dtype)))

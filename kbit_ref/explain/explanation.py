@@ -11,6 +11,8 @@ from kbit_ref.explain.spelling import Figure
 
 __all__ = ["Decider", "Explanation", "Place", "Step"]
 
+MANY = 10**9  # more ulp than that are told by their power of two
+
 
 @dataclass(frozen=True)
 class Step:
@@ -115,7 +117,7 @@ class Explanation:
     def _lines(self) -> list[tuple[str, str]]:
         """(label, text), the label empty where a line goes on with the one above."""
         lines = [("scheme", self.scheme), (_at("x", self.index), f"{self.x}  {self.x.format}")]
-        if self.x.exact != self.x.text and self.x.exact != _short(self.x.value):
+        if self.x.value != 0 and self.x.exact != self.x.text and self.x.exact != _short(self.x.value):
             lines.append(("", f"= {self.x.exact}"))
         where = f"{_at('x', self.first)} ... {_at('x', self.last)}, {_counted(self.elements)}"
         lines.append(("block", f"row {self.row}, block {self.block}: {where}; this is number {self.element}"))
@@ -148,7 +150,7 @@ class Explanation:
                 code = "no code" if side.code is None else f"code {side.code} = {side.code:0{len(self.bits)}b}"
                 lines.append((label, f"{_short(side.level)}  {code}"))
         if d.midpoint is not None:
-            lies = "it is y" if d.side == "tie" else f"y lies {d.ulps} ulp {d.side} it"
+            lies = "it is y" if d.side == "tie" else f"y lies {_ulps(d.ulps)} {d.side} it"
             lines.append(("midpoint", f"{_short(d.midpoint)}: {lies}"))
         return lines + [("why" if i == 0 else "", text) for i, text in enumerate(d.why)]
 
@@ -185,6 +187,11 @@ def _bits(first: int, last: int) -> str:
 
 def _counted(n: int) -> str:
     return f"{n} element{'s' * (n != 1)}"
+
+
+def _ulps(n: int | float | None) -> str:
+    """So many ulp; of a number that nobody counts to, about how many."""
+    return f"about 2^{int(n).bit_length() - 1} ulp" if n is not None and n > MANY else f"{n} ulp"
 
 
 def _short(value: float) -> str:
