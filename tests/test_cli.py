@@ -254,3 +254,27 @@ def test_explain_a_file(
     for name in ("v", "n"):  # no such tensor; integers
         assert main([*argv, name]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_lists_of_all_have_headings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "layouts", "--all"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["name", "bits", "codes", "bytes"]
+
+
+def test_two_forms_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--markdown", "--json"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "kbit-ref list: --markdown, --json, two forms of one table; choose one of them\n",
+    )
+
+
+def test_one_bit_is_singular(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "uint1"]) == 0
+    assert capsys.readouterr().out.startswith("uint1: 1 bit, ")
+
+
+@pytest.mark.parametrize("command", ["bench", "quantize a nf4 -o b", "dequantize a -o b", "prove int4"])
+def test_threads(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--threads", "0"]) == 2
+    assert re.match(r"kbit-ref \w+: threads = 0, it is .*; leave it out\n$", capsys.readouterr().err)

@@ -281,7 +281,7 @@ def test_commands(source: Path, out: Path, capsys: pytest.CaptureFixture[str]) -
         ("int8-b64-absmax-f32", ["--include", "ids"], "include = ids, no floating tensor has such a name"),
         ("int8-b64-absmax-f32", ["--exclude", "hed"], "exclude = hed, no floating tensor has such a name"),
         ("int8-b64-absmax-f32", ["--exclude", "*"], "no floating tensor of two or more dimensions to quantize"),
-        ("int8-b64-absmax-f32", ["--threads", "0"], "at least one thread is needed"),
+        ("int8-b64-absmax-f32", ["--threads", "0"], "it is a number of threads from 1"),
     ],
 )
 def test_mistakes(
@@ -301,7 +301,7 @@ def test_nan_is_named_by_tensor_and_place(
     x[33, 7] = np.nan
     save_file({"a": np.ones((3, 3), dtype), "model.w": x}, tmp_path / "in")
     told = said(["quantize", tmp_path / "in", scheme, "-o", tmp_path / "out"], capsys)
-    assert told.startswith("kbit-ref quantize: quantize: model.w[33, 7] = nan, a block with NaN has no scale; ")
+    assert told.startswith("kbit-ref quantize: model.w[33, 7] = nan, a block with NaN has no scale; ")
     assert os.listdir(tmp_path) == ["in"]
 
 

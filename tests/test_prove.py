@@ -222,7 +222,7 @@ def test_progress_counts_every_word() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"dtype": "int4", "threads": 0}, "prove: threads = 0, at least one thread is needed"),
+        ({"dtype": "int4", "threads": 0}, "prove: threads = 0, it is a number of threads from 1"),
         ({"dtype": "int4", "words": range(0, 10, 2)}, "prove: words = range"),
         ({"dtype": "int4", "words": range(0)}, "prove: words = range"),
         ({"dtype": "int4", "words": range(2**32, 2**32 + 1)}, "prove: words = range"),
@@ -253,7 +253,7 @@ def test_command(near_one, capsys) -> None:
     assert main(["prove", "int4", "e4m3fn"]) == 0
     out = capsys.readouterr().out.splitlines()
     for line, name in zip(out, ["int4", "e4m3fn"], strict=False):
-        assert line.split()[0] == name
+        assert line.split()[:4] == [name, "agree", "1,000", "inputs"]
     assert main(["prove", "int4", "--json"]) == 0
     (proof,) = json.loads(capsys.readouterr().out)
     assert (proof["type"], proof["inputs"], proof["faults"]) == ("int4", 1000, 0)

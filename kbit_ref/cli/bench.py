@@ -19,6 +19,7 @@ from kbit_ref.progress import Progress
 
 HELP = "speed and scratch memory beside a copy and the installed peers"
 LIMIT = 8 << 20  # bytes of scratch a thread
+AIMED_AT = 1 << 22  # elements, at least, that the targets are for
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print a row for each of them."""
-    if args.size < 1 or args.runs < 1 or min(args.threads) < 1:
-        got = f"size = {args.size}, runs = {args.runs}, threads = {args.threads}"
-        raise BadInput(message("bench", got, "all are at least 1", "leave them out"))
+    for name, least in (("size", args.size), ("runs", args.runs), ("threads", min(args.threads))):
+        if least < 1:
+            raise BadInput(message("bench", f"{name} = {least}", "it is at least 1", "leave it out"))
     chosen = [task for task in tasks() if not args.type or task.subject in args.type]
     if not chosen:
         known = ", ".join(dict.fromkeys(task.subject for task in tasks()))
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 def met(row: Timing) -> str:
     """The target of a row, and whether it or the floor is met."""
-    if row.target is None:
+    if row.target is None or row.size < AIMED_AT:
         return ""
     limit = row.target if row.floor is None else row.floor
     verdict = "met" if row.ratio >= row.target else "floor met" if row.ratio >= limit else "not met"

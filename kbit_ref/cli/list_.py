@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from kbit_ref.datatype import datatype, datatypes, families
+from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.encoders import ENCODERS
 from kbit_ref.exact.rules import RULES
 from kbit_ref.packing import layout, layouts
@@ -33,6 +34,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the registry."""
+    if args.markdown and args.json:
+        raise BadInput(message("list", "--markdown, --json", "two forms of one table", "choose one of them"))
     if args.markdown:
         print(markdown(args.what, every=args.all))
         return 0
@@ -44,8 +47,9 @@ def run(args: argparse.Namespace) -> int:
         if title:
             print("\n" * (i > 0) + title.upper())
         columns = [name for name in rows[0] if name != "source" or len(rows[0]) <= 3 or args.all]
-        widths = [max(len(str(row[column])) for row in rows) for column in columns]
-        for row in rows:
+        heads = [{column: column for column in columns}] if args.all and not title else []
+        widths = [max(len(str(row[column])) for row in [*heads, *rows]) for column in columns]
+        for row in [*heads, *rows]:
             cells = (str(row[column]).ljust(width) for column, width in zip(columns, widths, strict=True))
             print("  ".join(cells).rstrip())
     return 0

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             verdict = "agree" if proof.holds else "DISAGREE"
             print(
-                f"{name:<24} {verdict}  {proof.inputs} inputs  {proof.faults} faults  "
+                f"{name:<24} {verdict}  {proof.inputs:,} inputs  {proof.faults:,} faults  "
                 f"{proof.hash[:16]}  {proof.seconds:.1f} s",
                 flush=True,
             )

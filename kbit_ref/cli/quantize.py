@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 def check_threads(command: str, threads: int | None) -> None:
     """At least one."""
     if threads is not None and threads < 1:
-        rule = "at least one thread is needed"
+        rule = "it is a number of threads from 1"
         raise BadInput(message(command, f"threads = {threads}", rule, "leave it out"))
 
 

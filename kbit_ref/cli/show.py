@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(facts | {"levels": rows}, indent=1))
         return 0
-    print(f"{d.name}: {d.bits} bits, {d.family}; {d.source}")
+    print(f"{d.name}: {d.bits} bit{'s' * (d.bits != 1)}, {d.family}; {d.source}")
     print(" ".join(f"{name}={getattr(d, name)}" for name in exact.CHOICES))
     print()
     print(number_line(d))

@@ -252,7 +252,7 @@ def prove(
         rule = "it needs random bits"
         raise BadInput(message("prove", f"rounding = {d.rounding}", rule, "prove a type with another rounding"))
     if threads is not None and threads < 1:
-        raise BadInput(message("prove", f"threads = {threads}", "at least one thread is needed", "leave it out"))
+        raise BadInput(message("prove", f"threads = {threads}", "it is a number of threads from 1", "leave it out"))
     if words.step != 1 or not 0 <= words.start < words.stop <= 2**32:
         raise BadInput(message("prove", f"words = {words}", "they are a range within 0 ... 2**32", "e.g. range(2**16)"))
     begin = perf_counter()
