@@ -27,7 +27,7 @@ from kbit_ref.kernels import PIECE, Room, aligned, encode_blocks, fits, maxima, 
 from kbit_ref.packing import pack_into
 from kbit_ref.qtensor import QTensor
 from kbit_ref.rules import RULES, in_order
-from kbit_ref.scales import Plan, Whole, effective, plan, step, used_scale, whole_numbers
+from kbit_ref.scales import Plan, Whole, centred, effective, plan, step, used_scale, whole_numbers
 from kbit_ref.scheme import Scheme, scheme
 from kbit_ref.stochastic import encode_stochastic
 
@@ -249,7 +249,7 @@ class _Work:
         with np.errstate(invalid="ignore"):
             extremes = numbers.max(initial=-np.inf), numbers.min(initial=np.inf)
         if np.isfinite(extremes).all():
-            return (numbers if mean is None else a.subtract(numbers, mean)), None
+            return (numbers if mean is None else centred(a, numbers, mean)), None
         finite = np.isfinite(numbers)
         if (bad := np.isnan(numbers)).any():
             if s["nan"] == "error":
@@ -261,7 +261,7 @@ class _Work:
             at = int(np.flatnonzero(infinite)[0])
             raise BadInput("inf" if numbers.flat[at] > 0 else "-inf", at)
         if mean is not None:
-            numbers = np.where(finite, a.subtract(numbers, mean), numbers)
+            numbers = centred(a, numbers, mean)
         return numbers, finite
 
     def finish(self, p: Plan) -> tuple[Array, Array | None]:

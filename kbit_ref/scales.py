@@ -22,7 +22,7 @@ from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.rules import RULES, in_order
 from kbit_ref.scheme import WIDE, Scheme
 
-__all__ = ["Plan", "Whole", "effective", "plan", "step", "used_scale", "whole_numbers"]
+__all__ = ["Plan", "Whole", "centred", "effective", "plan", "step", "used_scale", "whole_numbers"]
 
 ZERO_BLOCK = {"zero": 0.0, "one": 1.0}  # other names are numbers
 
@@ -75,8 +75,8 @@ def whole_numbers(s: Scheme, a: Arithmetic, numbers: Callable[[Array], Array], r
     if s["global"] != "none":
         largest = a.dtype(0)
         for part in pieces():
-            centred = part if mean is None else a.subtract(part, mean)
-            largest = max(largest, np.abs(centred).max(initial=0))
+            part = part if mean is None else centred(a, part, mean)
+            largest = max(largest, np.abs(part).max(initial=0))
         reach = a.multiply(s.dtype.top, datatype(s.scale_dtype).top)
         global_scale = a.dtype(1)
         if largest:
@@ -107,18 +107,15 @@ def plan(s: Scheme, a: Arithmetic, whole: Whole, numbers: Array, finite: Finite,
         if p.seen_finite is not None:
             count = p.seen_finite.sum(axis=1, keepdims=True)
         mean = in_order(p.seen, p.seen_finite) / np.maximum(count, 1)
-        p.offset = _stored_as(s, a.round(mean))
-        p.numbers = _minus(a, p.numbers, p.offset)
-        p.seen = _minus(a, p.seen, p.offset) if padding else p.numbers
+        p.offset = _bounded(s, mean, _stored_as(s, a.round(mean)))
+        p.numbers = centred(a, p.numbers, p.offset)
+        p.seen = centred(a, p.seen, p.offset) if padding else p.numbers
     rule = RULES[s.rule]
     if FACTS[s.rule].offset_added:
         p.raw_offset = rule.offset(s, a, p.seen, p.seen_finite)
         p.offset = _stored_as(s, p.raw_offset)
-        if s["scalerange"] != "keep" and not np.isfinite(p.offset).all():
-            at = int(np.flatnonzero(~np.isfinite(p.offset))[0])
-            got = f"an offset of {float(p.raw_offset.flat[at])}"
-            becomes = f"it becomes {float(p.offset.flat[at])} in {s.scale_dtype}"
-            raise BadInput(message("quantize", got, becomes, "use a wider scale"))
+        if s["scalerange"] != "keep":
+            _bounded(s, p.raw_offset, p.offset)
 
     best: Any = None
     for raw in rule.candidates(s, a, p.seen, p.seen_finite):
@@ -140,9 +137,22 @@ def _padded(values: Any, padding: int, fill: Any = 0) -> Any:
     return None if values is None else np.pad(values, ((0, 0), (0, padding)), constant_values=fill)
 
 
-def _minus(a: Arithmetic, numbers: Array, offset: Array) -> Array:
-    centred = a.subtract(numbers, offset)
-    return np.where(np.isfinite(numbers), centred, numbers)
+def centred(a: Arithmetic, numbers: Array, mean: Any) -> Array:
+    """Finite numbers minus a mean, which must stay finite; the others as they are."""
+    finite = np.isfinite(numbers)
+    result = np.where(finite, a.subtract(numbers, mean), numbers)
+    if not np.isfinite(result[finite]).all():
+        got, rule = "x - mean = " + str(result[finite & ~np.isfinite(result)][0]), f"it is beyond {a.name}"
+        raise BadInput(message("quantize", got, rule, "leave center out"))
+    return result
+
+
+def _bounded(s: Scheme, offset: Array, stored: Array) -> Array:
+    """Offsets as they are stored, which must be finite."""
+    for at in np.flatnonzero(~np.isfinite(stored))[:1]:
+        got, rule = f"an offset of {float(offset.flat[at])}", f"it becomes {float(stored.flat[at])} in {s.scale_dtype}"
+        raise BadInput(message("quantize", got, rule, "use a wider scale"))
+    return stored
 
 
 def _with_scale(s: Scheme, a: Arithmetic, whole: Whole, raw: Array) -> tuple[Array, Array]:

@@ -43,6 +43,7 @@ TENSORS = {
     "ids": np.arange(12).reshape(3, 4),
     "none": np.empty((0, 4), np.float32),
 }
+NO_NAME = "no floating tensor with a dimension and an element has such a name"
 MATRICES = ("a", "layer.w", "head", "wide")
 
 SCHEMES = [
@@ -199,7 +200,8 @@ def test_which_tensors(source: Path, tmp_path: Path) -> None:
     assert names() == set(MATRICES)
     assert names(exclude=["h*", "wide"]) == {"a", "layer.w"}
     assert names(include=["bias", "layer.?"]) == {"bias", "layer.w"}
-    assert names(include=["*"], exclude=["a"]) == {"bias", "layer.w", "head", "wide"}
+    assert names(include="layer*") == {"layer.w"}  # not the letters of the pattern
+    assert names(include="*", exclude="a") == names(include=["*"], exclude=["a"]) == {"bias", "layer.w", "head", "wide"}
 
 
 def test_values_beyond_the_type_round_once(tmp_path: Path, out: Path) -> None:
@@ -277,9 +279,10 @@ def test_commands(source: Path, out: Path, capsys: pytest.CaptureFixture[str]) -
         ("int8-channel@2-absmax-f32", [], "tensor wide: cut = channel@2 for x of 2 dimensions, axes are -2 to 1"),
         ("int8-b64@-1-absmax-f32+tail=error", [], "rows of 129 elements, blocks are of 64; pad x, or use +tail=own"),
         ("int8-b64-absmax-f32+rounding=stochastic_a", [], "files are quantized without random bits"),
-        ("int8-b64-absmax-f32", ["--include", "layers.*"], "include = layers.*, no floating tensor has such a name"),
-        ("int8-b64-absmax-f32", ["--include", "ids"], "include = ids, no floating tensor has such a name"),
-        ("int8-b64-absmax-f32", ["--exclude", "hed"], "exclude = hed, no floating tensor has such a name"),
+        ("int8-b64-absmax-f32", ["--include", "layers.*"], f"include = layers.*, {NO_NAME}"),
+        ("int8-b64-absmax-f32", ["--include", "ids"], f"include = ids, {NO_NAME}; the first of them are a, head, layer.w"),
+        ("int8-b64-absmax-f32", ["--include", "none"], f"include = none, {NO_NAME}"),
+        ("int8-b64-absmax-f32", ["--exclude", "hed"], f"exclude = hed, {NO_NAME}"),
         ("int8-b64-absmax-f32", ["--exclude", "*"], "no floating tensor of two or more dimensions to quantize"),
         ("int8-b64-absmax-f32", ["--threads", "0"], "it is a number of threads from 1"),
     ],

@@ -94,8 +94,8 @@ def quantize_file(
     scheme_: Scheme | str,
     output: PathLike,
     *,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     force: bool = False,
     threads: int | None = None,
     expect: Callable[[int], None] | None = None,
@@ -110,7 +110,7 @@ def quantize_file(
     scheme_
         A scheme, its spelling, or the name of a profile.
     include, exclude
-        Patterns of names (`*` and `?`). With `include`, only tensors that match, of one dimension too.
+        A pattern of names (`*` and `?`), or several. With `include`, only tensors that match, of one dimension too.
     force
         Whether an existing output may be replaced.
     threads
@@ -134,7 +134,8 @@ def quantize_file(
         if KEY in file.metadata:
             rule = "it holds tensors that kbit-ref has quantized"
             raise BadInput(message("quantize", shown(file.path), rule, "dequantize it first"))
-        tensors = _chosen(file, s, include, exclude)
+        patterns = [[each] if isinstance(each, str) else list(each) for each in (include, exclude)]
+        tensors = _chosen(file, s, *patterns)
         copied = [entry for entry in file.entries.values() if entry.name not in tensors]
         specs: list[Spec] = list(copied)
         for tensor in tensors.values():
@@ -247,19 +248,19 @@ def open_checkpoint(path: PathLike) -> Checkpoint:
 
 def _chosen(file: Container, s: Scheme, include: Sequence[str], exclude: Sequence[str]) -> dict[str, Tensor]:
     """The tensors to quantize."""
-    floats = [entry for entry in file.entries.values() if entry.dtype in FLOATS and entry.begin < entry.end]
+    floats = [e for e in file.entries.values() if e.dtype in FLOATS and e.shape and e.begin < e.end]
     for kind, patterns in (("include", include), ("exclude", exclude)):
         for pattern in patterns:
-            if not any(fnmatchcase(entry.name, pattern) for entry in floats if entry.shape):
-                rule = "no floating tensor has such a name"
+            if not any(fnmatchcase(entry.name, pattern) for entry in floats):
+                rule = "no floating tensor with a dimension and an element has such a name"
                 names = ", ".join(shown(entry.name) for entry in floats[:3]) or "none"
-                raise BadInput(message("quantize", f"{kind} = {pattern}", rule, f"the floating tensors begin {names}"))
+                raise BadInput(message("quantize", f"{kind} = {pattern}", rule, f"the first of them are {names}"))
 
     def wanted(entry: Entry) -> bool:
         if any(fnmatchcase(entry.name, pattern) for pattern in exclude):
             return False
         matches = any(fnmatchcase(entry.name, pattern) for pattern in include)
-        return bool(entry.shape) and matches if include else len(entry.shape) >= 2
+        return matches if include else len(entry.shape) >= 2
 
     chosen = {entry.name: Tensor(entry.name, s, entry.shape, entry.dtype) for entry in floats if wanted(entry)}
     if not chosen:

@@ -228,7 +228,20 @@ def _special(s: Any, x: Number) -> Number:
 
 
 def _centred(a: Arithmetic, x: Number, mean: Number) -> Number:
-    return a.subtract(x, mean) if is_finite(x) else x
+    if not is_finite(x):
+        return x
+    if not is_finite(centred := a.subtract(x, mean)):
+        got, rule = f"x - mean = {centred}", f"it is beyond {a.form}"
+        raise BadInput(message("exact.quantize", got, rule, "leave center out"))
+    return centred
+
+
+def _bounded(s: Any, offset: Number, stored: Number) -> Number:
+    """An offset as it is stored, which must be finite."""
+    if is_finite(stored):
+        return stored
+    got, rule = f"an offset of {float(offset)}", f"it becomes {stored} in {s.scale_dtype}"
+    raise BadInput(message("exact.quantize", got, rule, "use a wider scale"))
 
 
 def _mean(values: Sequence[Number]) -> Number:
@@ -260,15 +273,14 @@ def _plan(s: Any, a: Arithmetic, whole: Quantized, block: Sequence[Number], widt
     rule_ = RULES[s.rule]
     if s["center"] == "block":
         offset = round_to(_mean(plan.finite), a.form) if plan.finite else Fraction(0)
-        plan.offset = stored_as(s, offset) if offset else Fraction(0)
+        plan.offset = _bounded(s, offset, stored_as(s, offset)) if offset else Fraction(0)
         plan.numbers = [_centred(a, x, plan.offset) for x in plan.numbers]
         plan.finite = [_centred(a, x, plan.offset) for x in plan.finite]
     if rule_.offset_added:
         plan.raw_offset = rule_.offset(s, a, plan.finite)
         plan.offset = stored_as(s, plan.raw_offset)
-        if not is_finite(plan.offset) and s["scalerange"] != "keep":
-            got, rule = f"an offset of {float(plan.raw_offset)}", f"it becomes {plan.offset} in {s.scale_dtype}"
-            raise BadInput(message("exact.quantize", got, rule, "use a wider scale"))
+        if s["scalerange"] != "keep":
+            _bounded(s, plan.raw_offset, plan.offset)
 
     candidates = rule_.candidates(s, a, plan.finite)
     found = [_with_scale(s, a, whole, plan, raw) for raw in candidates]
