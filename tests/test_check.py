@@ -436,3 +436,24 @@ def test_bfloat16_needs_ml_dtypes(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(MissingLibrary, match="pip install ml_dtypes"):
         kb.check(encoder("e4m3fn"), "e4m3fn", sources=["bfloat16"])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int64", "a list"])
+def test_codes_that_are_read_as_values_are_told(dtype):
+    def codes(x):
+        found = kb.encode("int4", x)
+        return found.tolist() if dtype == "a list" else found.astype(dtype)
+
+    note = "integers of dtype {} are read as values; if they are codes, give uint8 or uint16"
+    (verdict,) = kb.check(codes, "int4").verdicts
+    assert verdict.notes == (note.format("int64" if dtype == "a list" else dtype),)
+    assert kb.check(codes, "int4", what="codes", shapes=False).agree  # an empty list has no dtype
+    (right,) = kb.check(lambda x: kb.decode("int4", kb.encode("int4", x)).astype(np.int8), "int4").verdicts
+    assert (right.status, right.notes) == ("agree", ())
+
+
+def test_an_error_names_an_arrangement_only_where_it_is_not_the_plain_one():
+    (verdict,) = kb.check(lambda x: None, "int4").verdicts
+    assert verdict.errors == ("it returned None",)
+    (verdict,) = kb.check(lambda x: kb.encode("int4", x) if x.size else None, "int4").verdicts
+    assert verdict.errors == ("empty: it returned None",)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.inputs import arrangements
 
-__all__ = ["FLAT", "Answer", "ask", "flushes_to_zero", "spelled"]
+__all__ = ["FLAT", "Answer", "ask", "flushes_to_zero", "spelled", "told"]
 
 FLAT = "flat"
 
@@ -41,11 +41,22 @@ def ask(function: Callable[[Any], Any], numbers: NDArray[Any], shapes: bool = Tr
                 warnings.simplefilter("ignore")  # an overflow that is rounded as it should be may warn
                 answer = _take(name, function(view))
         except Exception as error:  # whatever it raises is the answer
-            answer = Answer(name, error=f"{name}: it raised {spelled(error)}")
+            answer = Answer(name, error=told(name, f"it raised {spelled(error)}"))
         if view.tobytes() != before:
-            yield Answer(name, error=f"{name}: it changed the array that it was given")
+            yield Answer(name, error=told(name, "it changed the array that it was given"))
             return
         yield answer
+
+
+def told(arrangement: str, text: str) -> str:
+    """What is wrong with an answer; for which arrangement, if it is not the plain one.
+
+    Examples
+    --------
+    >>> told(FLAT, "it returned None"), told("empty", "it returned None")
+    ('it returned None', 'empty: it returned None')
+    """
+    return text if arrangement == FLAT else f"{arrangement}: {text}"
 
 
 def spelled(error: Exception) -> str:
@@ -65,14 +76,14 @@ def spelled(error: Exception) -> str:
 def _take(name: str, got: Any) -> Answer:
     """The array in an answer; `ml_dtypes` arrays as their bits."""
     if got is None:
-        return Answer(name, error=f"{name}: it returned None")
+        return Answer(name, error=told(name, "it returned None"))
     array = np.asarray(got)
     if array.dtype.isbuiltin == 1 and not array.dtype.hasobject:
         return Answer(name, array)
     if array.dtype.itemsize in (1, 2) and not array.dtype.hasobject:
         bits = np.ascontiguousarray(array).view(f"uint{8 * array.dtype.itemsize}")
         return Answer(name, bits.reshape(array.shape), custom=array.dtype.name)
-    return Answer(name, error=f"{name}: it returned an array of dtype {array.dtype}")
+    return Answer(name, error=told(name, f"it returned an array of dtype {array.dtype}"))
 
 
 def flushes_to_zero() -> bool:

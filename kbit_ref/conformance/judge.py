@@ -73,6 +73,8 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
             differences, more = _compare(asked, got, known)
             compared = int(asked.ours.size)
             errors += more
+            if differences and form is None:
+                notes += _read_as_values(flat, got)
             if asked.what == "encode" and asked.nan == "any":
                 notes += _other_nan(asked, got.codes)
             errors += _arrangements(asked, got, answers, form)
@@ -88,6 +90,13 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
         nan_left_out=asked.inputs.nan_left_out,
         notes=tuple(notes),
     )
+
+
+def _read_as_values(flat: Answer, got: Got) -> list[str]:
+    """What was made of signed integers, which may be meant as codes."""
+    if got.values is None or flat.array is None or flat.array.dtype.kind != "i":
+        return []
+    return [f"integers of dtype {flat.array.dtype} are read as values; if they are codes, give uint8 or uint16"]
 
 
 def _same_nan(asked: Question, codes: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.ask import Answer
+from kbit_ref.conformance.ask import Answer, told
 from kbit_ref.conformance.inputs import to_float64
 from kbit_ref.conformance.question import Question
 
@@ -33,15 +33,16 @@ def read(asked: Question, answer: Answer, shape: tuple[int, ...], form: str | No
     if array.shape != shape:
         size = int(np.prod(shape))
         fewer = f": {array.size} of {size} values" if array.size < size else ""
-        raise Refused(f"{where}: the answer has shape {array.shape}, the input {shape}{fewer}")
+        raise Refused(told(where, f"the answer has shape {array.shape}, the input {shape}{fewer}"))
     bits, integers = asked.dtype.bits, array.dtype.kind in "ui"
     if answer.custom:
         if answer.custom == "bfloat16" and (asked.what == "decode" or asked.dtype.name.partition("+")[0] != "bf16"):
             return _values(asked, to_float64(array, "bfloat16"))
         if asked.what == "decode":
-            raise Refused(f"{where}: the answer has dtype {answer.custom}; give float16, bfloat16, float32 or float64")
+            wanted = "float16, bfloat16, float32 or float64"
+            raise Refused(told(where, f"the answer has dtype {answer.custom}; give {wanted}"))
         if array.dtype.itemsize != asked.dtype.code_dtype.itemsize:
-            raise Refused(f"{where}: the answer has dtype {answer.custom}, codes have {bits} bits")
+            raise Refused(told(where, f"the answer has dtype {answer.custom}, codes have {bits} bits"))
         return Got(array.astype(np.int64) & (2**bits - 1), None)
     if array.dtype.name in ("float16", "float32", "float64") and form != "codes":
         return _values(asked, to_float64(array.view(f"uint{8 * array.dtype.itemsize}"), array.dtype.name))
@@ -52,7 +53,7 @@ def read(asked: Question, answer: Answer, shape: tuple[int, ...], form: str | No
         codes = array.astype(np.int64)
         return Got(np.where((codes < 0) | (codes >= 2**bits), -1, codes), None, array)
     wanted = "real numbers" if asked.what == "decode" else "codes (integers) or real numbers"
-    raise Refused(f"{where}: the answer has dtype {array.dtype}; give {wanted}")
+    raise Refused(told(where, f"the answer has dtype {array.dtype}; give {wanted}"))
 
 
 def _values(asked: Question, values: NDArray[np.float64]) -> Got:
