@@ -78,7 +78,7 @@ def as_codes(function: str, codes: Any, bits: int) -> NDArray[Any]:
     BadInput
         `decode: codes[2] = 16, codes of 4 bits are 0 to 15; ...`
     """
-    array = _share(function, codes)
+    array = _share(function, codes, "codes")
     if array.size == 0 and not hasattr(codes, "dtype"):
         array = array.astype(np.uint8)
     if array.dtype.kind not in "iu" or array.dtype.name not in np.sctypeDict:
@@ -95,7 +95,8 @@ def as_codes(function: str, codes: Any, bits: int) -> NDArray[Any]:
 def refuse_codes(function: str, codes: NDArray[Any], bits: int, first: int = 0) -> NoReturn:
     """Raise for the first code that is out of range; `first` is the position of codes[0]."""
     bad = np.flatnonzero(((codes < 0) | (codes >= 2**bits)).ravel())[0]
-    got = f"codes[{first + bad}] = {codes.ravel()[bad]}"
+    place = f"[{first + bad}]" if codes.ndim else ""
+    got = f"codes{place} = {codes.ravel()[bad]}"
     raise BadInput(message(function, got, f"codes of {bits} bits are 0 to {2**bits - 1}", "mask or unpack them first"))
 
 
@@ -121,16 +122,17 @@ def as_out(function: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
     return out
 
 
-def _share(function: str, x: Any) -> NDArray[Any]:
-    """np.asarray, with every failure told in one line."""
+def _share(function: str, x: Any, name: str = "x") -> NDArray[Any]:
+    """np.asarray of the argument of that name, with every failure told in one line."""
     kind = f"{type(x).__module__.partition('.')[0]} {getattr(x, 'dtype', type(x).__name__)}"
     if str(getattr(x, "dtype", "")) == "torch.bfloat16":
-        remedy = "pass x.view(torch.uint16) with bfloat16=True, or x.float()"
-        raise _refusal(function, "x is a torch.bfloat16 tensor", "NumPy has no such dtype", remedy)
+        remedy = f"pass {name}.view(torch.uint16) with bfloat16=True, or {name}.float()"
+        raise _refusal(function, f"{name} is a torch.bfloat16 tensor", "NumPy has no such dtype", remedy)
     if getattr(x, "requires_grad", False):
-        raise _refusal(function, "x requires grad", "a NumPy view would leave the graph silently", "pass x.detach()")
+        rule = "a NumPy view would leave the graph silently"
+        raise _refusal(function, f"{name} requires grad", rule, f"pass {name}.detach()")
     if isinstance(x, np.ma.MaskedArray):
-        raise _refusal(function, "x is a masked array", "its mask would be lost", "pass x.filled(value)")
+        raise _refusal(function, f"{name} is a masked array", "its mask would be lost", f"pass {name}.filled(value)")
     try:
         if hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
             return np.from_dlpack(x)
@@ -138,7 +140,7 @@ def _share(function: str, x: Any) -> NDArray[Any]:
     except Exception as error:  # whatever another library raises becomes our one line
         reason = " ".join(str(error).split())[:120]
         rule = f"it does not become a NumPy array ({reason})"
-        raise _refusal(function, f"x is {kind}", rule, "pass an array in CPU memory") from None
+        raise _refusal(function, f"{name} is {kind}", rule, "pass an array in CPU memory") from None
 
 
 def _refusal(function: str, got: str, rule: str, remedy: str) -> BadType:

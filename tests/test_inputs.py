@@ -158,3 +158,12 @@ def test_names() -> None:
         kb.encode("nf4+tie=even", X)
     with pytest.raises(kb.KbitError, match=r"^datatype: name = 7, it is no name and no DataType; "):
         kb.encode(7, X)  # type: ignore[arg-type]
+
+
+def test_codes_are_called_codes() -> None:
+    masked = np.ma.masked_array([1])
+    for function in (kb.decode, lambda form, codes: kb.pack(codes, "low4")):
+        with pytest.raises(kb.KbitError, match=r": codes is a masked array, .*; pass codes\.filled\(value\)$"):
+            function("int4", masked)
+    with pytest.raises(kb.KbitError, match="^decode: codes = 99, "):
+        kb.decode("int4", np.int64(99))
