@@ -165,5 +165,5 @@ def test_codes_are_called_codes() -> None:
     for function in (kb.decode, lambda form, codes: kb.pack(codes, "low4")):
         with pytest.raises(kb.KbitError, match=r": codes is a masked array, .*; pass codes\.filled\(value\)$"):
             function("int4", masked)
-    with pytest.raises(kb.KbitError, match="^decode: codes = 99, "):
+    with pytest.raises(kb.KbitError, match=r"^decode: codes = 99, "):
         kb.decode("int4", np.int64(99))
