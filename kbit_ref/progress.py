@@ -1,7 +1,7 @@
 """How far a long piece of work is, on standard error: tqdm's bar if it is installed, else a plain line.
 
 Work of less than two seconds shows nothing. A terminal sees a bar that moves; a file or a pipe gets
-a whole line now and then.
+a whole line now and then, the first two seconds after the first step: what begins slowly may end soon.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ class Progress:
                 self._bar.update(steps)
                 return
             now = time.monotonic()
+            if self.done == steps and not self.live:  # the first step
+                self._last = now
             pause = (EVERY if self.live else EVERY_IN_A_FILE) if self._drawn else PATIENCE
             if now - self._last >= pause:
                 self._draw(now)

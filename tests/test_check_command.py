@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 
 from kbit_ref.cli import main
+from kbit_ref.conformance.adapters import adapters
+from kbit_ref.conformance.blocks.adapters import block_adapters
+from kbit_ref.conformance.blocks.check import judge_block_libraries
+from kbit_ref.conformance.libraries import judge_libraries
 
 ADAPTER = """
 import numpy as np
@@ -181,3 +185,22 @@ def test_an_interrupt_ends_it_and_its_processes_at_once(blocks, mine, tmp_path):
     assert process.communicate()[1] == "kbit-ref: interrupted\n"
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "id").read_text()), 0)
+
+
+@pytest.mark.parametrize(
+    ("found", "judge"), [(adapters, judge_libraries), (block_adapters, judge_block_libraries)], ids=["types", "blocks"]
+)
+def test_the_work_of_all_libraries_is_known_before_the_first_begins(found, judge):
+    """Else the percentage would come to 100 with every library that is done."""
+    libraries = list(found().values())[:3]
+    told = []
+
+    def progress(library, done, total):
+        told.append((library, done))
+        assert total > 0
+        if len(told) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        judge(libraries, progress=progress)
+    assert told == [(adapter.library, 0) for adapter in libraries]

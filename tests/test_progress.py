@@ -31,7 +31,7 @@ def test_a_file_gets_a_line_now_and_then(clock: list[float], capsys: pytest.Capt
         for _ in range(40):
             clock[0] += 1
             step(2, title="longer")
-    assert capsys.readouterr().err == "longer: 4 %, 2 s\nlonger: 34 %, 17 s\nlonger: 64 %, 32 s\n"
+    assert capsys.readouterr().err == "longer: 6 %, 3 s\nlonger: 36 %, 18 s\nlonger: 66 %, 33 s\n"
 
 
 def test_a_terminal_without_tqdm_sees_one_line(
@@ -76,3 +76,12 @@ def test_the_total_may_turn_out_later() -> None:
         step.expect(4)
         step(3)
         assert (step.done, step.total) == (3, 4)
+
+
+def test_what_begins_slowly_and_ends_soon_shows_nothing(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("judging", 100) as step:
+        clock[0] += 6  # a library is imported
+        for _ in range(100):
+            clock[0] += 0.01
+            step()
+    assert capsys.readouterr().err == ""

@@ -82,6 +82,8 @@ def judge_libraries(
     # after an interrupt, a thread may still write into the folder while it is removed
     with tempfile.TemporaryDirectory(prefix="kbit_ref-check-", ignore_cleanup_errors=True) as work:
         paper = _Paper(Path(work))
+        for adapter in libraries:
+            tell(adapter.library, 0, len(list(_jobs(_chosen(adapter, types)))))  # all of it is known from the start
 
         def one(adapter: Adapter) -> list[Judged]:
             return _one(adapter, types, timeout, places, paper, tell)
@@ -119,7 +121,7 @@ def _one(
     adapter: Adapter, types: Sequence[str], timeout: float, folders: list[str], paper: _Paper, tell: Progress
 ) -> list[Judged]:
     """All rows of one library."""
-    profiles = [p for p in adapter.profiles if not types or {p.dtype, p.dtype.partition("+")[0]} & set(types)]
+    profiles = _chosen(adapter, types)
     jobs = list(_jobs(profiles))
     verdicts: dict[int, Verdict] = {}
     notes: list[str] = []
@@ -145,6 +147,10 @@ def _one(
         its = [replace(v, notes=(*v.notes, *notes)) for v in its]
         rows.append(Judged(adapter.library, adapter.version(), profile, Report(tuple(its), profile.theirs)))
     return rows
+
+
+def _chosen(adapter: Adapter, types: Sequence[str]) -> list[Profile]:
+    return [p for p in adapter.profiles if not types or {p.dtype, p.dtype.partition("+")[0]} & set(types)]
 
 
 def _jobs(profiles: Iterable[Profile]) -> Iterator[_Job]:

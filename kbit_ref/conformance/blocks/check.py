@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kbit_ref.conformance.blocks.adapters import BlockAdapter
+from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile
 from kbit_ref.conformance.blocks.judge import judge_profile
 from kbit_ref.conformance.blocks.libraries import Library
 from kbit_ref.conformance.blocks.verdict import Row
@@ -42,17 +42,23 @@ def judge_block_libraries(
         Called with the library, the profiles done and their number.
     """
     places = list(folders)
+    tell = progress or (lambda *_: None)
+
+    def chosen(adapter: BlockAdapter) -> list[BlockProfile]:
+        return [p for p in adapter.profiles if not profiles or {p.profile, p.theirs} & set(profiles)]
+
+    for adapter in libraries:
+        tell(adapter.library, 0, len(chosen(adapter)))  # so that all of it is known from the start
     processes = Processes()
 
     def one(adapter: BlockAdapter) -> list[Row]:
-        chosen = [p for p in adapter.profiles if not profiles or {p.profile, p.theirs} & set(profiles)]
+        own = chosen(adapter)
         rows = []
         with Library(adapter, timeout, places, processes) as library:
-            for i, profile in enumerate(chosen):
+            for i, profile in enumerate(own):
                 row = judge_profile(adapter, profile, library.ask)
                 rows.append(replace(row, notes=(*row.notes, FLUSHES)) if library.flushes else row)
-                if progress is not None:
-                    progress(adapter.library, i + 1, len(chosen))
+                tell(adapter.library, i + 1, len(own))
         return rows
 
     return [row for rows in side_by_side(one, libraries, processes) for row in rows]
