@@ -141,7 +141,8 @@ def encode(
                 where = np.unravel_index(begin + int(np.flatnonzero(bad)[0]), array.shape)
                 index = ", ".join(str(int(i)) for i in where)
                 rule = f"{d.name} has no NaN level"
-                raise BadInput(message("encode", f"x[{index}] = nan", rule, "clean the input or use a type with NaN"))
+                place = f"x[{index}]" if index else "x"
+                raise BadInput(message("encode", f"{place} = nan", rule, "clean the input or use a type with NaN"))
             target[bad] = nan
 
     native = array.dtype.newbyteorder("=")
