@@ -51,9 +51,11 @@ class QTensor:
 
     def __post_init__(self) -> None:
         self._check()
-        for array in (self.packed, self.scales, self.offsets, self.zero_points):
-            if array is not None:
-                array.flags.writeable = False
+        for name in ("packed", "scales", "offsets", "zero_points"):
+            if (array := getattr(self, name)) is not None:
+                view = array.view()  # the array itself may be the caller's `out`
+                view.flags.writeable = False
+                object.__setattr__(self, name, view)
 
     def _check(self) -> None:
         """Refuse what does not fit together: every part has the dtype and the shape that the scheme asks for."""

@@ -274,7 +274,7 @@ class _Work:
     def store(self, at: tuple[slice, slice], p: Plan, zero: Array | None) -> None:
         """Write what the blocks store."""
         for target, values in ((self.scales, p.stored), (self.offsets, p.offset), (self.zero_points, zero)):
-            if target is not None and values is not None and target.flags.writeable:
+            if target is not None and values is not None and not (target is self.scales and self.double):
                 target[at] = values.reshape(target[at].shape)
 
     def codes(self, p: Plan, used: Array, zero: Array | None, random: Array | None) -> NDArray[np.uint8]:

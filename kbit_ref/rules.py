@@ -109,7 +109,7 @@ def in_order(x: Array, finite: Finite) -> Array:
     kept = x if finite is None else np.where(finite, x, 0)
     if kept.shape[1] > len(kept):
         with np.errstate(over="ignore"):
-            return np.cumsum(kept, axis=1, dtype=np.float64)[:, -1:]
+            return np.cumsum(kept, axis=1, dtype=np.float64)[:, -1:] + 0.0  # from +0, so never -0
     total = np.zeros(len(kept))
     for column in np.asarray(kept, np.float64).T:
         total = total + column
@@ -221,7 +221,7 @@ class MinMax(Rule):
         return a.divide(_with_eps(s, a, span), a.dtype(s.dtype.top))
 
     def offset(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:
-        return _low(x, finite)
+        return np.asarray(_low(x, finite) + a.dtype(0))  # -0 is 0
 
 
 @rule("affine")
@@ -284,7 +284,7 @@ class MlxAffine(Rule):
         return self.fit(s, a, x, finite)[0]
 
     def offset(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:
-        return self.fit(s, a, x, finite)[1]
+        return np.asarray(self.fit(s, a, x, finite)[1] + a.dtype(0))  # -0 is 0
 
 
 @rule("hqq")
@@ -313,7 +313,8 @@ class _PowerOfTwo(Rule):
         m = largest(x, finite)
         fraction, exponent = np.frexp(m.astype(np.float64))  # m = fraction * 2**exponent, 1/2 <= fraction < 1
         top_exponent = int(np.frexp(s.dtype.top)[1])
-        return np.where(m > 0, np.ldexp(1.0, exponent + self.more(s, fraction) - top_exponent), 0.0)
+        scale = np.ldexp(1.0, exponent + self.more(s, fraction) - top_exponent)
+        return np.where(m > 0, np.maximum(scale, 5e-324), 0.0)  # below float64 it is still not 0
 
     def more(self, s: Scheme, fraction: Array) -> Any:
         """What is added to floor(log2 m)."""
@@ -371,7 +372,8 @@ class PowerRoundedCeil(Rule):
             wide = _divided(m, s.dtype.top)
         wide = np.where((wide == 0) & (m > 0), 2.0**-200, wide)
         fraction, exponent = np.frexp(wide)
-        return np.where(m > 0, np.ldexp(1.0, exponent - (fraction == 0.5)), 0.0)
+        scale = np.where(np.isinf(wide), np.inf, np.ldexp(1.0, exponent - (fraction == 0.5)))
+        return np.where(m > 0, scale, 0.0)
 
 
 def _divided(m: Array, top: float) -> Array:

@@ -129,7 +129,11 @@ class Scheme:
     @cached_property
     def code_of_zero(self) -> int:
         """The code of the elements of a block whose scale is 0."""
-        return 0 if self["zerocode"] == "code0" else int(exact.encode(self.dtype, 0))
+        return 0 if self["zerocode"] == "code0" else self._zero
+
+    @property
+    def _zero(self) -> int:
+        return int(exact.encode(self.dtype.with_choices(rounding="nearest"), 0))  # 0 needs no random bits
 
     @property
     def scale_type(self) -> str:
@@ -150,7 +154,7 @@ class Scheme:
     @cached_property
     def fill(self) -> int:
         """The code that fills the last byte."""
-        return 0 if self["fill"] == "code0" else int(exact.encode(self.dtype, 0))
+        return 0 if self["fill"] == "code0" else self._zero
 
     def __str__(self) -> str:
         base = self.dtype.name.partition("+")[0]
@@ -279,12 +283,25 @@ def _check(s: Scheme, text: str) -> None:
         refuse(f"{s.rule} makes negative scales, and a least scale is for positive ones", "drop leastscale")
     if (rule.zero_point or s["zeroadd"] != "after") and s["encoder"] != "nearest":
         refuse("a zero point is added to whole numbers", "leave encoder out")
+    stochastic = s.dtype.rounding.startswith("stochastic")
+    if rule.zero_point and s.dtype.rounding != "nearest":
+        refuse(f"{s.rule} rounds to whole numbers, nearest", "leave rounding out")
+    if stochastic and (s.rule == "clip" or s["encoder"] != "nearest" or s["zerocode"] != "nearest"):
+        refuse("random bits are for one scale and the nearest levels", "leave rounding out")
+    if s["arith"] == "exact" and s["zeroadd"] == "before":
+        refuse("a sum with the exact quotient is no operation of the arithmetic", "leave zeroadd out")
+    if s["leastused"] != "none" and rule.negative:
+        refuse(f"{s.rule} makes negative scales, and a least scale is for positive ones", "drop leastused")
+    if s.layout.digits and s.dtype.emitted.max() >= s.layout.codes:
+        refuse(f"layout {s.layout.name} writes codes 0 to {s.layout.codes - 1}", "use it with ternary")
     if rule.zero_point == "real" and s["arith"] != "divide":
         refuse(f"{s.rule} multiplies by a factor of its own", "leave arith out")
     for encoder, name in (("bnb_fp4", "fp4_bnb"), ("bnb_nf4", "nf4")):
         if s["encoder"] == encoder and s.dtype.name != name:
             refuse(f"the tree {encoder} is for the type {name}", "change one")
-    if s["encoder"] == "bnb_bins" and not (s.dtype.top <= 1 and (np.diff(s.dtype.levels) > 0).all()):
+    if s["encoder"] == "bnb_bins" and not (
+        s.dtype.top <= 1 and not s.dtype.unused and (np.diff(s.dtype.levels) > 0).all()
+    ):
         refuse("the table bnb_bins is for ascending levels in [-1, 1]", "use dynamic8 or another codebook")
     if s["encoder"] != "nearest" and s["arith"] == "exact":
         refuse("a named encoder takes a rounded number", "leave arith out")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import kbit_ref as kb
+from kbit_ref.arithmetic import Arithmetic
 from kbit_ref.exact.rules import RULES
 from kbit_ref.scheme import CHOICES, SCALE_DTYPES
 
@@ -273,3 +274,98 @@ def test_bad_schemes_are_told(text: Any, said: str) -> None:
 def test_a_choice_of_a_type_is_made_once() -> None:
     with pytest.raises(kb.KbitError, match=r"^datatype: name = 'e4m3fn\+ties=even\+ties=away', a choice is made twice"):
         kb.datatype("e4m3fn+ties=even+ties=away")
+
+
+def test_out_can_be_used_again() -> None:
+    out = np.empty(2, np.uint8)
+    first = kb.quantize([7.0, -3.0, 1.0, 0.0], "int4-b4-absmax-f32", out=out)
+    assert not first.packed.flags.writeable
+    second = kb.quantize([7.0, 3.0, 1.0, 0.0], "int4-b4-absmax-f32", out=out)
+    assert (out.tolist(), second.packed.tolist()) == ([0x37, 0x01], [0x37, 0x01])
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("uint4-tensor-affine-f32+rounding=stochastic_a", "affine rounds to whole numbers, nearest"),
+        ("uint4-tensor-hqq-f32+rounding=toward_zero", "hqq rounds to whole numbers, nearest"),
+        ("uint4-tensor-affine-f32+arith=exact+zeroadd=before", "a sum with the exact quotient"),
+        ("int4-tensor-clip-f32+rounding=stochastic_a", "random bits are for one scale"),
+        ("int4-tensor-signedmax-f32+leastused=1e-38", "signedmax makes negative scales"),
+        ("uint2-b4-absmax-f32+layout=trits2x256", "layout trits2x256 writes codes 0 to 2"),
+    ],
+)
+def test_words_that_do_not_go_together(text: str, rule: str) -> None:
+    with pytest.raises(kb.KbitError, match=f"^scheme: .*{rule}"):
+        kb.scheme(text)
+
+
+def test_zeros_have_no_sign_in_offsets() -> None:
+    for text in ("e2m1fn-tensor-absmax-f32+center=block+zeroblock=one", "uint4-tensor-minmax-f32"):
+        for x in ([-0.0] * 4, [0.0, -0.0]):
+            q = kb.quantize(np.float32(x), text)
+            assert q.offsets is not None
+            assert not np.signbit(q.offsets).any()
+            assert [q.codes.tolist()] == kb.exact.quantize(np.float32(x), text).codes
+
+
+def test_float64_beyond_the_scale() -> None:
+    for x, text in (
+        ([1e300, 1.0], "e4m3fn-tensor-pow2rceil-e8m0fnu"),
+        ([5e-324, 0.0], "int4-tensor-pow2floor-f32"),
+        ([1e200], "int4-tensor-rms-f32"),
+    ):
+        for quantize in (kb.quantize, kb.exact.quantize):
+            with pytest.raises(kb.KbitError):
+                quantize(np.array(x), text)
+    assert kb.quantize(np.array([5e-324]), "int4-tensor-pow2ceil-f32+scalerange=clamp").scales.tolist() == [[2.0**-149]]
+
+
+def test_half_precision_is_rounded_once() -> None:
+    # top = 0.9961089491844177 has 24 bits: 1 / top = 1.00390625 + 2**-32 or so lies above the tie, and goes up
+    a = Arithmetic("bfloat16")
+    assert float(a.divide(np.float32(1), np.float32(0.9961089491844177))) == 1.0078125
+    assert float(a.add(np.float32(1.00390625), np.float32(2.0**-60))) == 1.0078125  # a tie, and a little more
+
+
+def test_random_bits_of_every_column() -> None:
+    x, r = np.full((1, 10), 1.5, np.float32), np.arange(10).reshape(1, 10) % 2
+    x[0, ::4] = 7
+    q = kb.quantize(x, "int4-b4@-1-absmax-f32+rounding=stochastic_a", random=r, random_bits=1)
+    assert q.codes.tolist() == [[7, 2, 1, 2, 7, 2, 1, 2, 7, 2]]
+
+
+def test_a_short_block_divides() -> None:
+    x = np.float32([1, 2, 3, 4, 0.161118283867836, 1.6369616985321045])
+    text = "int8-b4-absmax-f32+arith=reciprocal"
+    codes = [kb.quantize(x, text + choice).codes[4] for choice in ("", "+tailarith=divide")]
+    assert codes == [13, 12]
+    assert kb.exact.quantize(x, text + "+tailarith=divide").codes[0][4] == 12
+
+
+def test_the_offset_in_use_is_the_unrounded_one() -> None:
+    x = np.float32(100 + np.random.default_rng(0).standard_normal(8) * 0.2)
+    text = "uint4-tensor-minmax-f16+scaleuse=unrounded"
+    assert [kb.quantize(x, text).codes.tolist()] == kb.exact.quantize(x, text).codes
+    assert kb.quantize(x, text).codes.tolist() != kb.quantize(x, "uint4-tensor-minmax-f16").codes.tolist()
+
+
+@pytest.mark.parametrize("name", ["bnb-cpu-nf4", "nf4-b64-absmax-f32"])
+def test_what_fills_the_last_byte(name: str) -> None:
+    packed = kb.quantize(np.float32([1.0]), f"{name}+layout=high4").packed
+    assert packed.tolist() == [0xF7 if name == "bnb-cpu-nf4" else 0xF0]  # level 0 of nf4 has code 7
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_blocks_of_more_than_4096(rule: str) -> None:
+    name = "uint4" if RULES[rule].unsigned or RULES[rule].zero_point else "int4"
+    scale = "e8m0fnu" if RULES[rule].power_of_two else "f32"
+    x = np.random.default_rng(1).standard_normal(5000).astype(np.float32)
+    x[17] = -9
+    if rule == "clip":
+        x = x[:4200]
+    text = f"{name}-tensor-{rule}-{scale}+compute=float32"
+    wanted = kb.exact.quantize(x, text, "float32")
+    q = kb.quantize(x, text)
+    assert [q.codes.tolist()] == wanted.codes
+    assert q.scales.tolist() == [[float(wanted.rows[0][0].scale)]]

@@ -61,7 +61,7 @@ def argmin(s: Any, a: Arithmetic, y: Number) -> int:
     if not is_finite(y):
         return nearest(s, a, y)
     d = definition(s.dtype)
-    distances = [(float(abs(as_fraction(a.subtract(y, value)))), code) for value, code in d.ladder]
+    distances = [(abs(float(a.subtract(y, value))), code) for value, code in d.ladder]  # may be infinite
     return min(distances)[1]
 
 

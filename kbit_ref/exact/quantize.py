@@ -89,7 +89,14 @@ def quantize(x: Any, scheme: Any, form: str = "", random: Any = None, random_bit
     >>> q.codes, [float(block.scale) for block in q.rows[0]]
     ([[5, 15, 5, 7]], [0.1666666716337204, 1.0])
     """
-    s = _scheme(scheme)
+    try:
+        return _quantized(x, _scheme(scheme), form, random, random_bits)
+    except OverflowError:  # an infinity where a number is needed: of a sum of squares, a span
+        rule = "a step of the scale is beyond the arithmetic"
+        raise BadInput(message("exact.quantize", "x", rule, "scale x, or use +compute=float64")) from None
+
+
+def _quantized(x: Any, s: Any, form: str, random: Any, random_bits: int) -> Quantized:
     form = form or str(getattr(x, "dtype", "float64"))
     a = _arithmetic(s, form)
     flat, shape = _flat(x)
@@ -204,6 +211,9 @@ def _rows(cut: Any, flat: Sequence[Any], shape: tuple[int, ...]) -> list[list[An
     """The elements as rows: one of all; one for each index along the axis; or those that run along it."""
     if cut.axis is None:
         return [list(flat)]
+    if not -len(shape) <= cut.axis < len(shape):
+        got, rule = f"cut = {cut} for x of {len(shape)} dimensions", "there is no such axis"
+        raise BadInput(message("exact.quantize", got, rule, "choose another axis, or a flat cut such as b64"))
     axis = cut.axis % len(shape)
     inner = math.prod(shape[axis + 1 :])
     rows: dict[int, list[Any]] = {}

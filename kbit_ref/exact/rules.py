@@ -17,6 +17,7 @@ from kbit_ref.exact.arithmetic import (
     Number,
     as_fraction,
     floor_log2,
+    is_finite,
     largest,
     round_to,
     round_to_integer,
@@ -192,7 +193,7 @@ class MinMax(Rule):
         return a.divide(a.add(a.subtract(_high(x), _low(x)), EPS[s["eps"]]), top(s.dtype))
 
     def offset(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
-        return min(x, default=Fraction(0))
+        return _low(x)  # -0 is 0
 
 
 @rule("affine")
@@ -250,7 +251,9 @@ class Mlx(Rule):
         edge = low if abs(low) > abs(high) else high
         if edge is high:
             scale = -scale
-        steps = round_to_integer(a.divide(edge, scale), "even")
+        if not is_finite(quotient := a.divide(edge, scale)):
+            return Fraction(0), edge
+        steps = round_to_integer(quotient, "even")
         return (a.divide(edge, Fraction(steps)), edge) if steps else (scale, Fraction(0))
 
     def scale(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
@@ -335,6 +338,12 @@ class PowerEvenOne(PowerEven):
 @rule("pow2rceil")
 class PowerRoundedCeil(_PowerOfTwo):
     """2**ceil(log2 fl32(max|x| / top))"""
+
+    def scale(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
+        m = largest(x)
+        if m and not is_finite(round_to(m / top(s.dtype), "float32")):
+            return math.inf
+        return super().scale(s, a, x)
 
     def exponent(self, s: Any, m: Fraction) -> int:
         quotient = as_fraction(round_to(m / top(s.dtype), "float32"))
