@@ -174,7 +174,12 @@ def test_an_interrupt_ends_it_and_its_processes_at_once(blocks, mine, tmp_path):
     tell = f"pathlib.Path({str(tmp_path)!r}, 'id').write_text(str(os.getpid()))"
     sleep = f"import os, pathlib, time; {tell}; time.sleep(60)"
     path.write_text(path.read_text("utf-8").replace("return", f"{sleep}; return"), "utf-8")
-    process = subprocess.Popen([sys.executable, "-m", "kbit_ref", *command], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kbit_ref", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it in the background
+    )
     while not (tmp_path / "id").exists() or not (tmp_path / "id").read_text("utf-8"):
         time.sleep(0.02)
         assert process.poll() is None

@@ -167,7 +167,7 @@ def test_nan_is_told_with_its_position(kind: str, at: int, threads: int) -> None
 def test_the_first_nan_is_told() -> None:
     with pytest.raises(BadInput, match=r"x\[1, 0\] = nan"):
         kb.encode("int4", [[0.0, 1.0], [np.nan, np.nan]])
-    with pytest.raises(BadInput, match=r"x\[\] = nan"):
+    with pytest.raises(BadInput, match=r"x = nan"):
         kb.encode("int4", np.float32(np.nan))
 
 

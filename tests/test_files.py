@@ -452,7 +452,13 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 def killed_after(argv: list[object], seconds: float, number: signal.Signals) -> int:
     """Run, send a signal after so long; the exit code."""
-    process = subprocess.Popen(argv, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        argv,
+        env=ENV,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it in the background
+    )
     time.sleep(seconds)
     process.send_signal(number)
     return process.wait()
