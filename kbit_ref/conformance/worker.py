@@ -8,8 +8,6 @@ the library does to this process (a crash, a hang, flush-to-zero) stays in it.
 from __future__ import annotations
 
 import json
-import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,29 +15,19 @@ from typing import Any
 import numpy as np
 
 from kbit_ref.conformance.adapters import Adapter, adapters
-from kbit_ref.conformance.ask import ask, flushes_to_zero, spelled
+from kbit_ref.conformance.ask import ask, flushes_to_zero
 from kbit_ref.conformance.inputs import SOURCES
+from kbit_ref.conformance.pipe import loaded, open_pipe
 
 
 def main(folder: str) -> None:
     """Answer all jobs."""
     work = Path(folder)
-    warnings.simplefilter("ignore")
-    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the library prints is not an answer
-
-    def tell(**line: Any) -> None:
-        pipe.write(json.dumps(line) + "\n")
-        pipe.flush()
-
+    tell = open_pipe()
     jobs = json.loads((work / "jobs.json").read_text("utf-8"))
     adapter = adapters(jobs["folders"])[jobs["library"]]
-    try:
-        adapter.load()
-    except Exception as error:
-        tell(failed=f"it cannot be imported: {spelled(error)}")
+    if not loaded(adapter, tell):
         return
-    tell(loaded=True, flushes=flushes_to_zero())
     for job in jobs["jobs"]:
         tell(start=job["id"])
         words = np.load(job["inputs"], allow_pickle=False)

@@ -17,20 +17,17 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.ask import spelled
 from kbit_ref.conformance.causes import NanCodes
 from kbit_ref.conformance.inputs import SOURCES
 from kbit_ref.conformance.judge import Known
-from kbit_ref.errors import BadInput, message
+from kbit_ref.conformance.plugins import instances
 
 __all__ = ["Adapter", "Profile", "adapters"]
 
@@ -102,25 +99,4 @@ def adapters(folders: Iterable[str | Path] = ()) -> dict[str, Adapter]:
     >>> sorted(adapters())[:3]
     ['gfloat', 'jax', 'ml_dtypes']
     """
-    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
-    for folder in folders:
-        modules += [_from_file(path) for path in sorted(Path(folder).glob("*.py"))]
-    found: dict[str, Adapter] = {}
-    for module in modules:
-        for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, Adapter) and value.__module__ == module.__name__:
-                found[value.library] = value()
-    return found
-
-
-def _from_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"kbit_ref_adapter_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None  # a .py file has both
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever a file of somebody else raises
-        rule = f"the file cannot be loaded ({spelled(error)})"
-        raise BadInput(message("check", f"adapters = {path}", rule, "mend it or take it out of the folder")) from None
-    return module
+    return instances(Adapter, __name__, __path__, folders)

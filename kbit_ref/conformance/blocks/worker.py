@@ -8,7 +8,6 @@ nothing: whatever the library does to this process (a crash, a hang, flush-to-ze
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.ask import flushes_to_zero, spelled
 from kbit_ref.conformance.blocks.adapters import BlockAdapter, block_adapters
+from kbit_ref.conformance.pipe import loaded, open_pipe
 
 __all__ = ["answer", "main"]
 
@@ -26,22 +26,11 @@ __all__ = ["answer", "main"]
 def main(folder: str) -> None:
     """Answer all questions."""
     work = Path(folder)
-    warnings.simplefilter("ignore")
-    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the library prints is not an answer
-
-    def tell(**line: Any) -> None:
-        pipe.write(json.dumps(line) + "\n")
-        pipe.flush()
-
+    tell = open_pipe()
     who = json.loads((work / "who.json").read_text("utf-8"))
     adapter = block_adapters(who["folders"])[who["library"]]
-    try:
-        adapter.load()
-    except Exception as error:
-        tell(failed=f"it cannot be imported: {spelled(error)}")
+    if not loaded(adapter, tell):
         return
-    tell(loaded=True, flushes=flushes_to_zero())
     for line in sys.stdin:
         question = json.loads(line)
         with np.load(work / f"{question['id']}.in.npz", allow_pickle=False) as file:
