@@ -11,7 +11,7 @@ import pytest
 import kbit_ref as kb
 from kbit_ref.conformance import ask
 from kbit_ref.conformance.causes import Cause, causes
-from kbit_ref.conformance.diagnose import diagnose
+from kbit_ref.conformance.differing import kinds_of_difference
 from kbit_ref.conformance.explain import simplest
 from kbit_ref.conformance.inputs import SOURCES, arrangements, encode_inputs, to_float64
 from kbit_ref.conformance.judge import Known, judge
@@ -405,11 +405,11 @@ def test_worst():
     assert worst([]) == "agree"
 
 
-def test_diagnose_says_nothing_where_all_agrees():
+def test_there_is_no_kind_of_difference_where_all_agrees():
     d = kb.datatype("e4m3fn")
     asked = question(d, "encode", "float32")
     ours = asked.ours.astype(np.int64)
-    assert diagnose(d, "float32", asked.x, ours, ours, None) == []
+    assert kinds_of_difference(d, "float32", asked.x, ours, ours, None) == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.ask import FLAT, Answer
 from kbit_ref.conformance.causes import Cause
-from kbit_ref.conformance.diagnose import Kind, diagnose
+from kbit_ref.conformance.differing import Kind, kinds_of_difference
 from kbit_ref.conformance.explain import counterexample, simplest, spell_code
 from kbit_ref.conformance.inputs import arrangements
 from kbit_ref.conformance.question import Question
@@ -132,7 +132,7 @@ def _compare(asked: Question, got: Got, known: Sequence[Known]) -> tuple[tuple[D
     explained = np.zeros(ours.shape, bool)
     for kind, _ in found:
         explained |= kind.where
-    others = diagnose(asked.dtype, asked.inputs.kind, asked.x, ours, theirs, asked.nan_codes, explained)
+    others = kinds_of_difference(asked.dtype, asked.inputs.kind, asked.x, ours, theirs, asked.nan_codes, explained)
     found += [(kind, "") for kind in others]
     return tuple(_difference(asked, kind, got, link) for kind, link in found), errors
 

@@ -17,7 +17,7 @@ import numpy as np
 from kbit_ref.conformance.adapters import Adapter, adapters
 from kbit_ref.conformance.ask import ask, flushes_to_zero
 from kbit_ref.conformance.inputs import SOURCES
-from kbit_ref.conformance.pipe import loaded, open_pipe
+from kbit_ref.conformance.worker_pipe import loaded, open_pipe
 
 
 def main(folder: str) -> None:

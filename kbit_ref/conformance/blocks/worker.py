@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.ask import flushes_to_zero, spelled
 from kbit_ref.conformance.blocks.adapters import BlockAdapter, block_adapters
-from kbit_ref.conformance.pipe import loaded, open_pipe
+from kbit_ref.conformance.worker_pipe import loaded, open_pipe
 
 __all__ = ["answer", "main"]
 

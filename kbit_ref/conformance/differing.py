@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kbit_ref.conformance.causes import Cause, NanCodes, causes
 from kbit_ref.datatype import DataType
 
-__all__ = ["Kind", "diagnose"]
+__all__ = ["Kind", "kinds_of_difference"]
 
 
 class Kind(NamedTuple):
@@ -28,7 +28,7 @@ class Kind(NamedTuple):
     cause: Cause | None = None
 
 
-def diagnose(
+def kinds_of_difference(
     dtype: DataType,
     kind: str,
     x: NDArray[np.float64],
