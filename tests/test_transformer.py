@@ -17,6 +17,7 @@ from kbit_ref.transformer.families import FAMILIES, Facts
 from kbit_ref.transformer.functions import ACTIVATIONS, gelu, gelu_tanh, layer_norm, rms_norm, rotate, silu, softmax
 from kbit_ref.transformer.generate import choose
 from kbit_ref.transformer.positions import SCALINGS, alibi_slopes, rotary_tables
+from kbit_ref.transformer.products import product, tiles_of
 
 N_VOCAB = 97
 SIZES = {
@@ -311,6 +312,76 @@ def test_a_quantized_cache_holds_quantized_groups(spelling: str, bytes_of_scales
     assert np.array_equal(seen, np.concatenate([*expected, k[:, :, 2 * GROUP :]], axis=2))
     group, waiting = 2 * 3 * GROUP * 4 + bytes_of_scales, 2 * 3 * 5 * 4 * 4
     assert cache.n_bytes == 2 * (2 * group + waiting)  # keys and values
+
+
+SCHEMES = (
+    *(
+        "nf4-b64-absmax-f32",
+        "bnb-cuda-nf4",
+        "int8-channel-absmax-f32",
+        "int4-tensor-absmax-f32",
+        "int4-b32@1-absmax-f16",
+    ),
+    *("uint4-b32-minmax-f16", "int3-b32@0-absmax-f32", "ocp-mxfp4", "nvfp4-te", "ggml-q4_0", "int5-b24-absmax-f32"),
+    *(
+        "nf4-b64-absmax-f32+center=block",
+        "nf4-b64-absmax-f32+center=tensor",
+        "bnb-cuda-nf4-double",
+        "int3-b8-absmax-f32",
+    ),
+)
+
+
+@pytest.mark.parametrize("spelling", SCHEMES)
+@pytest.mark.parametrize("shape", [(96, 64), (50, 96), (7, 40)])
+def test_tiles_are_the_matrix(spelling: str, shape: tuple[int, int]) -> None:
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    if spelling.startswith(("ocp", "nvfp4", "ggml")) and shape[1] % 32:
+        return
+    q = kb.quantize(x, spelling)
+    tiles = tiles_of(q, about=300)
+    assert [first for first, _ in tiles] == list(np.cumsum([0, *(tile.shape[0] for _, tile in tiles[:-1])]))
+    assert np.array_equal(np.concatenate([kb.dequantize(tile) for _, tile in tiles]), kb.dequantize(q))
+    whole_rows = shape[1] % 24 == 0 or "b24" not in spelling
+    if whole_rows and "@0" not in spelling and "center=tensor" not in spelling and shape != (7, 40):
+        assert len(tiles) > 1
+
+
+@pytest.mark.parametrize("spelling", ["nf4-b64-absmax-f32", "int3-b32@0-absmax-f32", "ocp-mxfp8-e4m3"])
+def test_a_quantized_model_is_the_model_of_its_decoded_weights(spelling: str) -> None:
+    model = small(d_model=32, d_ff=64)
+    tokens = [[1, 2, 3, 4]]
+    for skip in (("embed.weight", "positions.weight"), ()):
+        quantized = model.quantize(spelling, skip=skip)
+        decoded = dict(model.parameters)
+        for name, value in decoded.items():
+            if value.ndim == 2 and name not in skip:
+                decoded[name] = kb.dequantize(kb.quantize(value, spelling))
+        expected = Model(model.config, decoded).forward(tokens)
+        assert np.allclose(quantized.forward(tokens), expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+        assert not np.allclose(expected, model.forward(tokens), rtol=1e-3)
+    stored = [v.q.bits for v in quantized.parameters.values() if not isinstance(v, np.ndarray)]
+    rest = [32 * v.size for v in quantized.parameters.values() if isinstance(v, np.ndarray)]
+    assert quantized.bits == sum(stored) + sum(rest)
+
+
+def test_activations_are_rounded_token_by_token() -> None:
+    model = small(n_layer=1)
+    weights, tokens = "int8-channel-absmax-f32", "int4-channel-absmax-f32"
+    x = np.random.default_rng(2).normal(size=(1, 5, 16)).astype(np.float32)
+    quantized = model.quantize(weights, activations=tokens).parameters["blocks.0.mlp.up.weight"]
+    w = kb.dequantize(kb.quantize(model.parameters["blocks.0.mlp.up.weight"], weights))
+    rounded = np.stack([kb.dequantize(kb.quantize(row, "int4-tensor-absmax-f32")) for row in x[0]])
+    assert np.allclose(product(x, quantized)[0], rounded @ w.T, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(product(x, quantized)[0], x[0] @ w.T, rtol=1e-3)
+
+
+def test_what_cannot_be_quantized_is_told() -> None:
+    model = small()
+    with pytest.raises(kb.KbitError, match=r"skip = 'blocks.0.mlp.upp.weight'.*did you mean blocks.0.mlp.up.weight"):
+        model.quantize("nf4-b64-absmax-f32", skip=["blocks.0.mlp.upp.weight"])
+    with pytest.raises(kb.KbitError, match="it is quantized already"):
+        model.quantize("nf4-b64-absmax-f32").quantize("nf4-b64-absmax-f32")
 
 
 def saved(folder: Path, change: dict[str, Any] | None = None, entries: dict[str, Any] | None = None) -> Path:

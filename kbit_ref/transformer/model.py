@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.errors import BadInput, BadType, message
+from kbit_ref.errors import BadInput, BadType, UnknownName, message
+from kbit_ref.qtensor import QTensor
+from kbit_ref.quantize import quantize
+from kbit_ref.scheme import Scheme, scheme
 from kbit_ref.transformer.cache import Cache
 from kbit_ref.transformer.config import Config
 from kbit_ref.transformer.forward import forward
 from kbit_ref.transformer.generate import stream
+from kbit_ref.transformer.products import Matrix
 
-__all__ = ["Model"]
+__all__ = ["EMBEDDINGS", "Model"]
+
+EMBEDDINGS = ("embed.weight", "positions.weight", "head.weight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +34,7 @@ class Model:
     config
         Sizes and choices.
     parameters
-        By name (`config.shapes` lists them); matrices are [d_out, d_in].
+        By name (`config.shapes` lists them): arrays; a matrix is [d_out, d_in] and may be a `Matrix`, a QTensor.
     """
 
     config: Config
@@ -41,9 +49,78 @@ class Model:
         """How many numbers the parameters are."""
         return sum(int(np.prod(value.shape)) for value in self.parameters.values())
 
+    @property
+    def bits(self) -> int:
+        """All bits of the parameters, everything counted: 32 a float32 number, and what QTensors store."""
+        return sum(v.q.bits if isinstance(v, Matrix) else 8 * v.nbytes for v in self.parameters.values())
+
+    @property
+    def bits_per_parameter(self) -> float:
+        """`bits` over `n_parameters`."""
+        return self.bits / self.n_parameters
+
     def astype(self, dtype: str) -> Model:
-        """The same model in another precision, float32 or float64."""
-        return Model(self.config, {name: value.astype(dtype) for name, value in self.parameters.items()})
+        """The same model in another precision, float32 or float64; quantized matrices stay as they are."""
+
+        def converted(value: Any) -> Any:
+            return value if isinstance(value, Matrix) else value.astype(dtype)
+
+        return Model(self.config, {name: converted(value) for name, value in self.parameters.items()})
+
+    def quantize(
+        self,
+        scheme_: Scheme | str,
+        *,
+        skip: Sequence[str] = EMBEDDINGS,
+        activations: Scheme | str | None = None,
+        method: Callable[[NDArray[Any], Scheme], QTensor] = quantize,
+    ) -> Model:
+        """The same model with quantized matrices, which are decoded tile by tile in every product.
+
+        Parameters
+        ----------
+        scheme_
+            Of every matrix [d_out, d_in].
+        skip
+            Names, with * for anything, of matrices that stay as they are; by default the embeddings and the
+            output matrix. `()` quantizes all of them.
+        activations
+            A scheme in which the other factor of each product is rounded as well, [n, d_in] at a time:
+            `int8-channel-absmax-f32` has a scale for each token (W8A8), `e2m1fn-b32@1-pow2floor-e8m0fnu` is MX.
+            None, the default: weights only, as in the paper.
+        method
+            What makes a QTensor of a matrix; `kb.quantize`, to the nearest level, by default.
+
+        Returns
+        -------
+        Model
+
+        Raises
+        ------
+        BadInput
+            `quantize: skip = 'hed.weight', it is no matrix of the model; did you mean head.weight? ...`
+
+        Choices
+        -------
+        The embedding of tokens is looked up and, where it is tied, multiplied with too: `activations` rounds the
+        second only.
+        """
+        s = scheme(scheme_)
+        rounded = None if activations is None else scheme(activations)
+        matrices = [name for name, value in self.parameters.items() if len(value.shape) == 2]
+        for pattern in skip:
+            if pattern not in EMBEDDINGS and not any(fnmatchcase(name, pattern) for name in matrices):
+                remedy = "names are those of `model.parameters`"
+                raise UnknownName.among("quantize", "skip", pattern, matrices, remedy)
+        parameters = dict(self.parameters)
+        for name in matrices:
+            if any(fnmatchcase(name, pattern) for pattern in skip):
+                continue
+            if isinstance(parameters[name], Matrix):
+                rule = "it is quantized already"
+                raise BadInput(message("quantize", name, rule, "quantize the model as it was before"))
+            parameters[name] = Matrix(method(parameters[name], s), rounded)
+        return Model(self.config, parameters)
 
     def forward(self, tokens: Any, mask: Any = None, cache: Cache | None = None, *, last: bool = False) -> NDArray[Any]:
         """The logits of what comes next, after every token.
