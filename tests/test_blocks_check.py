@@ -13,13 +13,14 @@ from kbit_ref.cli import main
 from kbit_ref.cli.check import text
 from kbit_ref.conformance.blocks import choices, matrix
 from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile, KnownDifference, block_adapters
+from kbit_ref.conformance.blocks.check import WORKER, by
 from kbit_ref.conformance.blocks.inputs import cases, narrowed
-from kbit_ref.conformance.blocks.judge import judge_profile
-from kbit_ref.conformance.blocks.libraries import Answer, Library
+from kbit_ref.conformance.blocks.judge import Answer, judge_profile
 from kbit_ref.conformance.blocks.reference import block_index, reference
 from kbit_ref.conformance.blocks.shrink import complexity, shrink, spell_block
 from kbit_ref.conformance.blocks.verdict import Row
 from kbit_ref.conformance.blocks.worker import answer
+from kbit_ref.conformance.library import Library
 
 
 class Mine(BlockAdapter):
@@ -48,7 +49,7 @@ def judge(adapter):
     """Its one profile, judged in this process."""
 
     def ask(theirs, source, **arrays):
-        return Answer(*answer(adapter, theirs, source, arrays))
+        return Answer(*answer(adapter, {"theirs": theirs, "source": source}, arrays))
 
     return judge_profile(adapter, adapter.profiles[0], ask)
 
@@ -407,8 +408,8 @@ def write(folder: Path, body="pass", scheme=INT4, module="numpy") -> list[str]:
 
 def one_by_one(folder, timeout=60.0):
     adapter = block_adapters([folder])["fake"]
-    with Library(adapter, timeout, [folder]) as library:
-        return judge_profile(adapter, adapter.profiles[0], library.ask)
+    with Library("fake", WORKER, timeout, [folder]) as library:
+        return judge_profile(adapter, adapter.profiles[0], by(library))
 
 
 def test_a_crash_costs_one_array(tmp_path, monkeypatch):

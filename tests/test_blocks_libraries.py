@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from kbit_ref.conformance.blocks.adapters import PARTS, BlockAdapter, block_adapters
-from kbit_ref.conformance.blocks.judge import judge_profile
-from kbit_ref.conformance.blocks.libraries import Answer
+from kbit_ref.conformance.blocks.judge import Answer, judge_profile
 from kbit_ref.conformance.blocks.worker import answer
 from kbit_ref.scheme import scheme
 
@@ -52,7 +51,7 @@ class Changed:
         self.adapter, self.part, self.by, self.done = adapter, part, by, False
 
     def __call__(self, theirs, source, **arrays):
-        parts, error = answer(self.adapter, theirs, source, arrays)
+        parts, error = answer(self.adapter, {"theirs": theirs, "source": source}, arrays)
         if self.part and not self.done and arrays["x"].size > 10_000 and np.abs(arrays["x"]).max() < 1e5:
             flat = parts[self.part] = parts[self.part].copy()
             flat.reshape(-1)[-1] = self.by(flat.reshape(-1)[-1])
@@ -92,11 +91,11 @@ def test_onnxruntime_without_the_module_of_one_tool(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     adapter = loaded("onnxruntime")
     x = np.ones((64, 64), np.float32)
-    _, why = answer(adapter, "MatMulNBits 4 bits", "float32", {"x": x})
+    _, why = answer(adapter, {"theirs": "MatMulNBits 4 bits", "source": "float32"}, {"x": x})
     assert why.startswith("it raised ModuleNotFoundError")
     assert why.endswith("; pip install onnx_ir")
     for theirs, more in (("QuantizeLinear INT8", {"scales": np.ones((64, 2), np.float32)}), ("MatMulBnb4 NF4", {})):
-        assert answer(adapter, theirs, "float32", {"x": x, **more})[1] == ""
+        assert answer(adapter, {"theirs": theirs, "source": "float32"}, {"x": x, **more})[1] == ""
 
 
 @pytest.mark.parametrize("name", sorted(ADAPTERS))

@@ -1,4 +1,4 @@
-"""One process a library, asked one array at a time; the parent makes the arrays and judges what comes back.
+"""One process a library, asked one question at a time; the parent makes the arrays and judges what comes back.
 
 A library that crashes or hangs loses the question it was at; a new process takes the next one.
 What comes back is not trusted: anything that cannot be read is an error of that library.
@@ -22,20 +22,20 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.blocks.adapters import BlockAdapter
 from kbit_ref.conformance.processes import Processes
 
-__all__ = ["Answer", "Library"]
+__all__ = ["Library", "Reply"]
 
 MOST_RESTARTS = 8
-START = "import sys; sys.path[:] = sys.argv[2:]; from kbit_ref.conformance.blocks.worker import main; main(sys.argv[1])"
+START = "import sys; sys.path[:] = sys.argv[2:]; from {} import main; main(sys.argv[1])"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back for one array: the parts, or the reason there are none."""
+class Reply:
+    """What came back: arrays, and what was said of them; or the reason there is neither."""
 
-    parts: dict[str, NDArray[Any]]
+    arrays: dict[str, NDArray[Any]]
+    said: Any = None
     error: str = ""
 
 
@@ -44,8 +44,10 @@ class Library:
 
     Parameters
     ----------
-    adapter
-        Installed.
+    name
+        Of the library, which is installed.
+    worker
+        The module whose `main` answers in the process.
     timeout
         Seconds that it may be silent, its import included.
     folders
@@ -61,22 +63,22 @@ class Library:
 
     def __init__(
         self,
-        adapter: BlockAdapter,
+        name: str,
+        worker: str,
         timeout: float = 120.0,
         folders: Iterable[str | Path] = (),
         processes: Processes | None = None,
     ):
-        self.adapter, self.timeout = adapter, timeout
+        self.worker, self.timeout = worker, timeout
         self.processes = processes or Processes()
-        self.folders = [str(Path(folder).resolve()) for folder in folders]
         self.flushes = False
         self._asked, self._starts = 0, 0
         self._fault = ""  # why no more processes are started
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.Queue[bytes | None] = queue.Queue()
-        self._folder = tempfile.TemporaryDirectory(prefix="kbit_ref-blocks-")
+        self._folder = tempfile.TemporaryDirectory(prefix="kbit_ref-check-", ignore_cleanup_errors=True)
         self._work = Path(self._folder.name)
-        who = {"library": adapter.library, "folders": self.folders}
+        who = {"library": name, "folders": [str(Path(folder).resolve()) for folder in folders]}
         (self._work / "who.json").write_text(json.dumps(who), "utf-8")
 
     def __enter__(self) -> Self:
@@ -86,41 +88,39 @@ class Library:
         self._stop()
         self._folder.cleanup()
 
-    def ask(self, theirs: str, source: str, **arrays: NDArray[Any]) -> Answer:
-        """What it stores for the array `x`."""
+    def ask(self, asked: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Reply:
+        """What it answers to a question about arrays."""
         if self._process is None and not self._fault:
             self._start()
         if self._fault:
-            return Answer({}, self._fault)
+            return Reply({}, error=self._fault)
         number, self._asked = self._asked, self._asked + 1
         np.savez(self._work / f"{number}.in.npz", allow_pickle=False, **arrays)
         try:
-            return self._answer(number, theirs, source)
+            return self._answer(number, asked)
         finally:
             for path in self._work.glob(f"{number}.*.npz"):
                 path.unlink()
 
-    def _answer(self, number: int, theirs: str, source: str) -> Answer:
+    def _answer(self, number: int, asked: dict[str, Any]) -> Reply:
         assert self._process is not None
         assert self._process.stdin is not None
         try:
-            line = json.dumps({"id": number, "theirs": theirs, "source": source}) + "\n"
+            line = json.dumps({"id": number, "asked": asked}) + "\n"
             self._process.stdin.write(line.encode())
             self._process.stdin.flush()
         except OSError:
-            return Answer({}, self._ended())
+            return Reply({}, error=self._ended())
         told = self._read_line()
         if isinstance(told, str):
-            return Answer({}, told)
+            return Reply({}, error=told)
         if told.get("done") != number:
-            return Answer({}, self._ended("it answered another question"))
-        if told.get("error"):
-            return Answer({}, str(told["error"]))
+            return Reply({}, error=self._ended("it answered another question"))
         try:
             with np.load(self._work / f"{number}.out.npz", allow_pickle=False) as file:
-                return Answer(dict(file))
+                return Reply(dict(file), told.get("said"))
         except Exception as error:  # the file is theirs: anything may be wrong with it
-            return Answer({}, f"its answer cannot be read ({type(error).__name__})")
+            return Reply({}, error=f"its answer cannot be read ({type(error).__name__})")
 
     def _read_line(self) -> dict[str, Any] | str:
         """The next line as a dict, or what is wrong."""
@@ -143,7 +143,7 @@ class Library:
             return
         self._starts += 1
         places = [str(Path(place).resolve()) for place in sys.path]  # what we can import, it can
-        command = [sys.executable, "-u", "-P", "-c", START, str(self._work), *places]
+        command = [sys.executable, "-u", "-P", "-c", START.format(self.worker), str(self._work), *places]
         self._lines = queue.Queue()
         with (self._work / "stderr").open("wb") as stderr:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": stderr}

@@ -1,51 +1,38 @@
-"""The process in which one library answers: `main(WORK)`, started by `libraries`.
-
-It reads WORK/jobs.json, and for each job a file of words that the parent made before; it writes
-the answers to files and one line of JSON a step to its standard output. It judges nothing: whatever
-the library does to this process (a crash, a hang, flush-to-zero) stays in it.
-"""
+"""The process in which one library encodes and decodes: `main(WORK)`, started by `library`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kbit_ref.conformance.adapters import Adapter, adapters
-from kbit_ref.conformance.ask import ask, flushes_to_zero
+from kbit_ref.conformance.ask import ask
 from kbit_ref.conformance.inputs import SOURCES
-from kbit_ref.conformance.worker_pipe import loaded, open_pipe
+from kbit_ref.conformance.worker_pipe import Arrays, serve
+
+__all__ = ["answer", "main"]
 
 
 def main(folder: str) -> None:
-    """Answer all jobs."""
-    work = Path(folder)
-    tell = open_pipe()
-    jobs = json.loads((work / "jobs.json").read_text("utf-8"))
-    adapter = adapters(jobs["folders"])[jobs["library"]]
-    if not loaded(adapter, tell):
-        return
-    for job in jobs["jobs"]:
-        tell(start=job["id"])
-        words = np.load(job["inputs"], allow_pickle=False)
-        numbers = words.view(job["source"]) if job["source"] in SOURCES and job["source"] != "bfloat16" else words
-        arrays: dict[str, Any] = {}
-        lines = []
-        for i, answer in enumerate(ask(_asked(adapter, job), numbers)):
-            if answer.array is not None:
-                arrays[str(i)] = answer.array
-            lines.append({"arrangement": answer.arrangement, "custom": answer.custom, "error": answer.error})
-        name = f"{job['id']}.npz"
-        np.savez(work / name, allow_pickle=False, **arrays)
-        tell(done=job["id"], answers=lines, file=name)
-    tell(end=True, flushes=flushes_to_zero())
+    """Answer all questions."""
+    serve(folder, adapters, answer)
 
 
-def _asked(adapter: Adapter, job: dict[str, Any]) -> Callable[[Any], Any]:
-    """The adapter's method for one job, as a function of the array."""
-    if job["what"] == "decode":
-        return lambda codes: adapter.decode(job["theirs"], codes)
-    return lambda x: adapter.encode(job["theirs"], x, job["source"])
+def answer(adapter: Adapter, asked: dict[str, Any], arrays: Arrays) -> tuple[Arrays, list[dict[str, str]]]:
+    """The answers in all arrangements: their arrays by number, and a line on each."""
+    words = arrays["words"]
+    numbers = words.view(asked["source"]) if asked["source"] in SOURCES and asked["source"] != "bfloat16" else words
+    found: Arrays = {}
+    lines = []
+    for i, each in enumerate(ask(_method(adapter, asked), numbers)):
+        if each.array is not None:
+            found[str(i)] = each.array
+        lines.append({"arrangement": each.arrangement, "custom": each.custom, "error": each.error})
+    return found, lines
+
+
+def _method(adapter: Adapter, asked: dict[str, Any]) -> Callable[[Any], Any]:
+    """The adapter's method for a question, as a function of the array."""
+    if asked["what"] == "decode":
+        return lambda codes: adapter.decode(asked["theirs"], codes)
+    return lambda x: adapter.encode(asked["theirs"], x, asked["source"])

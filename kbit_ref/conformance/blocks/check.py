@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile
-from kbit_ref.conformance.blocks.judge import judge_profile
-from kbit_ref.conformance.blocks.libraries import Library
+from kbit_ref.conformance.blocks.judge import Answer, Ask, judge_profile
 from kbit_ref.conformance.blocks.verdict import Row
+from kbit_ref.conformance.libraries import FLUSHES
+from kbit_ref.conformance.library import Library
 from kbit_ref.conformance.processes import Processes, side_by_side
 
 __all__ = ["judge_block_libraries"]
 
 Progress = Callable[[str, int, int], None]
-FLUSHES = "the library switches on flush-to-zero in its process"
+WORKER = "kbit_ref.conformance.blocks.worker"
 
 
 def judge_block_libraries(
@@ -54,11 +58,24 @@ def judge_block_libraries(
     def one(adapter: BlockAdapter) -> list[Row]:
         own = chosen(adapter)
         rows = []
-        with Library(adapter, timeout, places, processes) as library:
+        with Library(adapter.library, WORKER, timeout, places, processes) as library:
             for i, profile in enumerate(own):
-                row = judge_profile(adapter, profile, library.ask)
+                row = judge_profile(adapter, profile, by(library))
                 rows.append(replace(row, notes=(*row.notes, FLUSHES)) if library.flushes else row)
                 tell(adapter.library, i + 1, len(own))
         return rows
 
     return [row for rows in side_by_side(one, libraries, processes) for row in rows]
+
+
+def by(library: Library) -> Ask:
+    """Questions about arrays, put to a library in its process.
+
+    What comes back is an `Answer`: the parts, or the reason there are none.
+    """
+
+    def ask(theirs: str, source: str, **arrays: NDArray[Any]) -> Answer:
+        reply = library.ask({"theirs": theirs, "source": source}, arrays)
+        return Answer(reply.arrays, reply.error or str(reply.said or ""))
+
+    return ask

@@ -25,7 +25,6 @@ from kbit_ref.conformance.blocks.causes import (
 from kbit_ref.conformance.blocks.compare import Compared, Record, compare, records
 from kbit_ref.conformance.blocks.examples import Shrinker
 from kbit_ref.conformance.blocks.inputs import Case, cases
-from kbit_ref.conformance.blocks.libraries import Answer
 from kbit_ref.conformance.blocks.reading import Refused, read
 from kbit_ref.conformance.blocks.reference import reference
 from kbit_ref.conformance.blocks.verdict import Example, Kind, PartVerdict, Row
@@ -34,7 +33,7 @@ from kbit_ref.packing import layout, layouts, pack
 from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme, scheme
 
-__all__ = ["Ask", "judge_profile"]
+__all__ = ["Answer", "Ask", "judge_profile"]
 
 Array = NDArray[Any]
 WHY_RECORD = {
@@ -42,6 +41,16 @@ WHY_RECORD = {
     LAST_BITS: "theirs is within 2^-18 of ours, and every code is ours: another order of operations",
     FOLLOWS: "the scale of the block is another one, for no named reason",
 }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a library stores for one array: the parts, or the reason there are none."""
+
+    parts: dict[str, Array]
+    error: str = ""
+
+
 Ask = Callable[..., Answer]
 
 
