@@ -1,0 +1,12 @@
+"""Wrong implementations, by name: each is the reference (`conformance/steps.py`) with one step replaced.
+
+One file a group of steps; `registry.py` says what a mutant is.
+"""
+
+from kbit_ref.conformance.mutants import layouts as _layouts
+from kbit_ref.conformance.mutants import levels as _levels
+from kbit_ref.conformance.mutants.registry import CONSTRUCTED, Mutant, mutants
+
+del _layouts, _levels  # importing them has filled the registry
+
+__all__ = ["CONSTRUCTED", "Mutant", "mutants"]
