@@ -68,23 +68,30 @@ class Field:
         return int(whole[1]) if whole else datatype(self.kind).bits
 
     @property
+    def is_real(self) -> bool:
+        """Are they real numbers, not whole ones?"""
+        return WHOLE.fullmatch(self.kind) is None
+
+    @property
     def digits(self) -> int:
         """Hexadecimal digits of one."""
         return -(-self.bits // 4)
 
     def words(self, numbers: NDArray[Any]) -> Words:
         """The bits of numbers; bfloat16 has them already."""
-        if WHOLE.fullmatch(self.kind) or self.kind == "bfloat16":
+        if not self.is_real or self.kind == "bfloat16":
             return numbers.astype(np.int64).astype(np.uint64) & np.uint64(2**self.bits - 1)
         if self.kind in WORD:
-            return np.ascontiguousarray(numbers, self.kind).view(WORD[self.kind]).astype(np.uint64)
+            bits: Words = np.ascontiguousarray(numbers, self.kind).view(WORD[self.kind]).astype(np.uint64)
+            return bits
         return encode(self.kind, numbers, threads=1).astype(np.uint64)
 
     def numbers(self, words: Words) -> NDArray[Any]:
         """The numbers of bits; those of bfloat16 are left as uint16."""
-        if WHOLE.fullmatch(self.kind):
-            whole = words.astype(np.uint8 if self.bits <= 8 else np.uint16)
-            return whole.view(np.int8) if self.kind == "int8" else whole
+        if not self.is_real:
+            width = next(size for size in (8, 16, 32, 64) if self.bits <= size)
+            whole = words.astype(f"uint{width}")
+            return whole if self.kind.startswith("u") else whole.view(f"int{width}")
         if self.kind in WORD:
             bits = np.ascontiguousarray(words.astype(WORD[self.kind]))
             return bits if self.kind == "bfloat16" else bits.view(self.kind)
@@ -140,6 +147,12 @@ class Form:
             at += field.count
         return " ".join(parts)
 
+    def given(self, line: str) -> Case:
+        """A line of ours, that has no answer yet."""
+        fields = line.split()
+        n = 1 if self.is_type else int(fields.pop(0).removeprefix("n="))
+        return Case(n, tuple(int(field, 16) for field in fields), ())
+
     def parse(self, line: str, where: str) -> Case:
         """A line, `where` saying which.
 
@@ -150,7 +163,8 @@ class Form:
         """
         before, arrow, after = line.partition(ARROW)
         if not arrow:
-            _refuse(f"{where} = {_short(line)}", f"it has no {ARROW}", f"write the line as it came, {ARROW}, the answer")
+            remedy = f"write the line as it came, {ARROW}, the answer"
+            _refuse(f"{where} = {_short(line)}", f"it has no {ARROW}", remedy)
         left, n = before.split(), 1
         if not self.is_type:
             match = re.fullmatch(r"n=([1-9]\d{0,8})", left[0]) if left else None

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from kbit_ref.conformance.processes import Processes
@@ -68,17 +68,19 @@ def read_pipe(descriptor: int, timeout: float) -> Iterator[str]:
     yield from lines.last()
 
 
-def run(command: str, lines: Iterable[str], timeout: float) -> Iterator[str]:
+def run(command: str | Sequence[str], lines: Iterable[str], timeout: float, name: str = "") -> Iterator[str]:
     """Start a program, write the lines to it, and give the lines that it writes.
 
     Parameters
     ----------
     command
-        The program and its arguments, quoted as for a shell; no shell runs it.
+        The program and its arguments, a list or quoted as for a shell; no shell runs it.
     lines
         Without their ends; taken as fast as the program reads them.
     timeout
         Seconds in which it must take a line or give one. After that it is ended, with all that it started.
+    name
+        Of the program, in errors; by default the command.
 
     Raises
     ------
@@ -90,16 +92,17 @@ def run(command: str, lines: Iterable[str], timeout: float) -> Iterator[str]:
     >>> list(run("cat", ["3f000000", "bf000000"], 10))
     ['3f000000', 'bf000000']
     """
+    name = name or (command if isinstance(command, str) else shlex.join(command))
     if sys.platform == "win32":
-        _refuse(command, "programs are run on POSIX systems only", "use kbit-ref gen | program | kbit-ref check --pipe")
+        _refuse(name, "programs are run on POSIX systems only", "use kbit-ref gen | program | kbit-ref check --pipe")
     processes = Processes()
     try:
         process = _start(processes, command)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        _refuse(f"cmd = {command!r}", f"it cannot be started ({reason})", "name a program that can be run")
+        _refuse(f"cmd = {name!r}", f"it cannot be started ({reason})", "name a program that can be run")
     try:
-        yield from _Run(command, process, lines, timeout).answers()
+        yield from _Run(name, process, lines, timeout).answers()
     finally:
         with contextlib.suppress(OSError):  # all that it started, if there is any of it left
             os.killpg(process.pid, signal.SIGKILL)
@@ -110,8 +113,8 @@ def run(command: str, lines: Iterable[str], timeout: float) -> Iterator[str]:
                     pipe.close()
 
 
-def _start(processes: Processes, command: str) -> subprocess.Popen[bytes]:
-    words = shlex.split(command)
+def _start(processes: Processes, command: str | Sequence[str]) -> subprocess.Popen[bytes]:
+    words = shlex.split(command) if isinstance(command, str) else list(command)
     if not words:
         raise ValueError("it is empty")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
@@ -121,16 +124,16 @@ def _start(processes: Processes, command: str) -> subprocess.Popen[bytes]:
 class _Run:
     """A program that runs, from its start to its end, whichever way that comes."""
 
-    def __init__(self, command: str, process: subprocess.Popen[bytes], lines: Iterable[str], timeout: float):
+    def __init__(self, name: str, process: subprocess.Popen[bytes], lines: Iterable[str], timeout: float):
         assert process.stdin
         assert process.stdout
         assert process.stderr
-        self.command, self.process, self.timeout = command, process, timeout
+        self.name, self.process, self.timeout = name, process, timeout
         self.stdin, self.stdout, self.stderr = process.stdin, process.stdout, process.stderr
         os.set_blocking(self.stdin.fileno(), False)
         self.questions = iter(lines)
         self.pending = b""  # what is to be written
-        self.found = _Lines(command)
+        self.found = _Lines(name)
         self.words = b""  # the end of what it wrote to standard error
         self.errors_end = False
 
@@ -206,7 +209,7 @@ class _Run:
 
     def _fail(self, rule: str, remedy: str) -> None:
         count = self.found.count
-        _refuse(f"{self.command} after {count} line{'s' * (count != 1)}", rule, remedy)
+        _refuse(f"{self.name} after {count} line{'s' * (count != 1)}", rule, remedy)
 
 
 def _text(line: bytes) -> str:

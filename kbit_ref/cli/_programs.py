@@ -1,0 +1,97 @@
+"""What `kbit-ref check` does with programs: options, and how they are judged; `gen --help` tells of the lines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+
+from kbit_ref.conformance.inputs import SOURCES
+from kbit_ref.conformance.programs import Judged, judge_command, judge_lines, judge_shared
+from kbit_ref.conformance.programs.grammar import form
+from kbit_ref.conformance.programs.inputs import lines
+from kbit_ref.conformance.programs.process import read_pipe
+from kbit_ref.errors import BadInput, message
+
+EXAMPLE = "void f(const float *x, float *scales, uint8_t *packed, int64_t n)"
+
+__all__ = ["arguments", "asked", "cases", "run"]
+
+
+def cases(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Options that say which lines there are; the same for `gen` and `check`."""
+    parser.add_argument("--decode", action="store_true", help="the program decodes; by default it encodes")
+    parser.add_argument("--from", dest="source", choices=SOURCES, default="float32", help="the format of x to encode")
+    parser.add_argument("--level", type=int, choices=(1, 2), default=1, help="2: rows of other lengths too")
+    parser.add_argument("--count", type=int, metavar="N", help="so many lines, random ones after the chosen ones")
+    parser.add_argument("--seed", type=int, default=0, help="of the random ones (default 0)")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `kbit-ref check` for programs."""
+    group = parser.add_argument_group("programs of any language", "with a data type, a scheme or a profile for LIBRARY")
+    one = group.add_mutually_exclusive_group()
+    one.add_argument(
+        "--pipe", action="store_true", help="judge the lines on standard input: gen S | prog | check --pipe S"
+    )
+    one.add_argument("--cmd", metavar="PROG", help="run this program, and judge it; --timeout is for a silent one")
+    one.add_argument("--lib", metavar="FILE", help="judge a function of this shared library")
+    group.add_argument("--call", metavar="C", help="with --lib: its declaration in C")
+    group.add_argument("--any", action="store_true", help="with --pipe: any inputs will do, as many as come")
+    cases(group)
+
+
+def asked(args: argparse.Namespace) -> bool:
+    """Is a program to be judged?"""
+    for_programs = (args.call, args.count, args.any or None, args.decode or None)
+    return args.pipe or args.cmd is not None or args.lib is not None or any(x is not None for x in for_programs)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judge a program; the exit code."""
+    judged = _judged(args, _subject(args))
+    print(json.dumps(judged.as_dict(), indent=1) if args.json else judged)
+    return 0 if judged.agree else 1
+
+
+def check_count(function: str, args: argparse.Namespace) -> None:
+    """Refuse a count that is none."""
+    if args.count is not None and args.count < 1:
+        raise BadInput(message(function, f"count = {args.count}", "it is at least 1", "leave it out"))
+    if args.seed < 0:
+        raise BadInput(message(function, f"seed = {args.seed}", "it is at least 0", "leave it out"))
+
+
+def _subject(args: argparse.Namespace) -> str:
+    check_count("check", args)
+    if not args.pipe and args.cmd is None and args.lib is None:
+        raise BadInput(message("check", "no program", "nothing is there to be judged", "add --pipe, --cmd or --lib"))
+    if len(args.library) != 1:
+        got = f"{len(args.library)} names"
+        raise BadInput(message("check", got, "a program is judged by one type or scheme", "e.g. nf4-b64-absmax-f32"))
+    if args.call is not None and args.lib is None:
+        raise BadInput(message("check", "call", "it declares a function of a library", "add --lib FILE"))
+    if args.lib is not None and args.call is None:
+        raise BadInput(message("check", f"lib = {args.lib}", "nothing says how to call it", f"add --call {EXAMPLE!r}"))
+    return str(args.library[0])
+
+
+def _judged(args: argparse.Namespace, subject: str) -> Judged:
+    what = "decode" if args.decode else "encode"
+    options = {"level": args.level, "count": args.count, "seed": args.seed}
+    if args.cmd is not None:
+        return judge_command(subject, args.cmd, args.timeout, what=what, source=args.source, **options)
+    if args.lib is not None:
+        return judge_shared(subject, args.lib, args.call, args.timeout, what=what, source=args.source, **options)
+    f = form(subject, what, args.source)
+    expected = None if args.any else lines(f, **options)
+    return judge_lines(f, _standard_input(args.timeout), expected=expected, name="standard input")
+
+
+def _standard_input(timeout: float) -> Iterable[str]:
+    try:
+        descriptor = sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):  # closed, or a stand-in that is no file
+        return sys.stdin or ()
+    return read_pipe(descriptor, timeout)
