@@ -245,6 +245,115 @@ def test_decoded_in_half_precision(form, cause):
     assert cause in kinds(judge(Mine(INT4, change=change)), "decoded")
 
 
+# Scales that are quantized again, and answers without codes ----------------------------------------
+
+NESTED = "nf4-b64-absmax-f32+double=bnb+scaleuse=unrounded"
+
+
+def nested(parts, x):
+    q = kb.quantize(x, NESTED).double
+    again = {"scale_codes": q.codes, "scale_scales": q.scales, "scale_offset": q.offsets}
+    return parts | {name: np.array(value) for name, value in again.items()}
+
+
+def test_scales_that_are_quantized_again_are_judged_part_by_part():
+    def change(name, by):
+        def changed(parts, x):
+            parts = nested(parts, x)
+            parts[name].reshape(-1)[-1] = by(parts[name].reshape(-1)[-1])
+            return parts
+
+        return statuses(judge(Mine(NESTED, change=changed, shapes="flat")))
+
+    names = ("scale_codes", "scale_scales", "scale_offset")
+    right = statuses(judge(Mine(NESTED, change=nested, shapes="flat")))
+    assert {right[name] for name in names} == {"agree"}
+    for name, way in zip(names, (lambda c: c ^ 1, lambda s: s * 2, lambda m: m + 1), strict=True):
+        assert [each for each in names if change(name, way)[each] == "disagree"] == [name]
+
+
+def test_too_few_codes_of_scales_are_no_answer():
+    def short(parts, x):
+        parts = nested(parts, x)
+        return parts | {"scale_codes": parts["scale_codes"].reshape(-1)[1:]}
+
+    row = judge(Mine(NESTED, change=short, shapes="flat"))
+    assert row.status == "error"
+    assert "scale_codes came back, there are" in row.errors[0]
+
+
+def test_decoded_numbers_alone_are_compared_with_ours():
+    alone = judge(Mine(INT4, change=lambda parts, x: {"decoded": parts["decoded"]}))
+    assert statuses(alone) == {"decoded": "agree"}
+    wrong = judge(Mine(INT4, INT4 + "+ties=away", change=lambda parts, x: {"decoded": parts["decoded"]}))
+    assert statuses(wrong) == {"decoded": "disagree"}
+
+
+# One NaN, one infinity -----------------------------------------------------------------------------
+
+
+class Odd(Mine):
+    """Does as its scheme says, but for arrays with NaN or infinities."""
+
+    odd = None
+
+    def quantize(self, theirs, x, source):
+        if np.isfinite(x).all():
+            return super().quantize(theirs, x, source)
+        return type(self).odd(self, x)
+
+
+def both(adapter):
+    return {special.number: (special.word, special.status, special.choice) for special in judge(adapter).specials}
+
+
+def test_a_library_that_refuses_what_the_profile_refuses_agrees():
+    assert both(Mine(INT4)) == {"nan": ("raises", "agree", ""), "inf": ("raises", "agree", "")}
+
+
+def test_what_becomes_of_nan_and_infinity_is_told_and_named_where_a_choice_gives_it():
+    lax = Mine(INT4, INT4 + "+inf=saturate+nan=zero")
+    assert both(lax) == {"nan": ("zero", "told", "+nan=zero"), "inf": ("number", "told", "+inf=saturate")}
+    assert judge(lax).status == "agree"
+
+
+def test_a_block_that_becomes_nan_and_one_that_spreads():
+    class Block(Odd):
+        def odd(self, x):
+            scales = np.abs(x).max(axis=1) / np.float32(7)
+            return {
+                "codes": np.zeros(x.shape, np.uint8),
+                "scales": scales,
+                "decoded": np.zeros(x.shape) * scales[:, None],
+            }
+
+    word, status, _ = both(Block(INT4))["nan"]
+    assert (word, status) == ("spreads", "told")  # the codes of the others are all 0
+
+    class Whole(Odd):
+        def odd(self, x):
+            parts = super().quantize("theirs", np.where(np.isfinite(x), x, 0), "float32")
+            parts["decoded"][~np.isfinite(x).all(axis=1)] = np.nan
+            return parts
+
+    found = judge(Whole(INT4)).specials[0]
+    assert (found.word, found.status) == ("block", "told")
+    assert found.does == "it becomes NaN, all others of the block become NaN"
+
+
+def test_where_the_profile_says_what_happens_it_is_judged():
+    claimed = "int4-b32-absmax-f32+nan=zero+scalerange=clamp"
+    assert both(Mine(claimed))["nan"] == ("zero", "agree", "+nan=zero")
+
+    class Wrong(Odd):
+        def odd(self, x):
+            return super().quantize("theirs", np.where(np.isnan(x), np.float32(0.5), x), "float32")
+
+    row = judge(Wrong(claimed))
+    assert row.special("nan").status == "disagree"
+    assert row.status == "disagree"
+
+
 # No fault passes for agreement -------------------------------------------------------------------
 
 
@@ -260,7 +369,7 @@ def mutates(parts, x):
 FAULTS = {
     "it raised ValueError: no such block": raises,
     "it changed the array that it was given": mutates,
-    "neither codes nor packed bytes came back": lambda parts, x: {"scales": parts["scales"]},
+    "neither codes nor packed bytes nor decoded numbers came back": lambda parts, x: {"scales": parts["scales"]},
     "codes have the shape": lambda parts, x: parts | {"codes": parts["codes"].reshape(-1)[:-1]},
     "scales came back for": lambda parts, x: parts | {"scales": parts["scales"].reshape(-1)[:-1]},
     "packed bytes came back": lambda parts, x: parts | {"packed": parts["packed"][:-1]},
@@ -302,7 +411,7 @@ def test_known_differences_must_still_occur():
     assert row.status == "known"
     right = Mine(INT4)
     right.known = adapter.known
-    assert judge(right).errors == ("known difference no longer occurs: codes, +ties=away (https://example.org/7)",)
+    assert judge(right).errors == ("no longer differs: codes, +ties=away (https://example.org/7)",)
 
 
 # Inputs, shrinking, the definition ---------------------------------------------------------------
@@ -439,8 +548,8 @@ def test_what_cannot_be_imported_is_an_error(tmp_path):
 def test_the_command_prints_a_table_and_agrees(tmp_path, capsys):
     assert main(write(tmp_path)) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[2:] == ["profile", "scales", "offsets", "zeros", "global", "codes", "packed", "decoded"]
-    assert lines[1].split() == ["theirs", INT4, "agree", "-", "-", "-", "agree", "-", "agree"]
+    assert lines[0].split()[2:] == ["profile", "scales", "codes", "decoded", "nan", "inf"]
+    assert lines[1].split() == ["theirs", INT4, "agree", "agree", "agree", "raises", "raises"]
     last = r"3 parts of 1 block format, 1 library: 3 agree, 0 known, 0 disagree; 0 formats with an error\."
     assert re.fullmatch(last + r" [\d,]+ values, \d+ s\.", lines[-1])
 

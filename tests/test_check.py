@@ -321,7 +321,7 @@ def test_known_difference_must_occur():
     assert verdict.differences[0].link == "https://example.org/1"
     vanished = judge_one("e4m3fn", "float32", encoder("e4m3fn"), known=[KNOWN])
     assert vanished.status == "error"
-    assert vanished.errors == ("known difference no longer occurs: ties=away (https://example.org/1)",)
+    assert vanished.errors == ("no longer differs: ties=away (https://example.org/1)",)
 
 
 def test_known_difference_covers_its_own_answers_only():

@@ -84,7 +84,7 @@ def test_known_difference(mine, capsys):
     assert "record  https://example.org/7" in out
     assert "no public record" not in out
     assert main(mine("e2m1fn", known=record)) == 1
-    assert "known difference no longer occurs: ties=away (https://example.org/7)" in capsys.readouterr().out
+    assert "no longer differs: ties=away (https://example.org/7)" in capsys.readouterr().out
 
 
 def test_json(mine, capsys):

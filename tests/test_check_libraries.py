@@ -216,7 +216,7 @@ def test_known_difference_that_vanished_is_an_error(tmp_path):
     body = head + RIGHT + known.replace("\n    known", "\n    known")
     (verdict,) = [v for v in judge(tmp_path, body)[0].report.verdicts if v.status != "agree"]
     assert (verdict.source, verdict.status) == ("float32", "error")
-    assert verdict.errors == ("known difference no longer occurs: ties=away (https://example.org/1)",)
+    assert verdict.errors == ("no longer differs: ties=away (https://example.org/1)",)
 
 
 @pytest.mark.parametrize("name", sorted(adapters()))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kbit_ref.cli import _programs
 from kbit_ref.conformance.adapters import Adapter, adapters
 from kbit_ref.conformance.blocks import matrix
 from kbit_ref.conformance.blocks.adapters import BlockAdapter, block_adapters
@@ -39,6 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adapters", action="append", default=[], metavar="DIR", help="look for adapters in this folder too"
     )
+    _programs.arguments(parser)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class _Chosen:
 
 def run(args: argparse.Namespace) -> int:
     """Judge, print, and give the exit code."""
+    if _programs.asked(args):
+        return _programs.run(args)
     chosen = _chosen(args)
     present, absent = chosen.present, chosen.absent
     if args.library and absent:
@@ -182,7 +186,7 @@ def text(
 ) -> str:
     """The tables, the differences, the notes, the summaries, each with the seconds that it took."""
     parts = [*table(rows), *matrix.table(blocks), *differences(rows), *matrix.differences(blocks)]
-    parts += matrix.notes(blocks)
+    parts += [*matrix.specials(blocks), *matrix.notes(blocks)]
     parts += [f"{a.library} is not installed: {a.install}" for a in absent]
     if absent:
         parts.append("")

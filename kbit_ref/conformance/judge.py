@@ -156,7 +156,7 @@ def _on_record(
             found.append((Kind(entry.cause.name, entry.cause.why, where, entry.cause), entry.link))
             left = left & ~where
         else:
-            errors.append(f"known difference no longer occurs: {entry.cause.name} ({entry.link})")
+            errors.append(f"no longer differs: {entry.cause.name} ({entry.link})")
     return found, errors
 
 

@@ -116,7 +116,7 @@ class _Explainer:
 def plain_cause(record: Record) -> str:
     """What one can say of a block without naming a choice: only signs of zero, only last bits, or nothing."""
     compared, block = record.compared, record.block
-    if compared.wrong["codes"][compared.index == block].any():
+    if "codes" in compared.wrong and compared.wrong["codes"][compared.index == block].any():
         return UNEXPLAINED
     pairs_of = [(float(compared.ours.blocks[name][block]), value) for name, value in record.parts.items()]
     if all(ours == value for ours, value in pairs_of):
@@ -216,6 +216,8 @@ def _of_another_block(s: Scheme, compared: Compared) -> NDArray[np.bool_]:
     """Elements that are their level times the scale of some block."""
     assert compared.theirs.decoded is not None
     result = np.zeros(compared.index.shape, bool)
+    if not compared.theirs.says_numbers:
+        return result
     scales = compared.theirs.stored.blocks["scales"]
     if scales.size < 2 or "offsets" in compared.theirs.stored.blocks or "zero_points" in compared.theirs.stored.blocks:
         return result

@@ -79,7 +79,8 @@ def compare(s: Scheme, case: Case, ours: Stored, theirs: Theirs, given: bool = F
 
     Codes and the numbers of a block are compared with ours, where our scheme has an answer. Bytes
     are compared with the bytes that their own codes make, and decoded numbers with what their own
-    codes and scales stand for: so one wrong code is counted once.
+    codes and scales stand for: so one wrong code is counted once. Decoded numbers that came alone
+    are compared with ours.
     """
     shape = case.words.shape
     found = Compared(case, ours, theirs, block_index(s, shape))
@@ -96,19 +97,35 @@ def compare(s: Scheme, case: Case, ours: Stored, theirs: Theirs, given: bool = F
         if theirs.stored.global_scale is not None and ours.global_scale is not None:
             found.wrong["global_scale"] = ~same([ours.global_scale], [theirs.stored.global_scale])
             found.tried["global_scale"] = 1
+        _double(found)
     judged = answered[found.index] if found.index.size else np.zeros(shape, bool)
-    found.wrong["codes"] = judged & (ours.codes != theirs.stored.codes)
-    found.tried["codes"] = int(judged.sum())
+    if theirs.has_codes:
+        found.wrong["codes"] = judged & (ours.codes != theirs.stored.codes)
+        found.tried["codes"] = int(judged.sum())
     if theirs.packed is not None and theirs.repacked is not None:
         found.wrong["packed"] = theirs.packed != theirs.repacked
         found.tried["packed"] = theirs.packed.size
     if theirs.decoded is not None:
         found.spelled = spelled(s, shape, theirs)
-        if found.spelled is not None:
+        if found.spelled is None and ours.decoded is not None:
+            found.spelled, known = ours.decoded.astype(np.float64), judged
+        elif found.spelled is not None:
             known = (theirs.stored.codes >= 0) & _decodable(answered, theirs)[found.index]
+        if found.spelled is not None:
             found.wrong["decoded"] = known & ~same(found.spelled, theirs.decoded)
             found.tried["decoded"] = int(known.sum())
     return found
+
+
+def _double(found: Compared) -> None:
+    """The scales that are quantized again: their codes, scales and offset, where ours is not refused."""
+    ours, theirs = found.ours.double, found.theirs.stored.double
+    for name, values in theirs.items():
+        if name in ours:
+            if values.shape != ours[name].shape:
+                raise Refused(f"{values.size} {name} came back, there are {ours[name].size}")
+            found.wrong[name] = ~same(ours[name], values)
+            found.tried[name] = values.size
 
 
 def _decodable(answered: NDArray[np.bool_], theirs: Theirs) -> NDArray[np.bool_]:

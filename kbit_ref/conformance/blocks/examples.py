@@ -214,7 +214,8 @@ class Shrinker:
             text = spell_block(numbers.reshape(-1)[inside])
             position = str(int(np.flatnonzero(inside == at)[0]))
         step = f"their code {spell_code(self.s.dtype, code)}, {_numbers_of(compared.theirs.stored, block)}"
-        return Example(compared.case.source, text, f"[{position}]", _real(values[0]), _real(values[1]), (step,))
+        steps = (step,) if compared.theirs.says_numbers else ()
+        return Example(compared.case.source, text, f"[{position}]", _real(values[0]), _real(values[1]), steps)
 
 
 def _shown(part: str, compared: Compared, block: int) -> bool:

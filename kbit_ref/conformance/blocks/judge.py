@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.blocks.adapters import PARTS, BlockAdapter, BlockProfile, KnownDifference
+from kbit_ref.conformance.blocks.adapters import DOUBLE, PARTS, BlockAdapter, BlockProfile, KnownDifference
 from kbit_ref.conformance.blocks.causes import (
     FOLLOWS,
     LAST_BITS,
@@ -25,9 +25,10 @@ from kbit_ref.conformance.blocks.causes import (
 from kbit_ref.conformance.blocks.compare import Compared, Record, compare, records
 from kbit_ref.conformance.blocks.examples import Shrinker
 from kbit_ref.conformance.blocks.inputs import Case, cases
-from kbit_ref.conformance.blocks.reading import Refused, read
-from kbit_ref.conformance.blocks.reference import reference
-from kbit_ref.conformance.blocks.verdict import Example, Kind, PartVerdict, Row
+from kbit_ref.conformance.blocks.reading import Refused, Theirs, read
+from kbit_ref.conformance.blocks.reference import Stored, reference
+from kbit_ref.conformance.blocks.specials import specials
+from kbit_ref.conformance.blocks.verdict import Example, Kind, PartVerdict, Row, Special
 from kbit_ref.errors import KbitError
 from kbit_ref.packing import layout, layouts, pack
 from kbit_ref.quantize import quantize
@@ -52,6 +53,15 @@ class Answer:
 
 
 Ask = Callable[..., Answer]
+AFTER_OFFSET = "follows from the offset of the scales"
+WHY_ARRAY = {
+    "global_scale": "the scale of the whole array",
+    "scale_codes": "the codes of the scales, which are quantized again",
+    "scale_scales": "the scales of the scales",
+    "scale_offset": "the mean of the scales, which is subtracted before they are quantized",
+}
+OF_RECORDS = ("scales", "offsets", "zero_points", "codes")
+OF_ARRAYS = ("global_scale", *DOUBLE)
 
 
 @dataclass
@@ -78,15 +88,31 @@ def judge_profile(adapter: BlockAdapter, profile: BlockProfile, ask: Ask) -> Row
     found = _Found()
     for case in cases(s, profile.sources, profile.shapes, profile.blocks, profile.size):
         _one(s, profile, case, ask, found)
+    odd = tuple(special for source in profile.sources for special in _specials(s, profile, source, ask))
     known = [k for k in adapter.known if k.concerns(profile.theirs)]
     shrinker = Shrinker(s, profile, ask, lambda words, source: _put(s, profile, words, source, ask))
     kinds = _kinds(s, found, shrinker)
     parts, errors = _verdicts(found, kinds, known)
     errors = [*(f"{text} ({_some(where)})" for text, where in found.errors.items()), *errors]
     notes = [f"{count:,} blocks left out, the profile has no answer: {why}" for why, count in found.refused.items()]
-    return Row(
-        adapter.library, adapter.version(), profile.profile, str(s), profile.theirs, parts, tuple(errors), tuple(notes)
-    )
+    about = (adapter.library, adapter.version(), profile.profile, str(s), profile.theirs)
+    return Row(*about, parts, tuple(errors), tuple(notes), odd)
+
+
+def _specials(s: Scheme, profile: BlockProfile, source: str, ask: Ask) -> tuple[Special, ...]:
+    """What becomes of NaN and infinity."""
+
+    def put(words: Array, plain: Array) -> Theirs:
+        given: dict[str, Array] = {}
+        if profile.given:
+            q = quantize(plain, s, threads=1, bfloat16=source == "bfloat16")
+            given = {"scales": q.scales} | ({} if q.zero_points is None else {"zero_points": q.zero_points})
+        answer = ask(profile.theirs, source, x=words, **given)
+        if answer.error:
+            raise Refused(answer.error)
+        return read(s, words.shape, answer.parts | given)
+
+    return specials(s, source, s.cut.size or profile.size, profile.blocks, put)
 
 
 def _some(where: Sequence[str]) -> str:
@@ -127,6 +153,8 @@ def _put(s: Scheme, profile: BlockProfile, words: Array, source: str, ask: Ask, 
     if answer.error:
         raise Refused(answer.error)
     theirs = read(s, words.shape, answer.parts | given)
+    if theirs.decoded is not None and not theirs.says_numbers:
+        ours = reference(s, words, source, decoded=True)
     return compare(s, case, ours, theirs, profile.given)
 
 
@@ -141,14 +169,15 @@ def _kinds(s: Scheme, found: _Found, shrinker: Shrinker) -> dict[str, list[Kind]
     for explanation in explanations:
         members = [record for record, ours in zip(every, explanation.which, strict=True) if ours]
         complete = bool(explanation.which.all()) and not explanation.cause.startswith("as ")
-        for part in PARTS[:5]:
+        for part in OF_RECORDS:
             for cause, some in _by_cause(part, explanation.cause, members).items():
                 count = sum(_count(part, record) for record in some)
                 if count:
                     why = _why(cause, explanation, complete)
                     example = shrinker.of_records(part, cause, explanation, some)
                     kinds[part].append(Kind(cause, why, count, example))
-    _tensor_wide(found, kinds)
+    for part in OF_ARRAYS:
+        kinds[part] += _of_arrays(found, part)
     for part in ("packed", "decoded"):
         kinds[part] += _of_elements(s, part, found, shrinker)
     return kinds
@@ -165,7 +194,7 @@ def _by_cause(part: str, cause: str, members: list[Record]) -> dict[str, list[Re
 def _count(part: str, record: Record) -> int:
     """How many values of a part differ in the block."""
     wrong = record.compared.wrong.get(part)
-    if wrong is None or part == "global_scale":
+    if wrong is None:
         return 0
     if part == "codes":
         return int(wrong[record.compared.index == record.block].sum())
@@ -180,13 +209,30 @@ def _why(cause: str, explanation: Explanation, complete: bool) -> str:
     return WHY_RECORD.get(cause, "no named choice gives theirs")
 
 
-def _tensor_wide(found: _Found, kinds: dict[str, list[Kind]]) -> None:
-    bad = [c for c in found.compared if "global_scale" in c.wrong and c.wrong["global_scale"].any()]
-    if bad:
-        first = bad[0]
-        texts = (f"{first.theirs.stored.global_scale!r}", f"{first.ours.global_scale!r}")
-        example = Example(first.case.source, f"array {first.case.name}", "", *texts)
-        kinds["global_scale"].append(Kind(UNEXPLAINED, "the scale of the whole array", len(bad), example))
+def _of_arrays(found: _Found, part: str) -> list[Kind]:
+    """Numbers of the whole array, and scales that are quantized again: the first that differs, and how many."""
+    bad = [c for c in found.compared if part in c.wrong and c.wrong[part].any()]
+    if not bad:
+        return []
+    counts: Counter[str] = Counter()
+    examples: dict[str, Example] = {}
+    for compared in bad:
+        where = np.flatnonzero(compared.wrong[part])
+        ours, theirs = (_numbers(stored, part) for stored in (compared.ours, compared.theirs.stored))
+        close = np.abs(ours[where] - theirs[where]) <= 2.0**-18 * np.abs(ours[where])
+        offset = compared.wrong.get("scale_offset")
+        follows = part != "scale_offset" and offset is not None and bool(offset.any())
+        cause = AFTER_OFFSET if follows else LAST_BITS if close.all() and part != "scale_codes" else UNEXPLAINED
+        counts[cause] += where.size
+        texts = (f"{theirs[where[0]]:.9g}", f"{ours[where[0]]:.9g}")
+        at = f"[{where[0]}]" if part in ("scale_codes", "scale_scales") else ""
+        examples.setdefault(cause, Example(compared.case.source, f"array {compared.case.name}", at, *texts))
+    return [Kind(cause, WHY_ARRAY[part], count, examples[cause]) for cause, count in counts.items()]
+
+
+def _numbers(stored: Stored, part: str) -> Array:
+    """The numbers of such a part, flat."""
+    return np.array([stored.global_scale]) if part == "global_scale" else stored.double[part]
 
 
 def _of_elements(s: Scheme, part: str, found: _Found, shrinker: Shrinker) -> list[Kind]:
@@ -240,5 +286,5 @@ def _verdicts(
                 kind = Kind(kind.cause, kind.why, kind.count, kind.example, record.link)
             marked.append(kind)
         parts.append(PartVerdict(name, tried, tuple(sorted(marked, key=lambda kind: -kind.count))))
-    stale = [f"known difference no longer occurs: {k.part}, {k.cause} ({k.link})" for k in known if id(k) not in seen]
+    stale = [f"no longer differs: {k.part}, {k.cause} ({k.link})" for k in known if id(k) not in seen]
     return tuple(parts), stale if found.compared else []

@@ -9,34 +9,43 @@ from pathlib import Path
 
 from kbit_ref.conformance.blocks.adapters import PARTS
 from kbit_ref.conformance.blocks.causes import FOLLOWS, UNEXPLAINED
+from kbit_ref.conformance.blocks.specials import NUMBERS
 from kbit_ref.conformance.blocks.verdict import Kind, PartVerdict, Row
 
-__all__ = ["COLUMNS", "csv_rows", "differences", "notes", "summary", "table", "write_csv"]
+__all__ = ["COLUMNS", "csv_rows", "differences", "notes", "specials", "summary", "table", "write_csv"]
 
 COLUMNS = (
     *("date", "library", "version", "profile", "spelling", "theirs"),
     *("part", "verdict", "values", "differing", "cause", "example"),
 )
 SAID = {"agree": "agree", "known": "known", "disagree": "DISAGREE", "error": "ERROR"}
-HEADS = {"zero_points": "zeros", "global_scale": "global"}
+HEADS = {
+    "zero_points": "zeros",
+    "global_scale": "global",
+    "scale_codes": "s.codes",
+    "scale_scales": "s.scales",
+    "scale_offset": "s.offset",
+}
 WIDTH = 8
 
 
 def table(rows: Sequence[Row]) -> list[str]:
     """One line a profile: their name, ours, and the verdict on each part."""
     lines: list[str] = []
-    heads = [HEADS.get(part, part) for part in PARTS]
     for library in dict.fromkeys(row.library for row in rows):
         mine = [row for row in rows if row.library == library]
+        shown = [part for part in PARTS if any(row.part(part) for row in mine)]
+        heads = [HEADS.get(part, part) for part in shown] + list(NUMBERS)
         title = f"{library} {mine[0].version}"
         theirs = max(len(title), *(len(row.theirs) for row in mine))
         ours = max(len("profile"), *(len(row.profile) for row in mine))
         lines.append((f"{title:<{theirs}}  {'profile':<{ours}}  " + "  ".join(f"{h:<{WIDTH}}" for h in heads)).rstrip())
         for row in mine:
-            verdicts = [row.part(name) for name in PARTS]
+            verdicts = [row.part(name) for name in shown]
             cells = [SAID[verdict.status] if verdict else "-" for verdict in verdicts]
             if row.errors:
                 cells = [cell if cell != "-" else "ERROR" if not row.parts else "-" for cell in cells]
+            cells += [special.word if (special := row.special(number)) else "-" for number in NUMBERS]
             line = f"{row.theirs:<{theirs}}  {row.profile:<{ours}}  " + "  ".join(f"{c:<{WIDTH}}" for c in cells)
             lines.append((line + ("  ERROR" if row.errors and row.parts else "")).rstrip())
         lines.append("")
@@ -71,6 +80,22 @@ def differences(rows: Sequence[Row]) -> list[str]:
     for (library, error), names in errors.items():
         lines += [f"ERROR     {library}: {error}", f"  where   {', '.join(dict.fromkeys(names))}", ""]
     return lines
+
+
+def specials(rows: Sequence[Row]) -> list[str]:
+    """What becomes of NaN and infinity: each library and each answer once, with the formats that give it."""
+    found: dict[tuple[str, str, str, str, str], list[str]] = {}
+    for row in rows:
+        for special in row.specials:
+            said = {"told": "told     ", "agree": "agree    ", "disagree": "DISAGREE "}[special.status]
+            where = row.theirs + (f" from {special.source}" if special.source != "float32" else "")
+            key = (said, row.library, special.number, special.does, special.choice)
+            found.setdefault(key, []).append(where)
+    lines = []
+    for (said, library, number, does, choice), names in found.items():
+        text = f"{said} {library}: {number} in a block: {does}" + (f" ({choice})" if choice else "")
+        lines += [text, f"  where   {', '.join(dict.fromkeys(names))}"]
+    return [*lines, ""] if lines else []
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
@@ -108,6 +133,10 @@ def csv_rows(rows: Sequence[Row], date: str) -> Iterator[dict[str, str]]:
         about |= {"spelling": row.spelling, "theirs": row.theirs}
         for part in row.parts:
             yield from ({**about, **cells} for cells in _of_part(part))
+        for special in row.specials:
+            cells = {"part": special.number, "verdict": special.status, "values": "", "differing": ""}
+            example = f"{special.does} ({special.source})"
+            yield {**about, **cells, "cause": special.choice or special.word, "example": example}
         for error in row.errors:
             cells = {"part": "", "verdict": "error", "values": "", "differing": "", "cause": error, "example": ""}
             yield {**about, **cells}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.blocks.adapters import PARTS
+from kbit_ref.conformance.blocks.adapters import DOUBLE, PARTS
 from kbit_ref.conformance.blocks.reference import Stored, block_index
 from kbit_ref.dequantize import dequantize
 from kbit_ref.exact.rules import RULES
@@ -19,7 +19,7 @@ from kbit_ref.scheme import Scheme
 __all__ = ["Refused", "Theirs", "read", "spelled"]
 
 Array = NDArray[Any]
-EXTRA = ("order", "scale_codes", "scale_scales", "scale_offset")
+EXTRA = ("order",)
 
 
 class Refused(Exception):
@@ -37,6 +37,16 @@ class Theirs:
     in_order: NDArray[np.uint8]  # their codes in the order of the bytes
     given: tuple[str, ...]
 
+    @property
+    def has_codes(self) -> bool:
+        """Did they say which codes they store?"""
+        return "codes" in self.given or "packed" in self.given
+
+    @property
+    def says_numbers(self) -> bool:
+        """Do codes and scales say what they stand for?"""
+        return self.has_codes and "scales" in self.stored.blocks
+
 
 def read(s: Scheme, shape: tuple[int, ...], parts: dict[str, Array]) -> Theirs:
     """Their parts in the form of ours.
@@ -49,13 +59,17 @@ def read(s: Scheme, shape: tuple[int, ...], parts: dict[str, Array]) -> Theirs:
     unknown = set(parts) - {*PARTS, *EXTRA}
     if unknown:
         raise Refused(f"there is no part named {sorted(unknown)[0]}; parts are {', '.join(PARTS)}")
-    if "codes" not in parts and "packed" not in parts:
-        raise Refused("neither codes nor packed bytes came back")
+    has_codes = "codes" in parts or "packed" in parts
+    if not has_codes and "decoded" not in parts:
+        raise Refused("neither codes nor packed bytes nor decoded numbers came back")
     index = block_index(s, shape)
     n_blocks = int(index.max()) + 1 if index.size else 0
     order = parts.get("order")
     packed = _bytes(parts["packed"]) if "packed" in parts else None
-    codes = _codes(s, shape, parts["codes"]) if "codes" in parts else _unpacked(s, shape, packed, order)
+    if has_codes:
+        codes = _codes(s, shape, parts["codes"]) if "codes" in parts else _unpacked(s, shape, packed, order)
+    else:
+        codes = np.full(shape, -1, np.int64)
     rows = s.cut.rows(np.where(codes < 0, 0, codes)).reshape(-1).astype(np.uint8)
     in_order = rows if order is None else rows[order]
     repacked = None
@@ -70,7 +84,8 @@ def read(s: Scheme, shape: tuple[int, ...], parts: dict[str, Array]) -> Theirs:
         decoded = parts["decoded"].astype(np.float64)
         if decoded.shape != shape:
             raise Refused(f"decoded has the shape {list(decoded.shape)}, x has {list(shape)}")
-    stored = Stored(codes, blocks, whole, np.zeros(n_blocks, bool))
+    double = {name: parts[name].reshape(-1).astype(np.float64) for name in DOUBLE if name in parts}
+    stored = Stored(codes, blocks, whole, np.zeros(n_blocks, bool), double=double)
     return Theirs(stored, decoded, packed, repacked, in_order, tuple(name for name in PARTS if name in parts))
 
 
@@ -125,7 +140,7 @@ def spelled(s: Scheme, shape: tuple[int, ...], theirs: Theirs) -> NDArray[np.flo
     rows = s.cut.rows(np.empty(shape, np.uint8)).shape
     per_row = (rows[0], s.cut.per_row(rows[1]))
     blocks = {name: values.reshape(per_row) for name, values in theirs.stored.blocks.items()}
-    if "scales" not in blocks:
+    if not theirs.says_numbers:
         return None
     zeros = blocks.get("zero_points")
     kind = _zero_kind(s)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.dequantize import dequantize
 from kbit_ref.errors import KbitError
 from kbit_ref.qtensor import QTensor
 from kbit_ref.quantize import quantize
@@ -34,6 +35,10 @@ class Stored:
         Of the whole, or None.
     refused
         [n_blocks]: blocks for which the scheme has no answer, and the reasons with their counts.
+    double
+        Of scales that are quantized again: `scale_codes`, `scale_scales`, `scale_offset`, flat.
+    decoded
+        float32 [*shape], if it was asked for.
     """
 
     codes: NDArray[np.int64]
@@ -41,6 +46,8 @@ class Stored:
     global_scale: float | None
     refused: NDArray[np.bool_]
     reasons: Counter[str] = field(default_factory=Counter)
+    double: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    decoded: Array | None = None
 
 
 def independent(s: Scheme) -> bool:
@@ -57,10 +64,10 @@ def block_index(s: Scheme, shape: tuple[int, ...]) -> NDArray[np.intp]:
     return np.asarray(s.cut.join(index, shape), np.intp)
 
 
-def reference(s: Scheme, words: Array, source: str) -> Stored:
+def reference(s: Scheme, words: Array, source: str, decoded: bool = False) -> Stored:
     """What the scheme stores for an array; blocks that it refuses are found one by one where they can be."""
     try:
-        return _of(quantize(words, s, threads=1, bfloat16=source == "bfloat16"))
+        return _of(quantize(words, s, threads=1, bfloat16=source == "bfloat16"), decoded)
     except KbitError as error:
         axis = 1 if s.cut.kind == "b" and s.cut.axis == 0 else 0
         lone = words.ndim != 2 or words.shape[axis] < 2 or not independent(s)
@@ -69,7 +76,7 @@ def reference(s: Scheme, words: Array, source: str) -> Stored:
             return _nothing(s, words.shape, str(error))
     half = words.shape[axis] // 2
     first, second = np.split(words, [half], axis)
-    parts = [reference(s, np.ascontiguousarray(part), source) for part in (first, second)]
+    parts = [reference(s, np.ascontiguousarray(part), source, decoded) for part in (first, second)]
     names = dict.fromkeys(name for part in parts for name in part.blocks)
 
     def joined(name: str) -> NDArray[np.float64]:
@@ -82,10 +89,11 @@ def reference(s: Scheme, words: Array, source: str) -> Stored:
         None,
         np.concatenate([part.refused for part in parts]),
         parts[0].reasons + parts[1].reasons,
+        decoded=np.concatenate([part.decoded for part in parts], axis) if decoded else None,
     )
 
 
-def _of(q: QTensor) -> Stored:
+def _of(q: QTensor, decoded: bool) -> Stored:
     n_blocks = q.scales.size
     blocks = {}
     for name in PER_BLOCK:
@@ -93,11 +101,21 @@ def _of(q: QTensor) -> Stored:
         if values is not None and values.size == n_blocks:
             blocks[name] = np.asarray(values, np.float64).reshape(-1)
     whole = None if q.global_scale is None else float(q.global_scale)
-    return Stored(q.codes.astype(np.int64), blocks, whole, np.zeros(n_blocks, bool))
+    again = {}
+    if q.double is not None:
+        numbers = {"scale_codes": q.double.codes, "scale_scales": q.double.scales, "scale_offset": q.double.offsets}
+        again = {name: np.asarray(x, np.float64).reshape(-1) for name, x in numbers.items() if x is not None}
+    made = Stored(q.codes.astype(np.int64), blocks, whole, np.zeros(n_blocks, bool), double=again)
+    if decoded:
+        with np.errstate(all="ignore"):
+            made.decoded = dequantize(q, threads=1)
+    return made
 
 
 def _nothing(s: Scheme, shape: tuple[int, ...], error: str) -> Stored:
     index = block_index(s, shape)
     n_blocks = int(index.max()) + 1 if index.size else 0
     reason = error.split(";")[0].rsplit(", ", 1)[-1]
-    return Stored(np.full(shape, -1, np.int64), {}, None, np.ones(n_blocks, bool), Counter({reason: n_blocks}))
+    nothing = np.full(shape, np.nan, np.float32)
+    codes = np.full(shape, -1, np.int64)
+    return Stored(codes, {}, None, np.ones(n_blocks, bool), Counter({reason: n_blocks}), decoded=nothing)

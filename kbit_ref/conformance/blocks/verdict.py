@@ -7,7 +7,7 @@ from typing import Any
 
 from kbit_ref.conformance.verdict import worst
 
-__all__ = ["Example", "Kind", "PartVerdict", "Row"]
+__all__ = ["Example", "Kind", "PartVerdict", "Row", "Special"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,31 @@ class PartVerdict:
 
 
 @dataclass(frozen=True)
+class Special:
+    """What becomes of one NaN, or one infinity, in a block.
+
+    Parameters
+    ----------
+    number, source
+        `nan` or `inf`; the format of the input.
+    word, does
+        In one word, for a table: `raises`, `NaN` (it alone), `zero`, `number`, `block` (all of it),
+        `spreads` (to other blocks), `other`, `mixed`; and in a sentence.
+    status
+        `agree` or `disagree` where the profile says what must happen, else `told`.
+    choice
+        The named choice that gives all of theirs, if one does: `+nan=code`.
+    """
+
+    number: str
+    source: str
+    word: str
+    does: str
+    status: str
+    choice: str = ""
+
+
+@dataclass(frozen=True)
 class Row:
     """One profile of a library: the verdict on each of its parts."""
 
@@ -96,13 +121,19 @@ class Row:
     parts: tuple[PartVerdict, ...]
     errors: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    specials: tuple[Special, ...] = field(default=())
 
     @property
     def status(self) -> str:
         """The worst of the parts; no part at all is an error."""
         if self.errors or not self.parts:
             return "error"
-        return worst([part.status for part in self.parts])
+        judged = [special.status for special in self.specials if special.status != "told"]
+        return worst([*(part.status for part in self.parts), *judged])
+
+    def special(self, number: str) -> Special | None:
+        """What becomes of NaN or infinity, from the first source."""
+        return next((special for special in self.specials if special.number == number), None)
 
     @property
     def tried(self) -> int:

@@ -28,11 +28,12 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.plugins import instances
 
-__all__ = ["PARTS", "BlockAdapter", "BlockProfile", "KnownDifference", "Parts", "block_adapters"]
+__all__ = ["DOUBLE", "PARTS", "BlockAdapter", "BlockProfile", "KnownDifference", "Parts", "block_adapters"]
 
 Parts = dict[str, NDArray[Any]]
 
-PARTS = ("scales", "offsets", "zero_points", "global_scale", "codes", "packed", "decoded")
+DOUBLE = ("scale_codes", "scale_scales", "scale_offset")  # of scales that are quantized again
+PARTS = ("scales", "offsets", "zero_points", "global_scale", *DOUBLE, "codes", "packed", "decoded")
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ class BlockAdapter:
               order of the cut: which element comes when
             - `scales`, `offsets`, `zero_points`: one number a block, zero points as levels (so
               those of signed types may be negative); `global_scale`: one
+            - `scale_codes`, `scale_scales`, `scale_offset`: where the scales are quantized again
             - `decoded` [*shape]: the numbers that they make of it
         """
         raise NotImplementedError(f"{self.library} has no quantize")
