@@ -16,13 +16,18 @@ from kbit_ref.errors import BadInput, message
 
 EXAMPLE = "void f(const float *x, float *scales, uint8_t *packed, int64_t n)"
 
-__all__ = ["arguments", "asked", "cases", "run"]
+__all__ = ["arguments", "asked", "cases", "check_count", "run", "source"]
+
+
+def source(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Option for the format of the numbers to encode."""
+    parser.add_argument("--from", dest="source", choices=SOURCES, default="float32", help="the format of x to encode")
 
 
 def cases(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Options that say which lines there are; the same for `gen` and `check`."""
     parser.add_argument("--decode", action="store_true", help="the program decodes; by default it encodes")
-    parser.add_argument("--from", dest="source", choices=SOURCES, default="float32", help="the format of x to encode")
+    source(parser)
     parser.add_argument("--level", type=int, choices=(1, 2), default=1, help="2: rows of other lengths too")
     parser.add_argument("--count", type=int, metavar="N", help="so many lines, random ones after the chosen ones")
     parser.add_argument("--seed", type=int, default=0, help="of the random ones (default 0)")

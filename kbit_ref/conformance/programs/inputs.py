@@ -21,7 +21,7 @@ from kbit_ref.probe import probe
 from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme
 
-__all__ = ["Batch", "batches", "lines", "stored_words"]
+__all__ = ["ROW", "Batch", "accepted", "batches", "lines", "stored_words"]
 
 ROW = 32  # elements of a row, where the cut does not say
 AT_ONCE = 512  # random rows at a time
@@ -74,9 +74,10 @@ def _of_type(f: Form, seed: int, endless: bool) -> Iterator[Batch]:
 def _encode_rows(f: Form, level: int, seed: int, endless: bool) -> Iterator[Batch]:
     (x,), _ = f.sides(1)
     for rows in _rows(f.scheme, f.source, level, seed, endless):
-        kept = rows[_accepted(f.scheme, rows, f.source)]
+        words = x.words(rows)
+        kept = words[accepted(f, words)]
         if len(kept):
-            yield rows.shape[1], x.words(kept)
+            yield rows.shape[1], kept
 
 
 def _rows(s: Scheme, source: str, level: int, seed: int, endless: bool) -> Iterator[NDArray[np.generic]]:
@@ -101,12 +102,14 @@ def _random(rng: np.random.Generator, m: int, n: int) -> NDArray[np.float32]:
     return (rng.standard_normal((m, n)) * np.exp2(rng.uniform(-12, 12, (m, 1)))).astype(np.float32)
 
 
-def _accepted(s: Scheme, rows: NDArray[np.generic], source: str) -> NDArray[np.bool_]:
-    """[m]: rows that the scheme has an answer for."""
+def accepted(f: Form, words: Words) -> NDArray[np.bool_]:
+    """[m]: the rows that the scheme has an answer for."""
+    (x,), _ = f.sides(words.shape[1])
+    s, rows = f.scheme, x.numbers(words)
     m, n = rows.shape
     if independent(s) and n == (s.cut.size or n):
-        return ~reference(s, rows, source).refused
-    return np.array([not reference(s, rows[i : i + 1], source).refused.any() for i in range(m)], bool)
+        return ~reference(s, rows, f.source).refused
+    return np.array([not reference(s, rows[i : i + 1], f.source).refused.any() for i in range(m)], bool)
 
 
 def _decode_rows(f: Form, level: int, seed: int, endless: bool) -> Iterator[Batch]:

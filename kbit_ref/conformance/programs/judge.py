@@ -33,7 +33,7 @@ __all__ = ["Judged", "judge_command", "judge_lines", "judge_shared"]
 
 Ask = Callable[[Iterable[str]], Iterator[str]]  # lines -> the lines with their answers
 
-AT_ONCE = 1 << 19  # numbers that are judged together
+AT_ONCE = 1 << 16  # numbers that are judged together
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ def judge_lines(
 
     Examples
     --------
-    >>> print(judge_lines("e2m1fn", ["3f000000 -> 1", "3e800000 -> 1"]))
-    lines: encode e2m1fn, 2 lines: disagree
-    e2m1fn  encode float32  2 values: disagree, 1 differ
+    >>> print(judge_lines("e2m1fn", ["3f000000 -> 1", "3e800000 -> 1", "3e700000 -> 0"]))
+    lines: encode e2m1fn, 3 lines: disagree
+    e2m1fn  encode float32  3 values: disagree, 1 differ
       1 x ties=upper: theirs is what ties=upper gives
         input   0x3e800000 = 0.25  (float32)
         theirs  0x1 = 0.5
