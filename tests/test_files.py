@@ -21,10 +21,11 @@ import kbit_ref as kb
 from kbit_ref.blocks import Cut
 from kbit_ref.checkpoints import Container, Writer, dequantize_file, open_checkpoint, quantize_file
 from kbit_ref.checkpoints.header import Spec
-from kbit_ref.checkpoints.pieces import AT_ONCE, part_of, pieces
+from kbit_ref.checkpoints.pieces import AT_ONCE, contiguous, part_of, pieces
 from kbit_ref.checkpoints.stored import parts
 from kbit_ref.cli import main
 from kbit_ref.errors import BadInput
+from kbit_ref.rules import RULES
 
 BF16 = ml_dtypes.bfloat16
 
@@ -121,10 +122,17 @@ def test_zero_points_lie_packed(tmp_path: Path, out: Path) -> None:
     assert checkpoint["X"].zero_points.tolist() == [[3, 0, 3]]
 
 
+def in_small_pieces(monkeypatch: pytest.MonkeyPatch, at_once: int, neighbours: int = 4) -> None:
+    """Tensors go through so many elements at a time."""
+    monkeypatch.setitem(pieces.__kwdefaults__, "at_once", at_once)
+    monkeypatch.setattr("kbit_ref.checkpoints.pieces.NEIGHBOURS", neighbours)
+    monkeypatch.setattr("kbit_ref.checkpoints.pieces.TILE", 3)
+
+
 @pytest.mark.parametrize("at_once", [AT_ONCE, 40])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_there_and_back(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, at_once: int) -> None:
-    monkeypatch.setattr(pieces, "__defaults__", (at_once,))
+    in_small_pieces(monkeypatch, at_once)
     quantize_file(source, scheme, out)
     back = out.with_name("back.safetensors")
     dequantize_file(out, back)
@@ -169,27 +177,101 @@ def test_every_field_is_stored() -> None:
     assert stored == fields
 
 
-cuts = st.sampled_from(["tensor", "channel", "channel@1", "b3", "b64", "b3@0", "b5@-1", "b2@1"])
+LARGE = ["tensor", "channel@1", "b30@0"]  # cuts with blocks beyond 24 elements
+RULED = {  # a scheme without its cut for every rule
+    "absmax": "nf4-absmax-f32+nan=zero+inf=saturate",
+    "absmaxhalf": "int4-absmaxhalf-f16+encoder=addhalf",
+    "absmaxfull": "int8-absmaxfull-f32+scaleas=divisor+zeroblock=one",
+    "percentile": "int8-percentile-f32+percentile=99",
+    "clip": "int3-clip-bf16",
+    "signedmax": "int4-signedmax-f16+signedtie=negative+zeroblock=quotient",
+    "rms": "lloyd3-rms-f32+center=tensor",
+    "minmax": "uint4-minmax-f16+tail=pad+tailarith=divide+arith=reciprocal",
+    "affine": "uint5-affine-f32+eps=1e-5+flatzero=middle",
+    "affineplain": "int6-affineplain-f32+flat=widen",
+    "mlx": "uint4-mlx-f16",
+    "hqq": "uint2-hqq-f32",
+    "pow2floor": "e2m1fn-pow2floor-e8m0fnu+nan=zero",
+    "pow2ceil": "e4m3fn-pow2ceil-e8m0fnu+nan=code",
+    "pow2even": "e2m3fn-pow2even-e8m0fnu+arith=exact",
+    "pow2even1": "e3m2fn-pow2even1-f32",
+    "pow2rceil": "e5m2-pow2rceil-e8m0fnu+inf=saturate",
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("cut", LARGE)
+def test_a_block_larger_than_a_piece(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, cut: str, rule: str
+) -> None:
+    """The same bytes as of the tensor at once, for every rule, and whatever is odd in it."""
+    in_small_pieces(monkeypatch, 24)
+    dtype, text = RULED[rule].split("-", 1)
+    scheme = f"{dtype}-{cut}-{text}"
+    x = numbers((6, 31, 4), np.float32, 8)
+    x[2] = 0
+    x[:, 5] = -0.0
+    if "nan=" in text:
+        x[1, 3], x[3] = np.nan, np.nan
+    if "inf=" in text:
+        x[0, 2, 3], x[5] = -np.inf, np.inf
+    tensors = {"cube": x, "flat": x.reshape(31, 24), "half": x.reshape(-1, 2).astype("f2"), "wide": x.astype("f8")}
+    save_file(tensors, tmp_path / "in")
+    quantize_file(tmp_path / "in", scheme, out)
+    checkpoint = open_checkpoint(out)
+    for name, value in tensors.items():
+        same(checkpoint[name], kb.quantize(value, scheme))
+    dequantize_file(out, tmp_path / "back")
+    found = load_file(tmp_path / "back")
+    for name, value in tensors.items():
+        with np.errstate(over="ignore", invalid="ignore"):
+            expected = kb.dequantize(kb.quantize(value, scheme)).astype(value.dtype)
+        assert found[name].tobytes() == expected.tobytes(), name
+
+
+cuts = st.sampled_from(["tensor", "channel", "channel@1", "b3", "b64", "b3@0", "b5@-1", "b2@1", "b7@1"])
 
 
 @given(cut=cuts, shape=st.lists(st.integers(0, 9), min_size=2, max_size=4), data=st.data())
 def test_pieces_are_the_rows_of_the_cut(cut: str, shape: list[int], data: st.DataObject) -> None:
-    group, at_once = data.draw(st.sampled_from([1, 2, 8, 32])), data.draw(st.integers(1, 100))
+    group, zeros = data.draw(st.sampled_from([1, 2, 8, 32])), data.draw(st.sampled_from([1, 8]))
+    at_once, split = data.draw(st.integers(1, 100)), data.draw(st.booleans())
     x = np.arange(int(np.prod(shape))).reshape(shape)
     c = Cut.parse(cut)
     rows = c.rows(x)
     assert c.grid(x.shape) == rows.shape or x.size == 0
-    found = list(pieces(c, x.shape, group, at_once))
-    parts = [part_of(x, c, piece).reshape(piece.shape) for piece in found]
-    assert [n for part in parts for n in part.ravel().tolist()] == rows.ravel().tolist()
-    at = block = 0
+    seen, blocks, at = np.zeros(rows.shape, int), [], 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kbit_ref.checkpoints.pieces.NEIGHBOURS", data.draw(st.integers(1, 6)))
+        found = list(pieces(c, x.shape, group, zeros, split=split, at_once=at_once))
     for piece in found:
-        assert piece.first == at
-        assert at % group == 0
-        assert piece.blocks[0] % 8 == 0
-        assert piece.blocks[0] == (block if cut != "tensor" else 0)
-        at, block = at + piece.size, piece.blocks[1]
-        assert block - piece.blocks[0] == piece.shape[0] * (c.per_row(piece.shape[1]) if cut != "tensor" else 1)
+        own = slice(*piece.elements.rows), slice(*piece.elements.columns)
+        seen[own] += 1
+        assert part_of(x, c, piece).reshape(piece.shape).tolist() == rows[own].tolist()
+        assert contiguous(part_of(x, c, piece), piece.shape).tolist() == rows[own].tolist()
+        for place, unit in ((piece.elements, group), (piece.blocks, zeros)):  # rectangles are of whole groups
+            first, last = place.columns
+            if not place.joined:
+                assert place.length % unit == 0
+                assert first % unit == last % unit == 0
+        width = c.size or rows.shape[1]
+        first, last = piece.elements.columns
+        assert piece.blocks.columns == (first // width, -(-last // width))
+        if piece.whole:
+            assert first % width == 0
+            assert last % width == 0 or last == rows.shape[1]
+            blocks.append(piece.blocks)
+        else:
+            assert split
+            assert piece.blocks.shape[1] == 1
+            assert piece.elements.size <= at_once  # nothing else makes it larger
+            if not blocks or blocks[-1] != piece.blocks:
+                blocks.append(piece.blocks)
+        if piece.elements.joined:  # what is joined to a group that is begun comes in order
+            assert piece.elements.first % group == 0 or piece.elements.first == at
+            at = piece.elements.first + piece.elements.size
+    assert (seen == 1).all()
+    assert len(set(blocks)) == len(blocks)  # the pieces of a block come one after another
 
 
 def test_which_tensors(source: Path, tmp_path: Path) -> None:
@@ -299,7 +381,7 @@ def test_mistakes(
 def test_nan_is_named_by_tensor_and_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, scheme: str, dtype: type
 ) -> None:
-    monkeypatch.setattr(pieces, "__defaults__", (64,))
+    in_small_pieces(monkeypatch, 64)
     x = np.ones((40, 50), dtype)
     x[33, 7] = np.nan
     save_file({"a": np.ones((3, 3), dtype), "model.w": x}, tmp_path / "in")
@@ -357,8 +439,9 @@ def setting(**facts: object) -> object:
 
 
 LIES = {
+    "nested": (lambda _: "[" * 50_000, "metadata kbit_ref is no JSON"),
     "no JSON": (lambda _: "{", "metadata kbit_ref is no JSON"),
-    "deep": (lambda _: "[" * 1500, "metadata kbit_ref is longer than its tensors explain"),
+    "deep": (lambda _: "[" * 70_000, "metadata kbit_ref is longer than its tensors explain"),
     "no object": (lambda _: "[]", "metadata kbit_ref has no tensors"),
     "no tensors": (lambda d: d.pop("tensors") and None, "metadata kbit_ref has no tensors"),
     "format 2": (lambda d: d.update(format=2), "its format is 2, this version reads 1; install a newer kbit_ref"),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.blocks import Cut
 from kbit_ref.checkpoints.container import NUMPY
+from kbit_ref.checkpoints.grid import Rectangle, put, taken
 from kbit_ref.checkpoints.header import Spec
 from kbit_ref.checkpoints.pieces import Piece, of_a_piece
 from kbit_ref.dequantize import dequantize
@@ -70,16 +71,23 @@ class Part:
         """The entry of the tensor of that name."""
         return Spec(f"{name}.{self.path}", self.dtype, self.shape)
 
-    def at(self, block: int) -> int:
-        """Which byte that block begins at."""
-        return self.layout.size(block) if self.layout else block * np.dtype(NUMPY[self.dtype]).itemsize
+    @property
+    def form(self) -> Layout | int:
+        """The layout, or how many bytes a number has."""
+        return self.layout or np.dtype(NUMPY[self.dtype]).itemsize
 
-    def write(self, values: Any, place: NDArray[np.uint8]) -> None:
-        """The bytes of values, into place; they are numbers of the stored type, so nothing is rounded."""
+    def write(self, values: Any, place: NDArray[np.uint8], at: Rectangle | None = None) -> None:
+        """The bytes of values, into place; they are numbers of the stored type, so nothing is rounded.
+
+        `at` is where they stand among the numbers of all blocks; by default they are all.
+        """
         flat = np.ascontiguousarray(values).reshape(-1)
+        if at is not None:
+            put(place, self.form, at, self._bytes(flat))
+            return
         for begin in range(0, flat.size, AT_ONCE):
             some = flat[begin : begin + AT_ONCE]
-            place[self.at(begin) : self.at(begin + some.size)] = self._bytes(some)
+            put(place, self.form, Rectangle((0, 1), (begin, begin + some.size), flat.size), self._bytes(some))
 
     def _bytes(self, values: Array) -> NDArray[np.uint8]:
         if self.layout:
@@ -151,26 +159,25 @@ def assembled(
     `scales` are those that `scales_again` gave, so that the pieces of a tensor need not ask each.
     """
     n_rows, length = s.cut.grid(shape)
-    blocks: tuple[int, int] = (n_rows, s.cut.per_row(length))
-    first, last = piece.blocks if piece else (0, math.prod(blocks))
-    mine = (piece.shape[0], (last - first) // piece.shape[0]) if piece else blocks
+    per_row = s.cut.per_row(length)
+    blocks = piece.blocks if piece else Rectangle((0, n_rows), (0, per_row), per_row)
     fields: dict[str, Any] = {}
     for part in parts(s, shape):
         if "." in part.path:
             continue
         data = raw[part.path]
         if part.kind == "codes":
-            begin, end = (piece.first, piece.first + piece.size) if piece else (0, math.prod(shape))
-            fields[part.path] = data[s.layout.size(begin) : s.layout.size(end)]
+            fields[part.path] = taken(data, s.layout, piece.elements) if piece else data
         elif part.kind == "blocks":
-            fields[part.path] = part.to_values(data[part.at(first) : part.at(last)], last - first).reshape(mine)
+            mine = taken(data, part.form, blocks) if piece else data
+            fields[part.path] = part.to_values(mine, blocks.size).reshape(blocks.shape)
         else:
             fields[part.path] = part.to_values(data, math.prod(part.shape)).reshape(part.shape)[()]
     if s.double is not None:
         scales = scales_again(s, shape, raw) if scales is None else scales
-        fields["scales"] = None if scales is None else scales.reshape(-1)[first:last].reshape(mine)
+        fields["scales"] = None if scales is None else scales[slice(*blocks.rows), slice(*blocks.columns)]
         if piece is None:
-            fields["double"] = assembled(s.double, blocks, _inner(raw))
+            fields["double"] = assembled(s.double, (n_rows, per_row), _inner(raw))
     if piece is None:
         return QTensor(shape=shape, scheme=s, **fields)
     return QTensor(shape=piece.shape, scheme=of_a_piece(s), **fields)

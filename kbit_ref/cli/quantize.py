@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 
 from kbit_ref.checkpoints.header import shown
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             expect=step.expect,
             tell=step,
+            warn=lambda text: print(f"kbit-ref quantize: {text}", file=sys.stderr),
         )
     if args.json:
         print(json.dumps(as_dict(args, done), indent=1))
