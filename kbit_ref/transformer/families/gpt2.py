@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kbit_ref.transformer.config import Config
 from kbit_ref.transformer.families import ACTIVATIONS, Facts, family
 
@@ -41,3 +43,25 @@ def gpt2(f: Facts) -> Config:
         scaled_by_layer=f("scale_attn_by_inverse_layer_idx", False),
         tied=f("tie_word_embeddings", True),
     )
+
+
+def entries(c: Config, dtype: str) -> dict[str, Any]:
+    """What `config.json` says of a model of this layout."""
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": c.n_vocab,
+        "n_positions": c.n_positions,
+        "n_embd": c.d_model,
+        "n_layer": c.n_layer,
+        "n_head": c.n_head,
+        "n_inner": c.d_ff,
+        "activation_function": {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}[c.activation],
+        "layer_norm_epsilon": c.norm_eps,
+        "scale_attn_weights": c.scaled,
+        "scale_attn_by_inverse_layer_idx": c.scaled_by_layer,
+        "tie_word_embeddings": c.tied,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "dtype": {"F16": "float16", "F32": "float32"}[dtype],
+    }
