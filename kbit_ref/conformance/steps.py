@@ -41,7 +41,7 @@ Codes = NDArray[np.uint8]
 _Part = tuple[Array, Array | None]
 
 WRITER = ("cut", "read", "whole", "admit", "scale", "store", "double", "zero", "quotient", "encode", "pack")
-READER = ("unpack", "level", "effective", "spread", "times", "join")
+READER = ("unpack", "level", "effective", "zeros", "spread", "times", "join")
 ORDER = (*WRITER, *READER)
 
 
@@ -82,6 +82,8 @@ class Steps:
         codes -> levels, float32.
     effective
         (scales, global scale) -> the numbers that levels are multiplied by.
+    zeros
+        zero points [n_rows, n_blocks] as stored -> as subtracted.
     spread
         (one number a block [n_rows, n_blocks], length) -> one an element [n_rows, length].
     times
@@ -106,6 +108,7 @@ class Steps:
     unpack: Callable[[Codes, int], Codes]
     level: Callable[[Codes], Array]
     effective: Callable[[Array, Any], Array]
+    zeros: Callable[[Array], Array]
     spread: Callable[[Array, int], Array]
     times: Callable[[Array, Array, Array | None, Array | None], Array]
     join: Callable[[Array, tuple[int, ...]], Array]
@@ -192,6 +195,7 @@ def reference(scheme_: Scheme | str, source: str = "float32") -> Steps:
         unpack=lambda packed, n: unpack(packed, form, n),
         level=lambda codes: decode(s.dtype, codes, threads=1),
         effective=lambda scales, whole: effective(s, Arithmetic("float32"), whole, scales),
+        zeros=lambda grid: grid,
         spread=lambda grid, length: spread(grid, length, s.cut.size or length),
         times=lambda levels, scale, zero, offset: times(s, levels, scale, zero, offset),
         join=s.cut.join,
@@ -202,15 +206,21 @@ def _admit(s: Scheme, a: Arithmetic, blocks: Array, whole: Whole) -> tuple[Array
     """NaN and infinity as the scheme says; centred."""
     finite = np.isfinite(blocks)
     bad = np.isnan(blocks)
-    for wrong, choice in ((bad, s["nan"]), (np.isinf(blocks), s["inf"])):
-        if choice == "error" and wrong.any():
+    no_nan = s["nan"] == "error" or (s["nan"] == "code" and _refuses_nan(s))
+    for wrong, refused in ((bad, no_nan), (np.isinf(blocks), s["inf"] == "error")):
+        if refused and wrong.any():
             got = f"x = {blocks[wrong][0]}"
-            raise BadInput(message("run", got, "a block with it has no scale", "use +nan=zero, or +inf=saturate"))
+            raise BadInput(message("run", got, f"{s} has no answer", "clean the input"))
     if s["nan"] == "zero":
         blocks, finite = np.where(bad, blocks.dtype.type(0), blocks), finite | bad
     if whole.mean is not None:
         blocks = centred(a, blocks, whole.mean)
     return blocks, None if finite.all() else finite
+
+
+def _refuses_nan(s: Scheme) -> bool:
+    """Is NaN no number that the encoder takes?"""
+    return s.dtype.nan_code is None and s["encoder"] not in ("bnb_nf4", "bnb_fp4")
 
 
 def _scale(s: Scheme, a: Arithmetic, numbers: Array, finite: Array | None, width: int, whole: Whole) -> Plan:
@@ -244,7 +254,12 @@ def _quotient(s: Scheme, a: Arithmetic, p: Plan, used: Array, whole: Whole) -> A
 
 
 def _encode(s: Scheme, a: Arithmetic, y: Array, used: Array, zero: Array | None) -> Codes:
-    """The codes; a zero point is added to whole numbers."""
+    """The codes; a zero point is added to whole numbers.
+
+    Numbers are never NaN here, unless a mistake has made them so: then they count as 0.
+    """
+    if _refuses_nan(s) or zero is not None:
+        y = np.where(np.isnan(y), y.dtype.type(0), y)
     if zero is None:
         codes = ENCODERS[s["encoder"]](s, a, y)
         if s["zerocode"] == "code0":
@@ -253,8 +268,6 @@ def _encode(s: Scheme, a: Arithmetic, y: Array, used: Array, zero: Array | None)
     before = s["zeroadd"] == "before" or FACTS[s.rule].zero_point == "real"
     ties = s.dtype.ties
     steps = round_to_integer(a.add(y, zero), ties) if before else round_to_integer(y, ties) + zero
-    if np.isnan(steps).any():
-        raise BadInput(message("run", "x / scale = nan", f"{s.dtype.name} has no NaN level", "use +nan=zero"))
     codes = encode(s.dtype, np.clip(steps, s.dtype.levels.min(), s.dtype.levels.max()), threads=1)
     if s["zerocode"] == "code0":
         codes = np.where(used == 0, np.uint8(0), codes)
@@ -374,7 +387,8 @@ def read(steps: Steps, stored: Stored) -> NDArray[np.float32]:
 
     levels = steps.level(codes)
     scales = steps.spread(steps.effective(stored.scales, stored.global_scale), length)
-    values = steps.times(levels, scales, each(stored.zero_points), each(stored.offsets))
+    zeros = None if stored.zero_points is None else steps.zeros(stored.zero_points)
+    values = steps.times(levels, scales, each(zeros), each(stored.offsets))
     return np.ascontiguousarray(steps.join(values, stored.shape), np.float32)
 
 
@@ -403,4 +417,5 @@ def _with_scales(steps: Steps, plans: list[Plan], n_rows: int) -> list[Plan]:
 
 def _used_and_zero(steps: Steps, p: Plan, whole: Whole) -> tuple[Array, Array | None]:
     used = used_scale(steps.scheme, steps.arithmetic, whole, p)
+    used = np.where(np.isfinite(used), used, used.dtype.type(0))  # only a mistake makes it infinite or NaN
     return used, steps.zero(p, used)

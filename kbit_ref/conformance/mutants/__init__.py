@@ -3,10 +3,14 @@
 One file a group of steps; `registry.py` says what a mutant is.
 """
 
+from kbit_ref.conformance.mutants import blocks as _blocks
 from kbit_ref.conformance.mutants import layouts as _layouts
 from kbit_ref.conformance.mutants import levels as _levels
+from kbit_ref.conformance.mutants import products as _products
+from kbit_ref.conformance.mutants import rounding as _rounding
+from kbit_ref.conformance.mutants import scales as _scales
 from kbit_ref.conformance.mutants.registry import CONSTRUCTED, Mutant, mutants
 
-del _layouts, _levels  # importing them has filled the registry
+del _blocks, _layouts, _levels, _products, _rounding, _scales  # importing them has filled the registry
 
 __all__ = ["CONSTRUCTED", "Mutant", "mutants"]

@@ -26,7 +26,7 @@ def reads(steps: Steps, other: Layout) -> Steps | None:
     return replace(steps, unpack=wrong)
 
 
-@mutant("nibbles-swapped", "unpack", source="https://github.com/sgl-project/sglang/pull/23625")
+@mutant("nibbles-swapped", "unpack", source="sgl-project/sglang/pull/23625")
 def nibbles_swapped(steps: Steps) -> Steps | None:
     """The codes of a byte are read from the other end: the first one from the high bits instead of the low ones."""
     now = steps.scheme.layout.name
@@ -35,7 +35,7 @@ def nibbles_swapped(steps: Steps) -> Steps | None:
     return reads(steps, layout(f"{other}{bits}")) if other and bits < 8 else None
 
 
-@mutant("nibbles-packed-swapped", "pack", source="https://github.com/bitsandbytes-foundation/bitsandbytes/issues/1472")
+@mutant("nibbles-packed-swapped", "pack", source="bitsandbytes-foundation/bitsandbytes/issues/1472")
 def nibbles_packed_swapped(steps: Steps) -> Steps | None:
     """The codes are packed from the other end of each byte."""
     now, bits = steps.scheme.layout.name, steps.scheme.dtype.bits
@@ -51,7 +51,7 @@ def _ends_swapped(packed: Codes, bits: int) -> Codes:
     return np.asarray(swapped, np.uint8)
 
 
-@mutant("split-read-linear", "unpack", source="https://github.com/kekzl/imp/pull/567")
+@mutant("split-read-linear", "unpack", source="kekzl/imp/pull/567")
 def split_read_linear(steps: Steps) -> Steps | None:
     """The codes of a block that are stored split (j, j + half) are read in pairs of neighbours (2j, 2j + 1)."""
     if not steps.scheme.layout.name.startswith("split"):
@@ -59,12 +59,7 @@ def split_read_linear(steps: Steps) -> Steps | None:
     return reads(steps, layout(f"low{steps.scheme.dtype.bits}"))
 
 
-@mutant(
-    "linear-read-split",
-    "unpack",
-    source="https://github.com/ModelCloud/GPTQModel/pull/3058",
-    size=(32, 16, 64, 128, 256),
-)
+@mutant("linear-read-split", "unpack", source="ModelCloud/GPTQModel/pull/3058", size=(32, 16, 64, 128, 256))
 def linear_read_split(steps: Steps, size: int = 32) -> Steps | None:
     """The codes of each {size}-block are read split (j, j + half) instead of in a row (2j, 2j + 1)."""
     if steps.scheme.layout.name[:3] not in ("low", "lsb") or steps.scheme.dtype.bits not in (2, 4):
@@ -72,13 +67,13 @@ def linear_read_split(steps: Steps, size: int = 32) -> Steps | None:
     return reads(steps, layout(f"split{steps.scheme.dtype.bits}x{size}"))
 
 
-@mutant("awq-order-missed", "unpack", source="https://github.com/mit-han-lab/llm-awq/issues/91")
+@mutant("awq-order-missed", "unpack", source="mit-han-lab/llm-awq/issues/91")
 def awq_order_missed(steps: Steps) -> Steps | None:
     """The nibbles of a word in AWQ's order (0 2 4 6 1 3 5 7) are read in a row."""
     return reads(steps, layout("lsb4")) if steps.scheme.layout.name == "awq4" else None
 
 
-@mutant("awq-order-inverted", "unpack", source="https://github.com/casper-hansen/AutoAWQ/issues/275")
+@mutant("awq-order-inverted", "unpack", source="casper-hansen/AutoAWQ/issues/275")
 def awq_order_inverted(steps: Steps) -> Steps | None:
     """The nibbles of a word in AWQ's order are put back by that order instead of by its inverse."""
     if steps.scheme.layout.name != "awq4":
@@ -92,13 +87,13 @@ def awq_order_inverted(steps: Steps) -> Steps | None:
     return replace(steps, unpack=wrong)
 
 
-@mutant("row-read-as-awq", "unpack", source="https://github.com/vllm-project/llm-compressor/issues/1613")
+@mutant("row-read-as-awq", "unpack", source="vllm-project/llm-compressor/issues/1613")
 def row_read_as_awq(steps: Steps) -> Steps | None:
     """The nibbles of a word, stored in a row, are read in AWQ's order (0 2 4 6 1 3 5 7)."""
     return reads(steps, layout("awq4")) if steps.scheme.layout.name in ("low4", "lsb4") else None
 
 
-@mutant("big-endian-word", "unpack", source="https://github.com/ollama/ollama/pull/17826", size=(4, 2, 8))
+@mutant("big-endian-word", "unpack", source="ollama/ollama/pull/17826", size=(4, 2, 8))
 def big_endian_word(steps: Steps, size: int = 4) -> Steps | None:
     """The bytes of each word of {size} are read in big-endian order."""
 
@@ -110,7 +105,7 @@ def big_endian_word(steps: Steps, size: int = 4) -> Steps | None:
     return replace(steps, unpack=wrong)
 
 
-@mutant("stream-read-by-words", "unpack", source="https://github.com/vllm-project/compressed-tensors/pull/732")
+@mutant("stream-read-by-words", "unpack", source="vllm-project/compressed-tensors/pull/732")
 def stream_read_by_words(steps: Steps) -> Steps | None:
     """A dense stream of bits is read as words of 32 // bits codes each, with the bits left over empty."""
     bits = steps.scheme.dtype.bits
@@ -118,7 +113,7 @@ def stream_read_by_words(steps: Steps) -> Steps | None:
     return reads(steps, layout(f"word{bits}")) if dense else None
 
 
-@mutant("words-read-as-stream", "unpack", source="https://github.com/vllm-project/compressed-tensors/pull/715")
+@mutant("words-read-as-stream", "unpack", source="vllm-project/compressed-tensors/pull/715")
 def words_read_as_stream(steps: Steps) -> Steps | None:
     """Words of 32 // bits codes each are read as a dense stream of bits."""
     bits = steps.scheme.dtype.bits
@@ -126,14 +121,14 @@ def words_read_as_stream(steps: Steps) -> Steps | None:
     return reads(steps, layout(f"lsb{bits}")) if sparse else None
 
 
-@mutant("stream-from-the-high-bit", "unpack", source="https://github.com/llmmanorg/llmman/pull/56")
+@mutant("stream-from-the-high-bit", "unpack", source="llmmanorg/llmman/pull/56")
 def stream_from_the_high_bit(steps: Steps) -> Steps | None:
     """The stream of bits is read from the highest bit of each byte and code instead of the lowest."""
     bits = steps.scheme.dtype.bits
     return reads(steps, layout(f"msb{bits}")) if steps.scheme.layout.name == f"lsb{bits}" and bits < 8 else None
 
 
-@mutant("wrong-stride", "unpack", source="https://github.com/Fantom-foundation/Carmen/pull/514")
+@mutant("wrong-stride", "unpack", source="Fantom-foundation/Carmen/pull/514")
 def wrong_stride(steps: Steps) -> Steps | None:
     """Codes are taken as one bit narrower when they are masked: the highest bit of each is lost."""
     bits = steps.scheme.dtype.bits
@@ -141,7 +136,7 @@ def wrong_stride(steps: Steps) -> Steps | None:
     return replace(steps, unpack=lambda packed, n: steps.unpack(packed, n) & mask) if bits > 1 else None
 
 
-@mutant("high-bits-in-pairs", "unpack", source="https://github.com/paiml/aprender/pull/1656")
+@mutant("high-bits-in-pairs", "unpack", source="paiml/aprender/pull/1656")
 def high_bits_in_pairs(steps: Steps) -> Steps | None:
     """The fifth bits and the nibbles of a block are read for neighbours (2j, 2j + 1) instead of for j and j + 16."""
     if steps.scheme.layout.name != "ggml5x32":
@@ -157,7 +152,7 @@ def high_bits_in_pairs(steps: Steps) -> Steps | None:
     return replace(steps, unpack=wrong)
 
 
-@mutant("high-bit-inverted", "unpack", source="https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-quants.c")
+@mutant("high-bit-inverted", "unpack", source="ggml-org/llama.cpp/blob/master/ggml/src/ggml-quants.c")
 def high_bit_inverted(steps: Steps) -> Steps | None:
     """The highest bit of each code is read inverted, as Q3_K's mask is."""
     bits = steps.scheme.dtype.bits
@@ -166,7 +161,7 @@ def high_bit_inverted(steps: Steps) -> Steps | None:
     return replace(steps, unpack=lambda packed, n: steps.unpack(packed, n) ^ np.uint8(2 ** (bits - 1)))
 
 
-@mutant("header-too-short", "unpack", source="https://github.com/ml-explore/mlx/pull/3664", size=(2, 1, 4))
+@mutant("header-too-short", "unpack", source="ml-explore/mlx/pull/3664", size=(2, 1, 4))
 def header_too_short(steps: Steps, size: int = 2) -> Steps | None:
     """Each group of codes is read {size} bytes too early, where the header of its block still is (taken as zeros)."""
     form = steps.scheme.layout
@@ -181,7 +176,7 @@ def header_too_short(steps: Steps, size: int = 2) -> Steps | None:
     return replace(steps, unpack=wrong)
 
 
-@mutant("byte-not-cleared", "pack", source="https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1721")
+@mutant("byte-not-cleared", "pack", source="bitsandbytes-foundation/bitsandbytes/pull/1721")
 def byte_not_cleared(steps: Steps) -> Steps | None:
     """The variable that collects a byte is not cleared: every byte also holds the bits of the one before it."""
     if steps.scheme.dtype.bits == 8:
@@ -195,7 +190,7 @@ def byte_not_cleared(steps: Steps) -> Steps | None:
     return replace(steps, pack=wrong)
 
 
-@mutant("packed-byte-saturates", "pack", source="https://github.com/keras-team/keras/pull/22338")
+@mutant("packed-byte-saturates", "pack", source="keras-team/keras/pull/22338")
 def packed_byte_saturates(steps: Steps) -> Steps | None:
     """A packed byte beyond 127 saturates there, in signed arithmetic, instead of wrapping."""
     if steps.scheme.dtype.bits == 8:

@@ -3,7 +3,7 @@
 A mutant is one decorated function from steps to steps. It gives None where it does not apply; its
 docstring completes the sentence "all values equal the reference if ...".
 
-    @mutant("nibbles-swapped", "unpack", source="https://...")
+    @mutant("nibbles-swapped", "unpack", source="sgl-project/sglang/pull/23625")
     def nibbles_swapped(steps):
         \"\"\"The first code of a byte is read from its high nibble instead of the low one.\"\"\"
         ...
@@ -27,6 +27,7 @@ from kbit_ref.scheme import Scheme, scheme
 __all__ = ["CONSTRUCTED", "Mutant", "Mutate", "mutant", "mutants"]
 
 CONSTRUCTED = "constructed"  # the source of a mutant that we know of no public occurrence of
+SITE = "https://github.com/"  # where all other sources lie
 
 
 @runtime_checkable
@@ -100,13 +101,17 @@ _mutants: dict[str, Mutant] = {}
 def mutant(
     name: str, *steps: str, source: str, **tries: tuple[Any, ...]
 ) -> Callable[[Callable[..., Steps | None]], Callable[..., Steps | None]]:
-    """Decorate the function of a mutant: its name, the steps that it replaces, its source, its parameters."""
+    """Decorate the function of a mutant: its name, the steps that it replaces, its source, its parameters.
+
+    The source is a path on github.com, or `constructed`.
+    """
 
     def decorate(build: Callable[..., Steps | None]) -> Callable[..., Steps | None]:
         assert steps, name
         assert set(steps) <= set(ORDER), name
         assert name not in _mutants, name
-        plain = Mutant(name, steps, source, "", build, {}, tries)
+        link = source if source == CONSTRUCTED else SITE + source
+        plain = Mutant(name, steps, link, "", build, {}, tries)
         usual = {key: values[0] for key, values in tries.items()}
         _mutants[name] = _with(plain, usual, name)
         return build
