@@ -27,7 +27,7 @@ from kbit_ref.transformer.save import save_model
 from kbit_ref.transformer.train import Recipe, train
 from kbit_ref.world import N_SEQ, N_VOCAB, WORDS, World
 
-__all__ = ["N_BATCH", "SIZES", "Run", "batches", "config", "n_parameters", "recipe", "run", "runs", "write"]
+__all__ = ["N_BATCH", "SIZES", "Run", "batches", "config", "n_parameters", "recipe", "run", "run_of", "runs", "write"]
 
 SIZES = {  # layers, width, heads
     "xxs": (2, 16, 2),
@@ -76,17 +76,20 @@ def n_parameters(size: str) -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """One model: a size, a seed, and how many steps."""
+    """One model: a size, a seed, how many steps, and the scheme that it is trained for, if any."""
 
     size: str
     seed: int = 0
     steps: int = STEPS
+    scheme: str = ""
+    learned: bool = False
 
     @property
     def name(self) -> str:
         """What its directory is called."""
         short = "" if self.steps == STEPS else f"-{self.steps}"
-        return f"{self.size}-{self.seed}{short}"
+        aware = f"-{self.scheme}{'-learned' if self.learned else ''}" if self.scheme else ""
+        return f"{self.size}-{self.seed}{short}{aware}"
 
 
 def runs() -> Iterator[Run]:
@@ -97,6 +100,20 @@ def runs() -> Iterator[Run]:
         yield from (Run(size, 0, STEPS // part) for part in (2, 4))
     for seed in range(1, 5):
         yield from (Run(size, seed) for size in SIZES if n_parameters(size) <= SEEDED)
+
+
+def run_of(name: str) -> Run:
+    """The run of the family that has this name.
+
+    Examples
+    --------
+    >>> run_of("s-0-1500")
+    Run(size='s', seed=0, steps=1500, scheme='', learned=False)
+    """
+    known = {run.name: run for run in runs()}
+    if name not in known:
+        raise UnknownName.among("train", "run", name, known, f"the family has {len(known)} runs")
+    return known[name]
 
 
 def recipe(size: str, seed: int = 0, steps: int = STEPS, **more: Any) -> Recipe:
@@ -126,18 +143,21 @@ def run(
     folder = Path(directory) / what.name
     if (folder / "model.safetensors").exists():
         return folder
-    r = recipe(what.size, what.seed, what.steps, **more)
+    r = recipe(what.size, what.seed, what.steps, scheme=what.scheme, learned=what.learned, **more)
     model, losses = train(config(what.size), r, batches(what.seed), folder, tell=tell)
-    write(folder, model, losses, {"recipe": asdict(r), "world": WORLD, "batch": N_BATCH})
+    facts = {"recipe": asdict(r), "world": WORLD, "batch": N_BATCH}
+    write(folder, model, losses, facts, "F32" if what.scheme else "F16")  # levels times scales stay what they are
     for left in folder.glob("training.safetensors"):
         left.unlink()
     return folder
 
 
-def write(folder: Path, model: Model, losses: NDArray[np.float32], facts: dict[str, Any]) -> None:
+def write(folder: Path, model: Model, losses: NDArray[np.float32], facts: dict[str, Any], dtype: str = "F16") -> None:
     """A trained model with its words, how it was made, and its loss curve."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text(json.dumps(_tokenizer()) + "\n", "utf-8")
+    kind = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": WORDS[-1], "model_max_length": N_SEQ}
+    (folder / "tokenizer_config.json").write_text(json.dumps(kind) + "\n", "utf-8")
     (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
     with (folder / "curve.csv").open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
@@ -145,7 +165,7 @@ def write(folder: Path, model: Model, losses: NDArray[np.float32], facts: dict[s
         for begin in range(0, len(losses), CURVE):
             part = losses[begin : begin + CURVE]
             rows.writerow([begin + len(part), f"{part.mean(dtype=np.float64):.4f}"])
-    save_model(model, folder)  # last: what has a model is whole
+    save_model(model, folder, dtype)  # last: what has a model is whole
 
 
 def _tokenizer() -> dict[str, Any]:

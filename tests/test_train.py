@@ -164,7 +164,7 @@ def test_training_for_k_beats_rounding_afterwards() -> None:
     spelling = "int2sym-b8-absmax-f32"
     plain = Recipe(steps=200, rate=0.02, warmup=10)
     loss = {}
-    for name, r in {
+    for name, r in {  # in the order of what is expected
         "after": plain,
         "aware": Recipe(**(vars(plain) | {"scheme": spelling})),
         "learned": Recipe(**(vars(plain) | {"scheme": spelling, "learned": True})),

@@ -152,7 +152,7 @@ def train(
     Returns
     -------
     Model, float32 [steps]
-        The model in float32 (with a scheme: the weights before rounding), and the loss of each step in nats.
+        The model as the forward pass saw it (with a scheme: of rounded weights), and the loss of each step in nats.
 
     Raises
     ------
@@ -190,7 +190,8 @@ def train(
             tell(step + 1, loss, rate(r, step))
         if keep is not None:
             keep(step + 1, Model(c, p.views))
-    return Model(c, {name: view.copy() for name, view in p.views.items()}), losses
+    seen = p.views if aware is None else aware.used(p.views)[0]
+    return Model(c, {name: np.array(value) for name, value in seen.items()}), losses
 
 
 def _update(p: Array, g: Array, m: Array, v: Array, decays: Array, r: Recipe, step: int, clip: float) -> None:

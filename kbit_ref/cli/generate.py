@@ -1,0 +1,74 @@
+"""Go on with a text: a model of a directory, token by token."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+
+import numpy as np
+
+from kbit_ref.transformer import load_model
+from kbit_ref.transformer.generate import stream
+from kbit_ref.transformer.model import EMBEDDINGS
+from kbit_ref.transformer.tokens import load_tokenizer
+
+HELP = "go on with a text, token by token"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `kbit-ref generate`."""
+    parser.add_argument("directory", metavar="DIR", help="with config.json and safetensors")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what to go on with")
+    parser.add_argument("-n", type=int, default=64, metavar="N", help="how many tokens to add (default 64)")
+    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 (default): the likeliest token")
+    parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens")
+    parser.add_argument("--top-p", type=float, metavar="P", help="draw from the likeliest that make up P")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the same seed draws the same tokens")
+    parser.add_argument("--stop", type=int, metavar="TOKEN", help="end at this token")
+    parser.add_argument("--cache", metavar="SCHEME", help="keep keys and values in it, e.g. int8-b64-absmax-f16")
+    add_quantization(parser)
+
+
+def add_quantization(parser: argparse.ArgumentParser) -> None:
+    """Options for a model that is quantized before it is used."""
+    parser.add_argument("--scheme", metavar="SCHEME", help="quantize the matrices first, e.g. nf4-b64-absmax-f16")
+    parser.add_argument("--activations", metavar="SCHEME", help="round what they are multiplied with, too")
+    parser.add_argument("--all", action="store_true", help="quantize embeddings and output matrix, too")
+
+
+def loaded(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # a Model
+    """The model of the directory, quantized if that was asked for."""
+    model = load_model(args.directory)
+    if args.scheme is None:
+        return model
+    return model.quantize(args.scheme, skip=() if args.all else EMBEDDINGS, activations=args.activations)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the text as it grows."""
+    model, tokenizer = loaded(args), load_tokenizer(args.directory)
+    prompt = tokenizer.encode(args.prompt)
+    how = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p, "seed": args.seed}
+    begin = time.monotonic()
+    new: list[int] = []
+    said = ""
+    if not args.json:
+        print(args.prompt, end="", flush=True)
+    tokens = np.array([prompt], np.intp)  # of a prompt without tokens the first call tells
+    for token in stream(model, tokens, args.n, cache=args.cache, stop=args.stop, **how):
+        new.append(int(token[0]))
+        if not args.json:
+            text = tokenizer.decode(new)  # as a whole: a letter may take several tokens
+            whole = text if not text.endswith("\ufffd") else said
+            print(whole[len(said) :], end="", flush=True)
+            said = whole
+    seconds = time.monotonic() - begin
+    if args.json:
+        facts = {"prompt": prompt, "tokens": new, "text": tokenizer.decode(new), "seconds": seconds}
+        print(json.dumps(facts, indent=1))
+    else:
+        print()
+        print(f"{len(new)} tokens, {len(new) / max(seconds, 1e-9):.1f} a second", file=sys.stderr)
+    return 0
