@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
-from itertools import pairwise
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kbit_ref import exact
 from kbit_ref.errors import BadInput, BadType, UnknownName, message
+from kbit_ref.levels import all_float32, check, kept, order, rational, rounded, superfluous
 from kbit_ref.registry import Registry, Row
 
 __all__ = ["DataType", "datatype", "datatypes", "families", "register"]
@@ -32,9 +32,11 @@ class DataType:
         The spelling that finds the type again: `e4m3fn`, `nf4`, `e4m3fn+overflow=ieee`.
     bits
         Width of one code, 1 to 16.
-    levels
-        float64 [2**bits], indexed by code: each a float32 number, or inf, nan, -0.0. (Only the
-        IEEE P3109 formats with very wide exponents have levels outside float32.)
+    significands
+        float64 [2**bits], indexed by code: the level is significands[code] * 2**exponents[code].
+        Nearly every type has no `exponents`; its significands are its levels. Each level is a
+        float32 number, or inf, nan, -0.0. (Only IEEE P3109 formats with very wide exponents have
+        levels outside float32.)
     unused
         Codes that decode and are never emitted.
     ties, overflow, zero_sign, rounding, negative, beyond
@@ -43,11 +45,14 @@ class DataType:
         The kind of type, and where its numbers come from.
     meaning
         Version of the meaning; recorded by proofs and vectors, raised if a level ever changes.
+    exponents
+        int32 [2**bits], or None. They are kept only if float64 does not hold all levels; then the
+        finite significands are 0 or 1/2 <= |s| < 1, and `levels` refuses.
     """
 
     name: str
     bits: int
-    levels: NDArray[np.float64]
+    significands: NDArray[np.float64]
     unused: tuple[int, ...] = ()
     ties: str = "lower"
     overflow: str = "saturate"
@@ -57,19 +62,19 @@ class DataType:
     meaning: int = 1
     rounding: str = "nearest"
     negative: str = "saturate"
-    beyond: float | None = None
-    _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    beyond: exact.Level | None = None
+    exponents: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
-        levels = np.array(self.levels, np.float64)
-        levels.flags.writeable = False
-        object.__setattr__(self, "levels", levels)
-        _check_levels(self)
-        object.__setattr__(self, "unused", _never_emitted(self))
+        significands, exponents = kept(self.significands, self.exponents)
+        object.__setattr__(self, "significands", significands)
+        object.__setattr__(self, "exponents", exponents)
+        check(self.name, self.bits, significands, self.unused, any_width=self.family == "p3109")
+        object.__setattr__(self, "unused", superfluous(*self.parts(), self.unused, self.zero_sign))
         _check_choices(self)
         if self.ties == "even" or self.rounding == "odd":
-            parities = [code % 2 for _, code in self.definition.ladder]
-            if any(a == b for a, b in pairwise(parities)):
+            parities = self.ascending % 2
+            if (parities[1:] == parities[:-1]).any():
                 rule = "two neighbouring levels have codes of the same parity"
                 raise BadInput(message("DataType", f"{self.name}: ties = 'even'", rule, "choose ties='lower'"))
 
@@ -141,16 +146,55 @@ class DataType:
         base, _, old = self.name.partition("+")
         spelled = dict(part.split("=") for part in old.split("+") if part) | choices
         name = "+".join([base, *(f"{key}={spelled[key]}" for key in sorted(spelled))])
-        minus_zero = tuple(np.flatnonzero((self.levels == 0) & np.signbit(self.levels)).tolist())
+        minus_zero = tuple(np.flatnonzero((self.significands == 0) & np.signbit(self.significands)).tolist())
         unused = tuple(code for code in self.unused if code not in minus_zero)
         changes: dict[str, Any] = dict(choices)
         return replace(self, name=name, unused=unused, **changes)
 
+    @property
+    def levels(self) -> NDArray[np.float64]:
+        """float64 [2**bits]: the number of each code.
+
+        Raises
+        ------
+        BadInput
+            `levels: Binary16p1ue, float64 does not hold all of them; use kb.exact.decode or ...`
+        """
+        if self.exponents is not None:
+            remedy = "use kb.exact.decode or significands and exponents"
+            raise BadInput(message("levels", self.name, "float64 does not hold all of them", remedy))
+        return self.significands
+
     @cached_property
+    def outside(self) -> NDArray[np.bool_]:
+        """bool [2**bits]: the codes whose level float64 does not hold."""
+        outside: NDArray[np.bool_] = rounded(*self.parts())[1] != 0
+        return outside
+
+    @cached_property
+    def ascending(self) -> NDArray[np.intp]:
+        """intp [n]: the codes of the finite levels that `encode` can give, by ascending level; -0 is apart."""
+        s = self.significands[self.emitted]
+        codes: NDArray[np.intp] = self.emitted[np.isfinite(s) & ~((s == 0) & np.signbit(s))]
+        return codes[order(*self.parts(codes))]
+
+    def parts(self, codes: Any = slice(None)) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """(significands, exponents) of these codes, or of all."""
+        s = self.significands[codes]
+        return s, np.zeros(s.shape, np.int32) if self.exponents is None else self.exponents[codes]
+
+    @cached_property
+    def signs(self) -> exact.Definition:
+        """The significands as a definition: where they are the levels, that is the definition of the type.
+
+        Elsewhere they have at least the signs, zeros, infinities and NaNs of the levels.
+        """
+        return _define(self, self.significands.tolist())
+
+    @property
     def definition(self) -> exact.Definition:
         """The same type for `kbit_ref.exact`: plain numbers."""
-        names = {f.name for f in fields(exact.Definition)} - {"levels"}
-        return exact.Definition(self.levels.tolist(), **{name: getattr(self, name) for name in names})
+        return self.signs if self.exponents is None else _wide_definition(self)
 
     @cached_property
     def emitted(self) -> NDArray[np.intp]:
@@ -160,18 +204,17 @@ class DataType:
     @cached_property
     def top(self) -> float:
         """The largest finite level that `encode` can give."""
-        levels = self.levels[self.emitted]
-        return float(levels[np.isfinite(levels)].max())
+        return float(self.levels[self.ascending[-1]])
 
     @property
     def has_nan(self) -> bool:
         """Is there a code for NaN?"""
-        return bool(np.isnan(self.levels).any())
+        return bool(np.isnan(self.significands).any())
 
     @cached_property
     def nan_code(self) -> int | None:
         """The code that `encode` gives NaN, if there is one."""
-        codes = self.emitted[np.isnan(self.levels[self.emitted])]
+        codes = self.emitted[np.isnan(self.significands[self.emitted])]
         return int(codes[0]) if codes.size else None
 
     @property
@@ -182,12 +225,15 @@ class DataType:
     @cached_property
     def level_dtype(self) -> np.dtype[Any]:
         """What `decode` returns: float32; float64 if a level does not fit (wide P3109 exponents)."""
-        return np.dtype(np.float32 if _all_float32(self.levels) else np.float64)
+        narrow = self.exponents is None and all_float32(self.levels)
+        return np.dtype(np.float32 if narrow else np.float64)
 
     @cached_property
     def _key(self) -> tuple[Any, ...]:
         choices = tuple(getattr(self, name) for name in exact.CHOICES)
-        return (self.name, self.bits, self.levels.tobytes(), self.unused, choices, self.beyond, self.meaning)
+        exponents = None if self.exponents is None else self.exponents.tobytes()
+        levels = (self.significands.tobytes(), exponents)
+        return (self.name, self.bits, levels, self.unused, choices, self.beyond, self.meaning)
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, DataType) and self._key == other._key)
@@ -206,56 +252,33 @@ class DataType:
         return f"<DataType {self.name}: {self.bits} bits, {self.family}>"
 
 
-def _all_float32(levels: NDArray[np.float64]) -> bool:
-    with np.errstate(over="ignore", under="ignore"):
-        return bool(np.array_equal(levels.astype(np.float32).astype(np.float64), levels, equal_nan=True))
+def _define(dtype: DataType, levels: list[exact.Level]) -> exact.Definition:
+    names = {f.name for f in fields(exact.Definition)} - {"levels"}
+    return exact.Definition(levels, **{name: getattr(dtype, name) for name in names})
 
 
-def _check_levels(dtype: DataType) -> None:
-    """The rules every list of levels keeps."""
-    levels, bits = dtype.levels, dtype.bits
-    if not 1 <= bits <= 16 or levels.shape != (2**bits,):
-        got = f"{dtype.name}: {levels.size} levels for bits = {bits}"
-        raise BadInput(message("DataType", got, "a type has 2**bits levels and 1 to 16 bits", "fill the unused codes"))
-    if not _all_float32(levels) and dtype.family != "p3109":
-        with np.errstate(over="ignore", under="ignore"):
-            bad = int(np.flatnonzero(~((levels.astype(np.float32) == levels) | np.isnan(levels)))[0])
-        got = f"{dtype.name}: levels[{bad}] = {levels[bad]}"
-        raise BadInput(message("DataType", got, "it is not a float32 number", "round it with np.float32 first"))
-    if not all(0 <= code < 2**bits for code in dtype.unused):
-        got = f"unused = {dtype.unused}"
-        raise BadInput(message("DataType", got, f"codes are 0 to {2**bits - 1}", "list codes of the type"))
-    if not np.isfinite(np.delete(levels, list(dtype.unused))).any():
-        raise BadInput(message("DataType", dtype.name, "no finite level is left to emit", "give at least one"))
+@lru_cache(maxsize=2)  # one of them takes up to 140 MB
+def _wide_definition(dtype: DataType) -> exact.Definition:
+    """The definition of a type with levels outside float64."""
+    assert dtype.exponents is not None
+    pairs = zip(dtype.significands.tolist(), dtype.exponents.tolist(), strict=True)
+    return _define(dtype, [rational(s, e) for s, e in pairs])
 
 
 def _check_choices(dtype: DataType) -> None:
     """A choice must be a name, and have the codes that it needs."""
-    d = dtype.definition  # checks the names
-    signs = (1, -1) if d.values[0] < 0 else (1,)
+    d = dtype.signs  # checks the names
+    values = dtype.significands[dtype.ascending]  # in order of the levels: their signs are asked
+    signs = (1, -1) if values[0] < 0 else (1,)
     if d.overflow == "ieee" and d.nan is None and any(d.infinity[sign] is None for sign in signs):
         rule = "the type has neither infinity nor NaN"
         raise BadInput(message("DataType", f"{dtype.name}: overflow = 'ieee'", rule, "use saturate or finite"))
-    if d.negative == "nan" and (d.nan is None or d.values[0] < 0 or d.infinity[-1] is not None):
+    if d.negative == "nan" and (d.nan is None or values[0] < 0 or d.infinity[-1] is not None):
         rule = "the type has no NaN, or has negative levels"
         raise BadInput(message("DataType", f"{dtype.name}: negative = 'nan'", rule, "use saturate"))
-    if d.rounding != "nearest" and d.values[0] < 0 and 0 not in d.values:
+    if d.rounding != "nearest" and values[0] < 0 and 0 not in values:
         rule = "directed and stochastic rounding need a level at zero"
         raise BadInput(message("DataType", f"{dtype.name}: rounding = {d.rounding!r}", rule, "use nearest"))
-
-
-def _never_emitted(dtype: DataType) -> tuple[int, ...]:
-    """The unused codes: those declared, repeated levels, all NaNs but one, and -0 if no x becomes it."""
-    unused = set(dtype.unused)
-    seen: set[object] = set()
-    for code, level in enumerate(dtype.levels.tolist()):
-        identity = "nan" if level != level else (level, np.signbit(level))
-        if code in unused:
-            continue
-        if identity in seen or (identity == (0.0, True) and dtype.zero_sign == "positive"):
-            unused.add(code)
-        seen.add(identity)
-    return tuple(sorted(unused))
 
 
 # The registry ---------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,8 @@ from kbit_ref import exact
 from kbit_ref.datatype import DataType, datatype
 from kbit_ref.errors import BadInput, message
 from kbit_ref.inputs import as_codes, as_out, real_array, refuse_codes
-from kbit_ref.staircase import INFINITY, WORD, fine_boundaries
+from kbit_ref.levels import rounded, spelled
+from kbit_ref.staircase import INFINITY, WORD, Boundaries, boundaries, fine_boundaries
 from kbit_ref.tables import Scratch, table_for
 
 __all__ = ["decode", "encode"]
@@ -133,7 +134,9 @@ def encode(
         if kind == "longdouble":
             numbers = _to_odd_float64(given)
         table(numbers.view(word), target, scratch)
-        if kind == "longdouble" and fine_boundaries(d).size:
+        if kind == "longdouble" and d.exponents is not None:
+            _among_longdoubles(d, given, target)
+        elif kind == "longdouble" and fine_boundaries(d).size:
             _next_to_fine_boundaries(d, given, numbers, target)
         bad = nans(numbers, kind)
         if bad is not None:
@@ -202,7 +205,27 @@ def _next_to_fine_boundaries(
         target[i] = exact.encode(d, numbers[i])
 
 
+@lru_cache(maxsize=8)
+def _longdouble_boundaries(d: DataType) -> tuple[Boundaries, NDArray[np.intp]]:
+    """The boundaries as longdoubles, and how many of the first n are inclusive."""
+    b = boundaries(d, np.longdouble)
+    return b, np.append(0, np.cumsum(b.inclusive))
+
+
+def _among_longdoubles(d: DataType, numbers: NDArray[Any], target: NDArray[Any]) -> None:
+    """longdouble in a type with levels outside float64: count the boundaries that each number reaches."""
+    b, inclusive = _longdouble_boundaries(d)
+    below, reached = (np.searchsorted(b.at, numbers, side=side) for side in ("left", "right"))
+    target[...] = b.codes[below + inclusive[reached] - inclusive[below]]
+
+
 # Decode ---------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _levels(dtype: DataType) -> NDArray[Any]:
+    """float32 or float64 [2**bits]: what each code decodes to; codes `outside` are refused before."""
+    return rounded(*dtype.parts())[0].astype(dtype.level_dtype)
 
 
 @lru_cache(maxsize=64)
@@ -212,6 +235,15 @@ def _pairs(dtype: DataType) -> NDArray[np.uint64]:
     levels[: 2**dtype.bits] = dtype.levels
     both = np.arange(65536, dtype="<u2").view(np.uint8).reshape(-1, 2)  # [65536, 2] bytes in memory order
     return levels[both].view(np.uint64).ravel()
+
+
+def _refuse_level(d: DataType, codes: NDArray[Any], at: int, first: int | None) -> NoReturn:
+    """Raise for the code at `at`, whose level float64 does not hold; codes[0] is at `first` of the user's array."""
+    code = int(codes[at])
+    place = "codes" if first is None else f"codes[{first + at}]"
+    s, e = d.parts([code])
+    rule = f"{d.name} has level {spelled(float(s[0]), int(e[0]))} there, outside float64"
+    raise BadInput(message("decode", f"{place} = {code:#x}", rule, "use kb.exact.decode"))
 
 
 def decode(
@@ -242,6 +274,7 @@ def decode(
     ------
     BadInput
         `decode: codes[2] = 16, codes of 4 bits are 0 to 15; mask or unpack them first`
+        `decode: codes[3] = 0x1, Binary16p1ue has level 2**-32767 there, outside float64; use kb.exact.decode`
     BadType
         `decode: codes of dtype float32, codes are integers; ...`
 
@@ -256,20 +289,22 @@ def decode(
     levels = as_out("decode", out, array.shape, d.level_dtype, array)
     flat, flat_out = np.ascontiguousarray(array).reshape(-1), levels.reshape(-1)
     in_pairs = d.bits <= 8 and sys.byteorder == "little" and flat.ctypes.data % 2 == 0
-    table = _pairs(d) if in_pairs else d.levels.astype(d.level_dtype)
+    table = _pairs(d) if in_pairs else _levels(d)
     limited = 2**d.bits <= np.iinfo(array.dtype).max
 
     def work(begin: int, end: int, index: NDArray[np.intp]) -> None:
         piece, target = flat[begin:end], flat_out[begin:end]
         if limited and piece.max() >= 2**d.bits:
             refuse_codes("decode", piece, d.bits, begin)
+        if d.exponents is not None and (outside := d.outside[piece]).any():
+            _refuse_level(d, piece, int(np.flatnonzero(outside)[0]), begin if array.ndim else None)
         even = piece.size // 2 * 2 if in_pairs else 0
         if even:
             ready = index[: even // 2]
             np.copyto(ready, piece[:even].view(np.uint16))
             table.take(ready, out=target[:even].view(np.uint64), mode="clip")
         if even < piece.size:
-            np.take(d.levels.astype(d.level_dtype), piece[even:], out=target[even:])
+            np.take(_levels(d), piece[even:], out=target[even:])
 
     in_pieces(flat.size, threads, 2 * CHUNK, work, lambda n: np.empty(n, np.intp), function="decode")
     return levels

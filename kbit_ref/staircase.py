@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.datatype import DataType
+from kbit_ref.levels import parts, rounded
 
-__all__ = ["INFINITY", "WORD", "Codes", "Words", "fine_boundaries", "staircase"]
+__all__ = ["INFINITY", "WORD", "Boundaries", "Codes", "Words", "boundaries", "fine_boundaries", "in_pairs", "staircase"]
 
 Words = NDArray[Any]
 Codes = NDArray[Any]
@@ -25,29 +26,31 @@ WORD: dict[str, Any] = {"float16": np.uint16, "bfloat16": np.uint16, "float32": 
 INFINITY = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F800000, "float64": 0x7FF0 << 48}
 
 
-class _Boundaries(NamedTuple):
-    """Where a type changes its code, from -inf to inf: x goes up at `at`, itself included or not."""
+class Boundaries(NamedTuple):
+    """Where a type changes its code, from -inf to inf: x goes up at `at`, itself included or not.
 
-    at: NDArray[np.float64]  # [n]
+    A boundary that is no float is one step aside: with b next to `at` and no float in between, to
+    reach b is to reach `at` if b is below it, and to be above `at` otherwise. So a boundary
+    nearer to 0 than all floats is 0, one larger than all is inf, and many may be the same.
+    """
+
+    at: NDArray[Any]  # [n] float64 or longdouble
     inclusive: NDArray[np.bool_]  # [n]: does x == at go up?
     codes: NDArray[np.intp]  # [n + 1]
 
 
-def _boundaries(dtype: DataType) -> _Boundaries:
-    """The numbers at which the code changes, in float64 (see `midpoints` for those that it cannot hold)."""
-    codes = dtype.emitted
-    levels = dtype.levels[codes]
-    finite = np.isfinite(levels) & ~((levels == 0) & np.signbit(levels))
-    order = np.argsort(levels[finite], kind="stable")
-    v, c = levels[finite][order], codes[finite][order]
+def boundaries(dtype: DataType, real: Any = np.float64) -> Boundaries:
+    """The numbers at which the code changes, as floats of type `real`."""
+    c = dtype.ascending
+    v, e = dtype.parts(c)
+    d = dtype.signs
+    special = {"nan": d.nan, "+": d.infinity[1], "-": d.infinity[-1]}
+    below, above, scale = in_pairs(v, e)
+    at, inclusive = _at(*_between(dtype, below, above, c[:-1] % 2 == 0), scale, real)
 
-    tests = {"nan": np.isnan(levels), "+": np.isposinf(levels), "-": np.isneginf(levels)}
-    special = {key: int(codes[hit][0]) if hit.any() else None for key, hit in tests.items()}
-    even = c % 2 == 0
-    at, inclusive = _between(dtype, v[:-1], v[1:], even[:-1])
-
-    def overflow(last: float, code: int, sign: str) -> tuple[float, bool, int] | None:
-        """The boundary beyond `last`, as magnitudes: (at, inclusive, code), or None if there is none."""
+    def overflow(end: int, sign: str) -> tuple[Any, bool, int] | None:
+        """The boundary beyond the level at that end, as magnitudes: (at, inclusive, code), or None."""
+        last, exponent, code = abs(v[end]), e[end], int(c[end])
         target = special[sign]
         if dtype.overflow == "ieee" and target is None:
             target = special["nan"]
@@ -61,26 +64,42 @@ def _boundaries(dtype: DataType) -> _Boundaries:
         if rounding in ("toward_zero", "toward_negative") or (rounding == "odd" and code % 2):
             return np.inf, True, target
         if rounding in ("toward_positive", "odd"):
-            return last, False, target
+            return *_at(last, np.False_, exponent, real), target
         up = {"even": code % 2 == 1, "zero": False, "away": True}
         goes = up.get(dtype.ties, (dtype.ties == "upper") == (sign == "+"))
-        at, side = midpoints(np.float64(last), np.float64(dtype.beyond))
-        return float(at), bool(side < 0 or (side == 0 and goes)), target
+        beyond, its_exponent = parts(dtype.beyond)
+        inner, outer, power = in_pairs(np.array([last, beyond]), np.array([exponent, its_exponent]))
+        middle, side = midpoints(inner[0], outer[0])
+        return *_at(middle, (side < 0) | ((side == 0) & goes), power[0], real), target
 
-    above = overflow(float(v[-1]), int(c[-1]), "+")
-    if above is not None:
-        at, inclusive, c = np.append(at, above[0]), np.append(inclusive, above[1]), np.append(c, above[2])
-    if v[0] < 0:
-        below = overflow(-float(v[0]), int(c[0]), "-")
-        if below is not None:
-            at, inclusive, c = np.append(-below[0], at), np.append(not below[1], inclusive), np.append(below[2], c)
-    elif special["-"] is not None and dtype.overflow != "finite":  # -inf, and no other negative level
+    high = overflow(-1, "+")
+    low = overflow(0, "-") if v[0] < 0 else None
+    if high is not None:
+        at, inclusive, c = np.append(at, high[0]), np.append(inclusive, high[1]), np.append(c, high[2])
+    if low is not None:
+        at, inclusive, c = np.append(-low[0], at), np.append(not low[1], inclusive), np.append(low[2], c)
+    elif v[0] >= 0 and special["-"] is not None and dtype.overflow != "finite":  # -inf, and no other negative level
         at, inclusive, c = np.append(-np.inf, at), np.append(False, inclusive), np.append(special["-"], c)
     elif dtype.negative == "nan":
-        edge, stays = _below_zero(dtype, v)
+        edge, stays = _at(*_below_zero(dtype, v), e[min(1, len(e) - 1)], real)
         assert special["nan"] is not None  # DataType has checked it
         at, inclusive, c = np.append(edge, at), np.append(stays, inclusive), np.append(special["nan"], c)
-    return _Boundaries(at, inclusive.astype(bool), c.astype(np.intp))
+    return Boundaries(at, inclusive.astype(bool), c.astype(np.intp))
+
+
+def in_pairs(
+    v: NDArray[np.float64], e: NDArray[np.int32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int32]]:
+    """Every two neighbours of v * 2**e without their common power of two, and that power."""
+    e = np.where(v == 0, np.iinfo(np.int16).min, e)  # zero goes with any power
+    scale = np.maximum(e[:-1], e[1:])
+    return np.ldexp(v[:-1], e[:-1] - scale), np.ldexp(v[1:], e[1:] - scale), scale
+
+
+def _at(at: Any, inclusive: Any, scale: Any, real: Any) -> tuple[Any, Any]:
+    """The boundary at * 2**scale as a float of type `real` and whether that float goes up."""
+    near, side = rounded(at, scale, real)  # side: where the boundary is from there
+    return near, np.where(side == 0, inclusive, side < 0)
 
 
 def _between(
@@ -126,16 +145,20 @@ def fine_boundaries(dtype: DataType) -> NDArray[np.float64]:
     """
     if dtype.rounding != "nearest":
         return np.empty(0)
-    levels = dtype.levels[dtype.emitted]
-    levels = np.unique(levels[np.isfinite(levels)])
+    v, e = dtype.parts(dtype.ascending)
     if dtype.beyond is not None:
-        levels = np.concatenate([[-dtype.beyond], levels, [dtype.beyond]])
-    at, side = midpoints(levels[:-1], levels[1:])
-    return np.asarray(at[(side != 0) | (at.view(np.uint64) % 2 == 1)])
+        beyond, exponent = parts(dtype.beyond)
+        v, e = np.concatenate([[-beyond], v, [beyond]]), np.concatenate([[exponent], e, [exponent]])
+    below, above, scale = in_pairs(v, e)
+    at, side = midpoints(below, above)
+    return np.asarray(np.ldexp(at, scale)[(side != 0) | (at.view(np.uint64) % 2 == 1)])
 
 
 def _below_zero(dtype: DataType, v: NDArray[np.float64]) -> tuple[float, bool]:
-    """Where x < 0 becomes NaN in a type without negative levels: (at, does `at` stay a number?)."""
+    """Where x < 0 becomes NaN in a type without negative levels: (at, does `at` stay a number?).
+
+    In the units of v[1], its own power of two left out.
+    """
     if v[0] > 0 or dtype.rounding in ("toward_negative", "odd"):
         return 0.0, True
     if dtype.rounding in ("toward_zero", "toward_positive"):
@@ -170,7 +193,7 @@ def staircase(dtype: DataType, kind: str) -> tuple[Words, Codes]:
         Words [n], ascending from 0, in which a new step begins, and the code of every step.
         Negative numbers follow positive ones, as their words do. NaN words are not described.
     """
-    b = _boundaries(dtype)
+    b = boundaries(dtype)
     word = WORD[kind]
     sign = np.uint64(1) << np.uint64(word(0).nbytes * 8 - 1)
     zero = np.uint64(0)
@@ -201,11 +224,11 @@ def _with_minus_zero(
     dtype: DataType, first: Words, codes: NDArray[np.intp], sign: np.uint64
 ) -> tuple[Words, NDArray[np.intp]]:
     """Give the negative side the code of -0 where it underflows, if the type emits one."""
-    zeros = dtype.emitted[dtype.levels[dtype.emitted] == 0]
-    minus = zeros[np.signbit(dtype.levels[zeros])]
+    zeros = dtype.emitted[dtype.significands[dtype.emitted] == 0]
+    minus = zeros[np.signbit(dtype.significands[zeros])]
     if not minus.size or dtype.zero_sign == "positive":
         return first, codes
-    plus = zeros[~np.signbit(dtype.levels[zeros])]
+    plus = zeros[~np.signbit(dtype.significands[zeros])]
     becomes = (first >= sign) & np.isin(codes, plus)
     at = int(np.flatnonzero(first == sign)[0])
     if dtype.zero_sign == "negative" and becomes[at]:

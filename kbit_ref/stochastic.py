@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,46 +12,52 @@ from kbit_ref.datatype import DataType, datatype
 from kbit_ref.engine import CHUNK, encode
 from kbit_ref.errors import BadInput, BadType, message
 from kbit_ref.inputs import as_reals
+from kbit_ref.levels import parts, rounded
+from kbit_ref.staircase import in_pairs
 
 __all__ = ["encode_stochastic"]
 
 
 class _Outward(NamedTuple):
-    """For the sign of x (0 or 1) and the code nearer to zero: the next code outward, and its magnitude."""
+    """What lies outward, for the sign of x (0 or 1) and the code nearer to zero."""
 
-    code: NDArray[np.intp]  # [2, 2**bits]
-    magnitude: NDArray[np.float64]  # [2, 2**bits], infinite where there is no next one
+    magnitude: NDArray[Any]  # [2**bits]: of the level; nearest float of a level that no x rounds to
+    code: NDArray[np.intp]  # [2, 2**bits]: the next code
+    gap: NDArray[Any]  # [2, 2**bits]: how far it is, infinite where there is no next one
 
 
 @lru_cache(maxsize=64)
-def _outward(d: DataType) -> _Outward:
-    definition = d.definition
-    code = np.tile(np.arange(2**d.bits), (2, 1))
-    magnitude = np.full(code.shape, np.inf)
-    ladder = [(float(value), c) for value, c in definition.ladder]
-    overflows = d.overflow in ("infinity", "ieee")
-    for side, sign in ((0, 1), (1, -1)):
-        steps = sorted((abs(value), c) for value, c in ladder if value * sign >= 0)
-        target = definition.infinity[sign]
-        if target is None and d.overflow == "ieee":
-            target = definition.nan
-        if sign < 0 and ladder[0][0] >= 0:  # nothing below zero: NaN, or the smallest level
-            if d.negative == "nan" and definition.nan is not None and len(ladder) > 1:
-                steps.append((ladder[1][0], definition.nan))
-        elif overflows and target is not None and d.beyond is not None:
-            steps.append((d.beyond, target))
-        for (_, near), (far_magnitude, far) in pairwise(steps):
-            code[side, near], magnitude[side, near] = far, far_magnitude
-        zero = definition.minus_zero
-        if zero is not None and steps and steps[0][0] == 0:
-            code[side, zero], magnitude[side, zero] = code[side, steps[0][1]], magnitude[side, steps[0][1]]
+def _outward(d: DataType, real: Any) -> _Outward:
+    """The table of a type, in the float type that x is compared in.
 
-    bounded = np.isfinite(magnitude) & np.isfinite(d.levels)
-    gaps = magnitude[bounded] - np.broadcast_to(np.abs(d.levels), magnitude.shape)[bounded]
-    if gaps.size and not (np.frexp(gaps)[0] == 0.5).all():
-        rule = f"gaps between levels of {d.name} are not powers of two, so float64 is not exact"
-        raise BadInput(message("encode_stochastic", f"dtype = {d.name}", rule, "use kb.exact.encode"))
-    return _Outward(code, magnitude)
+    A gap smaller than every float is 0 here: x is on the level then (0 / 0, no way to go), unless
+    it is below zero in a type that gives NaN there (x / 0, all the way).
+    """
+    code = np.tile(np.arange(2**d.bits), (2, 1))
+    gap = np.full(code.shape, np.inf, real)
+    v, e = d.parts(d.ascending)
+    for side, sign in ((0, 1), (1, -1)):
+        on = v * sign >= 0
+        steps, s, powers = d.ascending[on][::sign], np.abs(v[on])[::sign], e[on][::sign]  # from zero outward
+        target = d.signs.infinity[sign]
+        if target is None and d.overflow == "ieee":
+            target = d.nan_code
+        if sign < 0 and v[0] >= 0:  # nothing below zero: NaN, or the smallest level
+            after = (v[1], e[1]) if d.negative == "nan" and len(v) > 1 else None
+            target = d.nan_code
+        else:
+            after = parts(d.beyond) if d.overflow in ("infinity", "ieee") and d.beyond is not None else None
+        if after is not None and target is not None:
+            steps, s, powers = np.append(steps, target), np.append(s, after[0]), np.append(powers, after[1])
+        inner, outer, scale = in_pairs(s, powers)
+        if not (np.frexp(outer - inner)[0] == 0.5).all():
+            rule = f"gaps between levels of {d.name} are not powers of two, so float64 is not exact"
+            raise BadInput(message("encode_stochastic", f"dtype = {d.name}", rule, "use kb.exact.encode"))
+        code[side, steps[:-1]], gap[side, steps[:-1]] = steps[1:], rounded(outer - inner, scale, real)[0]
+        zero = d.signs.minus_zero
+        if zero is not None and s.size and s[0] == 0:
+            code[side, zero], gap[side, zero] = code[side, steps[0]], gap[side, steps[0]]
+    return _Outward(np.abs(rounded(*d.parts(), real)[0]), code, gap)
 
 
 def encode_stochastic(dtype: DataType | str, x: Any, random: ArrayLike, random_bits: int) -> NDArray[Any]:
@@ -111,7 +116,7 @@ def encode_stochastic(dtype: DataType | str, x: Any, random: ArrayLike, random_b
             message("encode_stochastic", got, f"x has shape {numbers.shape}", "give one integer for each x")
         ) from None
 
-    outward = _outward(d)
+    outward = _outward(d, np.longdouble if numbers.dtype.type is np.longdouble else np.float64)
     toward_zero = d.with_choices(rounding="toward_zero")
     codes = encode(toward_zero, numbers).reshape(-1)
     flat_x, flat_r = numbers.reshape(-1), r.reshape(-1)
@@ -125,12 +130,10 @@ def _round_away(
     d: DataType, outward: _Outward, near: NDArray[Any], x: NDArray[Any], r: NDArray[Any], n: int
 ) -> NDArray[np.intp]:
     """[piece]: the code near zero, or the next one outward where the random bits say so."""
-    wide = np.longdouble if x.dtype.type is np.longdouble else np.float64
     side = np.signbit(x).astype(np.intp)
-    inner, outer = np.abs(d.levels[near]).astype(wide), outward.magnitude[side, near].astype(wide)
-    with np.errstate(invalid="ignore", over="ignore"):
-        v = (np.abs(x).astype(wide) - inner) / (outer - inner)
-        v = np.where(np.isfinite(outer) & np.isfinite(inner), v, 0)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        v = (np.abs(x).astype(outward.gap.dtype) - outward.magnitude[near]) / outward.gap[side, near]
+        v = np.where(np.isnan(v), 0, v)
         if d.rounding == "stochastic_a":
             away = np.floor(v * 2**n) + r >= 2**n
         elif d.rounding == "stochastic_b":

@@ -11,6 +11,8 @@ import numpy as np
 
 from kbit_ref import exact
 from kbit_ref.datatype import DataType, datatype
+from kbit_ref.levels import order, rounded, spelled
+from kbit_ref.staircase import in_pairs
 
 HELP = "levels, codes, bit fields, gaps and a number line of a type"
 WIDTH = 96  # columns of the number line
@@ -57,19 +59,30 @@ def run(args: argparse.Namespace) -> int:
 
 def level_rows(d: DataType) -> list[dict[str, Any]]:
     """Every code: its bits, its level (as text, so that inf and nan survive JSON), the gap to the next level."""
-    ladder = np.array(sorted(set(d.levels[np.isfinite(d.levels)].tolist())))
     widths, unused = field_widths(d), set(d.unused)
-    above = dict(zip(ladder.tolist(), [*np.diff(ladder).tolist(), None], strict=True))
+    gap = _gaps(d)
     return [
         {
             "code": code,
             "bits": bit_fields(d, code, widths),
-            "level": repr(level) if np.isfinite(level) else str(level),
-            "gap": repr(gap) if (gap := above.get(level)) is not None else None,
+            "level": spelled(s, e),
+            "gap": gap.get((abs(s) if s == 0 else s, e)),
             "unused": code in unused,
         }
-        for code, level in enumerate(d.levels.tolist())
+        for code, (s, e) in enumerate(zip(*(a.tolist() for a in d.parts()), strict=True))
     ]
+
+
+def _gaps(d: DataType) -> dict[tuple[float, int], str]:
+    """The distance from each level to the next larger one, decoded codes that are never emitted included."""
+    s, e = d.parts()
+    pairs = np.unique(np.array([s, e])[:, np.isfinite(s)] + 0.0, axis=1)  # + 0.0: -0 is 0
+    s, e = pairs[0], pairs[1].astype(np.int32)
+    ascending = order(s, e)
+    s, e = s[ascending], e[ascending]
+    low, high, scale = in_pairs(s, e)
+    texts = [spelled(gap, power) for gap, power in zip((high - low).tolist(), scale.tolist(), strict=True)]
+    return dict(zip(zip(s.tolist(), e.tolist(), strict=True), texts, strict=False))
 
 
 def bit_fields(d: DataType, code: int, widths: list[int] | None = None) -> str:
@@ -100,16 +113,22 @@ def field_widths(d: DataType) -> list[int]:
 
 def number_line(d: DataType) -> str:
     """An axis from the lowest to the highest level; a second one in powers of two where levels crowd at zero."""
-    levels = np.unique(d.levels[d.emitted])
-    levels = levels[np.isfinite(levels)]
-    lines = [_axis(levels, f"{levels[0]:g}", f"{levels[-1]:g}")]
-    positive = levels[levels > 0]
-    if positive.size > 2 and positive[-1] / positive[0] > WIDTH:
-        fraction, exponent = np.frexp(positive)
-        lines.append(
-            _axis(exponent + fraction * 2 - 1, f"{positive[0]:g}", f"{positive[-1]:g}, by powers of two", zero=False)
-        )
+    s, e = d.parts(d.ascending)
+    low, high = _short(s[0], e[0]), _short(s[-1], e[-1])
+    lines = [_axis(np.ldexp(s, e - e.max()), low, high)]  # the largest exponent left out: only ratios are drawn
+    s, e = s[s > 0], e[s > 0]
+    fraction, exponent = np.frexp(s)
+    exponent = exponent + e
+    if s.size > 2 and np.ldexp(fraction[-1] / fraction[0], min(exponent[-1] - exponent[0], 99)) > WIDTH:
+        places = exponent + fraction * 2 - 1
+        lines.append(_axis(places, _short(s[0], e[0]), f"{high}, by powers of two", zero=False))
     return "\n".join(lines)
+
+
+def _short(significand: float, exponent: int) -> str:
+    """A level in a few characters."""
+    number, side = rounded(significand, exponent)
+    return f"{number:g}" if side == 0 else spelled(significand, exponent)
 
 
 def _axis(places: Any, left: str, right: str, *, zero: bool = True) -> str:
