@@ -59,6 +59,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox": ("GPTNeoX", NEOX),
     "gpt_neox-sequential": ("GPTNeoX", NEOX | {"use_parallel_residual": False, "attention_bias": False}),
     "llama": ("Llama", LLAMA),
+    "llama-128": ("Llama", LLAMA | {"intermediate_size": 128, "num_key_value_heads": 4}),
     "llama-biases-tied": ("Llama", LLAMA | {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
     "llama-linear": ("Llama", LLAMA | scaled("linear", factor=4.0)),
     "llama-dynamic": ("Llama", LLAMA | {"max_position_embeddings": 16} | scaled("dynamic", factor=4.0)),

@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--size", choices=tuple(SIZES), help=f"and parameters: {sizes}")
     what.add_argument("--family", action="store_true", help="all runs of data/models; what is there is left as it is")
-    what.add_argument("--run", dest="name", metavar="NAME", help="one run of the family, by its name, such as s-0 or s-0-1500")
+    what.add_argument("--run", dest="name", metavar="NAME", help="one run of the family: s-0, s-0-1500, ...")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="a directory for the run's directory")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of parameters and windows")
     parser.add_argument("--steps", type=int, default=STEPS, metavar="N", help=f"updates (default {STEPS})")

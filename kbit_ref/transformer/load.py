@@ -6,17 +6,20 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kbit_ref.checkpoints.container import Container
+from kbit_ref.checkpoints.foreign import quantized
 from kbit_ref.errors import BadInput, UnknownName, message
+from kbit_ref.qtensor import QTensor
 from kbit_ref.transformer.config import Config, shapes
 from kbit_ref.transformer.families import FAMILIES, Facts, Family
 from kbit_ref.transformer.model import Model
+from kbit_ref.transformer.products import Matrix
 
 __all__ = ["load_model"]
 
@@ -120,13 +123,19 @@ def _read(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     folder: Path,
-) -> NDArray[Any]:
-    """One parameter, in our layout and dtype."""
+) -> Any:
+    """One parameter, in our layout and dtype; quantized matrices as they are."""
     theirs = family.tensor(name)
     found = next((prefix + theirs for prefix in ("", *family.prefixes) if prefix + theirs in tensors), None)
     if found is None:
         raise BadInput(message("load_model", str(folder), f"it has no tensor {theirs}", "get the whole checkpoint"))
     file = tensors[found]
+    if len(shape) == 2 and (q := quantized(file, found)) is not None:
+        if q.shape != shape:
+            rule = f"config.json asks for {shape}"
+            got = f"{found} of shape {q.shape}"
+            raise BadInput(message("load_model", got, rule, "the two do not belong together"))
+        return Matrix(_kept(q))
     entry = file.entry(found)
     if entry.dtype not in FLOATS:
         rule = f"weights are {', '.join(FLOATS)}"
@@ -145,3 +154,8 @@ def _read(
         got = f"{found}[{', '.join(map(str, at))}] = {numbers[at]}"
         raise BadInput(message("load_model", got, "weights are finite numbers", "the checkpoint is damaged"))
     return numbers.T if turned else numbers
+
+
+def _kept(q: QTensor) -> QTensor:
+    """A copy that does not look into the file, which is closed."""
+    return replace(q, packed=q.packed.copy(), double=None if q.double is None else _kept(q.double))
