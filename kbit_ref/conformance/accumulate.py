@@ -1,0 +1,360 @@
+"""How an implementation adds up a dot product: formats, fused or not, and in which order.
+
+An `Accumulator` is a frozen record, spelled NAME{+choice=value}: `float32`, `float32_fma`,
+`bfloat16_via_float32`, `int32_b32`, `float32+order=strided8`. An order is a function of a machine
+that can begin a sum with a product, add a product to a sum, and add two sums. The same function
+runs on three machines: NumPy's arrays, rationals (the definition), and text, which shows the tree:
+
+    >>> print(spelled("strided4", 8))
+    (((0+4)+(2+6))+((1+5)+(3+7)))
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from typing import Any, Generic, Protocol, TypeVar
+
+from kbit_ref.errors import UnknownName
+from kbit_ref.exact.arithmetic import FORMATS, Arithmetic, Number, as_number
+from kbit_ref.registry import Registry
+
+__all__ = ["ACCUMULATORS", "ORDERS", "Accumulator", "accumulator", "defined", "spelled", "within"]
+
+Sum = TypeVar("Sum")
+SOURCE = {"source": "definition"}
+
+
+class Machine(Protocol[Sum]):
+    """What an order needs; products have the numbers 0 to n - 1."""
+
+    def start(self, k: int) -> Sum:
+        """The sum of product k alone."""
+
+    def step(self, total: Sum, k: int) -> Sum:
+        """The sum and product k, rounded."""
+
+    def join(self, total: Sum, other: Sum) -> Sum:
+        """Two sums, rounded."""
+
+
+Order = Callable[[Any, int], Any]
+ORDERS: Registry[Order] = Registry()
+
+
+def _row(machine: Machine[Sum], indices: Sequence[int]) -> Sum:
+    """One after the other."""
+    total = machine.start(indices[0])
+    for k in indices[1:]:
+        total = machine.step(total, k)
+    return total
+
+
+def _halves(machine: Machine[Sum], sums: list[Sum]) -> Sum:
+    """The upper half of the lanes onto the lower, until one is left; the number of lanes is a power of two."""
+    while len(sums) > 1:
+        half = len(sums) // 2
+        sums = [machine.join(sums[i], sums[i + half]) for i in range(half)]
+    return sums[0]
+
+
+@ORDERS.row("sequential", facts=SOURCE, parameters={})
+def _sequential() -> Order:
+    """From the first product to the last."""
+    return lambda machine, n: _row(machine, range(n))
+
+
+@ORDERS.row("reverse", facts=SOURCE, parameters={})
+def _reverse() -> Order:
+    """From the last product to the first."""
+    return lambda machine, n: _row(machine, range(n)[::-1])
+
+
+@ORDERS.row("pairwise", facts=SOURCE, parameters={})
+def _pairwise() -> Order:
+    """The two halves, each in the same way; the first is the longer one."""
+
+    def order(machine: Any, n: int) -> Any:
+        def part(first: int, last: int) -> Any:
+            if last - first == 1:
+                return machine.start(first)
+            middle = (first + last + 1) // 2
+            return machine.join(part(first, middle), part(middle, last))
+
+        return part(0, n)
+
+    return order
+
+
+@ORDERS.row("blocked{B}", facts=SOURCE, parameters={"B": range(1, 1 << 20)}, grammar=True)
+def _blocked(B: int) -> Order:
+    """Blocks of B products from first to last, then the sums of the blocks from first to last."""
+
+    def order(machine: Any, n: int) -> Any:
+        total = _row(machine, range(min(B, n)))
+        for first in range(B, n, B):
+            total = machine.join(total, _row(machine, range(first, min(first + B, n))))
+        return total
+
+    return order
+
+
+@ORDERS.row("strided{L}", facts=SOURCE, parameters={"L": [1 << i for i in range(1, 11)]})
+def _strided(L: int) -> Order:
+    """L lanes, as SIMD does: lane j takes products j, j + L, ...; then half the lanes onto the others, repeatedly."""
+
+    def order(machine: Any, n: int) -> Any:
+        if n < L:
+            return _row(machine, range(n))
+        return _halves(machine, [_row(machine, range(j, n, L)) for j in range(L)])
+
+    return order
+
+
+@ORDERS.row("numpy", facts={"source": "NumPy 2.4, pairwise_sum"}, parameters={})
+def _numpy() -> Order:
+    """np.sum of contiguous numbers: eight lanes for at most 128 numbers, above that in halves of a multiple of 8."""
+
+    def order(machine: Any, n: int) -> Any:
+        def part(first: int, n: int) -> Any:
+            if n < 8:
+                return _row(machine, range(first, first + n))
+            if n > 128:
+                half = n // 2 - n // 2 % 8
+                return machine.join(part(first, half), part(first + half, n - half))
+            lanes = [_row(machine, range(first + j, first + n - n % 8, 8)) for j in range(8)]
+            while len(lanes) > 1:  # neighbours
+                lanes = [machine.join(lanes[i], lanes[i + 1]) for i in range(0, len(lanes), 2)]
+            total = lanes[0]
+            for k in range(first + n - n % 8, first + n):
+                total = machine.step(total, k)
+            return total
+
+        return part(0, n)
+
+    return order
+
+
+def order(name: str) -> Order:
+    """The order of that name."""
+    if found := ORDERS.find(name):
+        return found[1]
+    known = ["any", *ORDERS.names(), "blocked32"]
+    raise UnknownName.among("accumulator", "order", name, known, "any, sequential, pairwise, blocked32, strided8, ...")
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """What happens to the products a_k * b_k of a dot product.
+
+    Parameters
+    ----------
+    sums
+        The format every addition is rounded to, nearest even with subnormals: float16, bfloat16,
+        float32, float64; or int32, whose sums are exact and wrap.
+    products
+        The format products are rounded to first, or `exact`: they go into the addition as they are (fused).
+    order
+        A name in `ORDERS`, or `any`.
+    group
+        If given: sums of so many products each are made first, and each is multiplied by its scale, in
+        `outer`; then the results are added in `outer`, from first to last, or in any order if `order` is any.
+        A sum that is no number of `outer` is rounded to it before.
+    outer, out
+        Formats; `out` is the result's.
+    """
+
+    sums: str
+    products: str
+    order: str = "any"
+    group: int | None = None
+    outer: str = ""
+    out: str = ""
+
+    @property
+    def last(self) -> str:
+        """The format of the last sum."""
+        return self.outer if self.group else self.sums
+
+    def __str__(self) -> str:
+        text = [f"+{f.name}={getattr(self, f.name)}" for f in fields(self)[1:] if getattr(self, f.name)]
+        return self.sums + "".join(text)
+
+
+ACCUMULATORS: Registry[Accumulator] = Registry()
+
+
+@ACCUMULATORS.row("{form}", facts=SOURCE, parameters={"form": list(FORMATS)})
+def _plain(form: str) -> Accumulator:
+    """Products and sums rounded to one format."""
+    return Accumulator(form, form, out=form)
+
+
+@ACCUMULATORS.row("{form}_fma", facts=SOURCE, parameters={"form": ["float16", "bfloat16", "float32"]})
+def _fused(form: str) -> Accumulator:
+    """Fused multiply-add: a product is not rounded before it is added."""
+    return Accumulator(form, "exact", out=form)
+
+
+@ACCUMULATORS.row("{form}_via_float32", facts=SOURCE, parameters={"form": ["float16", "bfloat16"]})
+def _via(form: str) -> Accumulator:
+    """Products exact, sums in float32, and the result rounded to half precision at the end."""
+    return Accumulator("float32", "exact", out=form)
+
+
+@ACCUMULATORS.row("int32", facts=SOURCE, parameters={})
+def _integer() -> Accumulator:
+    """Products of whole numbers, in int32."""
+    return Accumulator("int32", "exact", out="int32")
+
+
+@ACCUMULATORS.row("int32_b{group}", facts=SOURCE, parameters={"group": range(1, 1 << 20)}, grammar=True)
+def _integer_groups(group: int) -> Accumulator:
+    """Whole numbers: sums of groups in int32, each times its scale in float32, added in float32."""
+    return Accumulator("int32", "exact", group=group, outer="float32", out="float32")
+
+
+@ACCUMULATORS.row(
+    "{form}_b{group}", facts=SOURCE, parameters={"form": [*FORMATS], "group": range(1, 1 << 20)}, grammar=True
+)
+def _groups(form: str, group: int) -> Accumulator:
+    """Sums of groups, each times its scale, all in one format."""
+    return Accumulator(form, form, group=group, outer=form, out=form)
+
+
+def accumulator(model: Accumulator | str) -> Accumulator:
+    """The record of that spelling.
+
+    Examples
+    --------
+    >>> accumulator("float32+order=pairwise")
+    Accumulator(sums='float32', products='float32', order='pairwise', group=None, outer='', out='float32')
+
+    Raises
+    ------
+    UnknownName
+        `accumulator: name = 'float23', there is no such name; did you mean float32? ...`
+    """
+    if isinstance(model, Accumulator):
+        return model
+    name, *choices = model.split("+")
+    found = ACCUMULATORS.find(name)
+    if found is None:
+        known = [*ACCUMULATORS.names(), "int32_b32", "float32_b32"]
+        raise UnknownName.among("accumulator", "name", name, known, "names are float32, float32_fma, int32_b32, ...")
+    record = found[1]
+    allowed = {"order": "", "products": "exact|" + "|".join(FORMATS), "out": "|".join(FORMATS)}
+    for choice in choices:
+        key, _, value = choice.partition("=")
+        if key not in allowed:
+            raise UnknownName.among("accumulator", "choice", choice, allowed, f"choices are {', '.join(allowed)}")
+        if key != "order" and not re.fullmatch(allowed[key], value):
+            raise UnknownName.among("accumulator", key, value, allowed[key].split("|"), f"{key} is {allowed[key]}")
+        if key == "order" and value != "any":
+            order(value)
+        record = replace(record, **{key: value})
+    return record
+
+
+def within(inner: str, outer: str) -> bool:
+    """Is every finite number of one format one of the other?
+
+    Examples
+    --------
+    >>> within("float16", "float32"), within("float16", "bfloat16"), within("int32", "float32")
+    (True, False, False)
+    """
+    (p, least, most), (q, lowest, highest) = _facts(inner), _facts(outer)
+    return p <= q and least - p >= lowest - q and most <= highest
+
+
+def _facts(form: str) -> tuple[int, int, int]:
+    return (31, 30, 30) if form == "int32" else FORMATS[form]  # whole numbers of 31 bits
+
+
+class _Text:
+    """The tree, as text."""
+
+    def start(self, k: int) -> str:
+        return str(k)
+
+    def step(self, total: str, k: int) -> str:
+        return f"({total}+{k})"
+
+    def join(self, total: str, other: str) -> str:
+        return f"({total}+{other})"
+
+
+def spelled(name: str, n: int) -> str:
+    """The tree of additions of n products in that order.
+
+    Examples
+    --------
+    >>> spelled("pairwise", 5), spelled("blocked2", 5)
+    ('(((0+1)+2)+(3+4))', '(((0+1)+(2+3))+4)')
+    """
+    return str(order(name)(_Text(), n))
+
+
+class _Rational(Generic[Sum]):
+    """The definition: every operation exact, then rounded once."""
+
+    def __init__(self, model: Accumulator, a: Sequence[Number], b: Sequence[Number]):
+        self.model, self.a, self.b = model, a, b
+        self.sums = None if model.sums == "int32" else Arithmetic(model.sums)
+
+    def product(self, k: int) -> Number:
+        """Product k, as it is added."""
+        a, b = self.a[k], self.b[k]
+        if self.model.products != "exact":
+            return Arithmetic(self.model.products).multiply(a, b)
+        if a and b:
+            return as_number(a) * as_number(b)
+        return Arithmetic("float64").multiply(a, b)  # zeros have signs
+
+    def start(self, k: int) -> Number:
+        x = self.product(k)
+        return _wrapped(x) if self.sums is None else self.sums.fl(x)
+
+    def step(self, total: Number, k: int) -> Number:
+        return self.join(total, self.product(k))
+
+    def join(self, total: Number, other: Number) -> Number:
+        if self.sums is None:
+            return _wrapped(as_number(total) + as_number(other))
+        return self.sums.add(total, other)
+
+
+def _wrapped(x: Number) -> Number:
+    return (as_number(x) + 2**31) % 2**32 - 2**31
+
+
+def defined(
+    model: Accumulator | str, a: Sequence[Any], b: Sequence[Any], scales: Sequence[Any] | None = None
+) -> Number:
+    """The dot product of a and b as the model adds it, in rationals; `scales` has one number a group.
+
+    Examples
+    --------
+    >>> [int(defined(f"float16+order={order}", [2048, 1, 1], [1, 1, 1])) for order in ("sequential", "reverse")]
+    [2048, 2050]
+    """
+    record = accumulator(model)
+    x, y = [as_number(v) for v in a], [as_number(v) for v in b]
+    run = order(record.order)
+    if record.group is None:
+        total: Number = run(_Rational(record, x, y), len(x))
+    else:
+        outer = Arithmetic(record.outer)
+        parts = []
+        for g, first in enumerate(range(0, len(x), record.group)):
+            last = min(first + record.group, len(x))
+            part = run(_Rational(record, x[first:last], y[first:last]), last - first)
+            scale = Fraction(1) if scales is None else as_number(scales[g])
+            parts.append(outer.multiply(outer.fl(part), scale))
+        total = parts[0]
+        for part in parts[1:]:
+            total = outer.add(total, part)
+    return total if record.out == "int32" else Arithmetic(record.out).fl(total)
