@@ -457,3 +457,42 @@ def test_an_error_names_an_arrangement_only_where_it_is_not_the_plain_one():
     assert verdict.errors == ("it returned None",)
     (verdict,) = kb.check(lambda x: kb.encode("int4", x) if x.size else None, "int4").verdicts
     assert verdict.errors == ("empty: it returned None",)
+
+
+# Rivals --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "done", ["e4m3fn+overflow=ieee", "e4m3fn+ties=away", "int4+rounding=toward_zero", "nf4+ties=upper"]
+)
+def test_the_choices_of_a_function_are_found(done):
+    """Its own name is among those that it conforms to, and no other one gives an answer that differs."""
+    ranking = kb.check(lambda x: kb.encode(done, x), done.partition("+")[0], shapes=False, rank=True).ranking
+    assert done in ranking.conforms
+    for each in ranking.rivals:
+        assert each.conforms == (each.differing == 0)
+        assert (each.example is None) == each.conforms
+
+
+def test_each_rival_parts_at_an_input_where_it_is_another():
+    ranking = kb.check(lambda x: kb.encode("e2m1fn+ties=away", x), "e2m1fn", shapes=False, rank=True).ranking
+    assert ranking.conforms[0] == "e2m1fn+ties=away"
+    even = next(each for each in ranking.rivals if each.name == "e2m1fn")
+    assert (even.example.value, even.example.theirs, even.example.ours) == ("0.25", "0x1 = 0.5", "0x0 = 0")
+    for each in ranking.rivals[1:]:
+        x = np.array([int(each.example.bits, 16)], np.uint32).view(np.float32)
+        assert kb.encode(each.name, x) != kb.encode("e2m1fn+ties=away", x)
+        assert each.example.ours.startswith(f"0x{kb.encode(each.name, x)[0]:x} ")
+
+
+def test_what_conforms_to_nothing_is_told_the_nearest_and_speaks_json():
+    def flipped(x):
+        codes = kb.encode("int4", x)
+        return np.where(np.asarray(x) == 3, 5, codes).astype(np.uint8)
+
+    report = kb.check(flipped, "int4", shapes=False, rank=True)
+    assert report.ranking.conforms == ()
+    nearest = report.as_dict()["ranking"]["rivals"][0]
+    assert (nearest["name"], nearest["differing"], nearest["conforms"]) == ("int4", 1, False)
+    assert nearest["example"] == "0x40400000 = 3 (float32): theirs 0x5 = 5, its 0x3 = 3"
+    assert "ranking" not in kb.check(flipped, "int4", shapes=False).as_dict()

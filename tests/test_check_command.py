@@ -209,3 +209,21 @@ def test_the_work_of_all_libraries_is_known_before_the_first_begins(found, judge
     with pytest.raises(InterruptedError):
         judge(libraries, progress=progress)
     assert told == [(adapter.library, 0) for adapter in libraries]
+
+
+def test_rank_names_the_choices_and_where_others_part(mine, capsys):
+    assert main([*mine("e2m1fn+ties=away"), "--rank"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    begin = lines.index("RANK      mine four")
+    assert lines[begin + 1].startswith("  conforms to  e2m1fn+ties=away (the same here: ")
+    even = next(line for line in lines if line.startswith("  not to       e2m1fn: "))
+    assert (
+        even.endswith("values differ; first 0x3400 = 0.25 (float16): theirs 0x1 = 0.5, its 0x0 = 0")
+        or "(the same" in even
+    )
+
+
+def test_rank_speaks_json(mine, capsys):
+    main([*mine("e2m1fn+ties=away"), "--rank", "--json"])
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert "e2m1fn+ties=away" in row["ranking"]["conforms"]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kbit_ref.cli import _programs
 from kbit_ref.conformance.adapters import Adapter, adapters
@@ -33,6 +34,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--type", action="append", default=[], metavar="T", help="only this data type; repeatable")
     parser.add_argument("--blocks", action="store_true", help="only block formats: codes, scales, bytes, numbers")
     parser.add_argument("--profile", action="append", default=[], metavar="P", help="only this format; repeatable")
+    parser.add_argument(
+        "--rank", action="store_true", help="say which of all choices or profiles each one is, and where it parts"
+    )
     parser.add_argument("--csv", metavar="FILE", help="write the table of block formats to a file")
     parser.add_argument(
         "--timeout", type=float, default=120.0, metavar="S", help="seconds a library may be silent (default 120)"
@@ -138,7 +142,12 @@ def _judge_types(args: argparse.Namespace, present: list[Adapter]) -> list[Judge
     rows: list[Judged] = []
     if present:
         with Progress("judging", 0) as step:
-            options = {"timeout": args.timeout, "folders": args.adapters, "progress": sum_up(step)}
+            options: dict[str, Any] = {
+                "timeout": args.timeout,
+                "folders": args.adapters,
+                "progress": sum_up(step),
+                "rank": args.rank,
+            }
             rows = judge_libraries(present, types=args.type, **options)
     if args.type and not rows:
         rule = "no library that was asked has it"
@@ -150,7 +159,12 @@ def _judge_blocks(args: argparse.Namespace, present: list[BlockAdapter]) -> list
     blocks: list[Row] = []
     if present:
         with Progress("judging blocks", 0) as step:
-            options = {"timeout": args.timeout, "folders": args.adapters, "progress": sum_up(step)}
+            options: dict[str, Any] = {
+                "timeout": args.timeout,
+                "folders": args.adapters,
+                "progress": sum_up(step),
+                "rank": args.rank,
+            }
             blocks = judge_block_libraries(present, profiles=args.profile, **options)
     if args.profile and not blocks:
         got, rule = f"profile = {', '.join(args.profile)}", "no library that was asked has it"
@@ -186,7 +200,7 @@ def text(
 ) -> str:
     """The tables, the differences, the notes, the summaries, each with the seconds that it took."""
     parts = [*table(rows), *matrix.table(blocks), *differences(rows), *matrix.differences(blocks)]
-    parts += [*matrix.specials(blocks), *matrix.notes(blocks)]
+    parts += [*matrix.specials(blocks), *rankings(rows, blocks), *matrix.notes(blocks)]
     parts += [f"{a.library} is not installed: {a.install}" for a in absent]
     if absent:
         parts.append("")
@@ -252,6 +266,17 @@ def differences(rows: Sequence[Judged]) -> list[str]:
         lines += [f"DISAGREE  {library}, of the above two at once: {said}", ""]
     for (library, error), places in errors.items():
         lines += [f"ERROR     {library}: {error}", f"  where   {_listed(places)}", ""]
+    return lines
+
+
+def rankings(rows: Sequence[Judged], blocks: Sequence[Row]) -> list[str]:
+    """`Conforms to X, not to Y` for each that was ranked."""
+    found = [(f"{row.library} {row.profile.theirs}", row.report.ranking) for row in rows]
+    found += [(f"{row.library} {row.theirs}", row.ranking) for row in blocks]
+    lines = []
+    for name, ranking in found:
+        if ranking is not None:
+            lines += [f"RANK      {name}", *(f"  {line}" for line in str(ranking).splitlines()), ""]
     return lines
 
 

@@ -1,46 +1,56 @@
-"""`check`: judge anybody's own function, in this process."""
+"""`check`: judge anybody's own function, in this process: of a data type, or of a scheme."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.ask import ask, flushes_to_zero
+from kbit_ref.conformance.ask import FLAT, Answer, ask, flushes_to_zero
+from kbit_ref.conformance.blocks.function import check_blocks
+from kbit_ref.conformance.blocks.verdict import Row
 from kbit_ref.conformance.causes import NanCodes
 from kbit_ref.conformance.inputs import SOURCES
 from kbit_ref.conformance.judge import judge
 from kbit_ref.conformance.question import Question, question
+from kbit_ref.conformance.rank import ranking_of
 from kbit_ref.conformance.verdict import Report, Verdict
 from kbit_ref.datatype import DataType, datatype
 from kbit_ref.errors import BadInput, BadType, MissingLibrary, UnknownName, message
+from kbit_ref.scheme import Scheme, scheme
 
 __all__ = ["check"]
 
 WHAT = ("encode", "codes", "values", "decode")
+SHAPES = ("rows", "flat", "ragged", "any")
+FLUSHES = "it leaves flush-to-zero switched on in this thread; nothing after it can be trusted"
 
 
 def check(
     function: Callable[[Any], Any],
-    dtype: DataType | str,
+    dtype: DataType | Scheme | str,
     *,
     what: str | None = None,
     sources: Sequence[str] = ("float32",),
     nan: str | NanCodes = "any",
-    shapes: bool = True,
+    shapes: bool | str = True,
     seed: int = 0,
-) -> Report:
-    """Judge a function that encodes to a data type, or decodes it, bit for bit.
+    rank: bool = False,
+) -> Report | Row:
+    """Judge a function that encodes to a data type, decodes it, or quantizes by a scheme, bit for bit.
 
     Parameters
     ----------
     function
         Takes a NumPy array of any shape, returns an array of the same shape: codes (integers), an
-        `ml_dtypes` array, or the decoded real numbers, whose signs of zero count.
+        `ml_dtypes` array, or the decoded real numbers, whose signs of zero count. For a scheme it
+        returns a dict of some of `codes packed scales offsets zero_points global_scale values`, a
+        tuple of codes (or bytes), scales, and offsets or zero points, or a QTensor.
     dtype
-        A data type or its name, choices included: `e4m3fn+overflow=ieee`.
+        A data type or its name, choices included: `e4m3fn+overflow=ieee`. Or a scheme, its
+        spelling, or the name of a profile: `nf4-b64-absmax-f32`, `ggml-q4_0`.
     what
         `encode` (the default), where signed integers are values for integer types and codes for all
         others; `codes` or `values` to say what the answers are; `decode` if the function takes
@@ -52,13 +62,18 @@ def check(
         Which codes stand for NaN: `any` NaN of the type, the `canonical` one, or a pair of codes,
         for NaN without and with its sign bit.
     shapes
-        Try other shapes and strides too: no dimension, empty, transposed, ...
+        Try other shapes and strides too: no dimension, empty, transposed, ... For a scheme: all
+        shapes with True, rows of whole blocks with False, or `flat`, `ragged` (two dimensions).
     seed
         Of the random tail; everything else is the same every time.
+    rank
+        Say to which other choices of the type, or profiles of the same type and cut, the function
+        conforms, and where it parts from each of the others: `.ranking`.
 
     Returns
     -------
-    Report: `.agree`, `.different`, `.differences`; print it to read the counterexamples.
+    Report, or for a scheme a Row: `.agree`, `.different`, `.differences`, `.ranking`; print it to
+    read the counterexamples.
 
     Raises
     ------
@@ -68,7 +83,8 @@ def check(
     Choices
     -------
     NaN is left out for a type without NaN; the verdict says how many. A function that raises,
-    answers with too few values, changes its input or leaves flush-to-zero on gets an error.
+    answers with too few values, changes its input or leaves flush-to-zero on gets an error. What
+    becomes of NaN and infinity in a block is told in `.specials`.
 
     Examples
     --------
@@ -86,16 +102,24 @@ def check(
               their midpoint is 0.5: x lies on it
               a tie, distance 0.5 to both: ties=even decides
               theirs: ties=upper
+
+    >>> def nf4(x):
+    ...     q = kb.quantize(x, "bnb-cuda-nf4")
+    ...     return {"packed": q.packed, "scales": q.scales}
+    >>> kb.check(nf4, "bnb-cpu-nf4", rank=True).ranking.conforms
+    ('bnb-cuda-nf4',)
     """
-    d = datatype(dtype)
     if not callable(function):
         rule = "it cannot be called"
         raise BadType(message("check", f"function = {function!r}", rule, "give a function of one array"))
+    if isinstance(dtype, Scheme) or (isinstance(dtype, str) and "-" in dtype):  # no name of a type has a dash
+        return _of_scheme(function, scheme(dtype), what, sources, shapes, rank)
+    d = datatype(dtype)
     if what is not None and what not in WHAT:
         raise UnknownName.among("check", "what", what, WHAT, f"use {', '.join(WHAT)}")
-    for source in sources:
-        if source not in SOURCES:
-            raise UnknownName.among("check", "sources", source, SOURCES, f"use {', '.join(SOURCES)}")
+    _known_sources(sources)
+    if not isinstance(shapes, bool):
+        raise BadInput(message("check", f"shapes = {shapes!r}", f"{d.name} is a data type", "use True or False"))
     if nan not in ("any", "canonical") and not (isinstance(nan, tuple) and len(nan) == 2):
         rule = "it is 'any', 'canonical' or two codes"
         raise BadInput(message("check", f"nan = {nan!r}", rule, "e.g. nan=(0x7f, 0xff)"))
@@ -105,26 +129,52 @@ def check(
     else:
         asked = [question(d, "encode", source, nan, seed) for source in sources]
     form = what if what in ("codes", "values") else None
-    return Report(tuple(_one(function, each, form, shapes) for each in asked), getattr(function, "__name__", ""))
+    given = [(each, list(_answers(function, each, shapes))) for each in asked]
+    verdicts = tuple(_verdict(each, answers, form) for each, answers in given)
+    ranking = ranking_of(given, form) if rank and what != "decode" else None
+    return Report(verdicts, getattr(function, "__name__", ""), ranking=ranking)
 
 
-def _one(function: Callable[[Any], Any], asked: Question, form: str | None, shapes: bool) -> Verdict:
-    """One question, put to the function and judged."""
-    before = flushes_to_zero()
-    answers = list(ask(function, _numbers(asked), shapes))
-    if flushes_to_zero() and not before:
-        error = "it leaves flush-to-zero switched on in this thread; nothing after it can be trusted"
-        return Verdict(asked.dtype.name, asked.what, asked.inputs.kind, 0, errors=(error,))
+def _known_sources(sources: Sequence[str]) -> None:
+    for source in sources:
+        if source not in SOURCES:
+            raise UnknownName.among("check", "sources", source, SOURCES, f"use {', '.join(SOURCES)}")
+
+
+def _of_scheme(
+    function: Callable[[Any], Any], s: Scheme, what: str | None, sources: Sequence[str], shapes: bool | str, rank: bool
+) -> Row:
+    """A function that quantizes arrays."""
+    if what is not None:
+        rule = "what is stored says itself what it is"
+        raise BadInput(message("check", f"what = {what!r} for a scheme", rule, "leave it out"))
+    _known_sources(sources)
+    if shapes not in (True, False, *SHAPES):
+        raise UnknownName.among("check", "shapes", str(shapes), SHAPES, f"use True, False, {', '.join(SHAPES)}")
+    wanted = shapes if isinstance(shapes, str) else "rows" if not shapes else "any" if s.cut.axis is None else "ragged"
+    return check_blocks(function, s, sources, as_numbers, wanted, rank)
+
+
+def _verdict(asked: Question, answers: Sequence[Answer], form: str | None) -> Verdict:
+    """The verdict on the answers to one question."""
+    if answers and answers[-1].error == FLUSHES:
+        return Verdict(asked.dtype.name, asked.what, asked.inputs.kind, 0, errors=(FLUSHES,))
     return judge(asked, answers, form)
 
 
-def _numbers(asked: Question) -> NDArray[Any]:
-    """The inputs as the array that the function takes."""
+def _answers(function: Callable[[Any], Any], asked: Question, shapes: bool) -> Iterator[Answer]:
+    """One question, put to the function; the last answer is an error if it leaves flush-to-zero on."""
+    before = flushes_to_zero()
     words = asked.inputs.words.copy()
-    if asked.what == "decode":
-        return words
-    if asked.inputs.kind != "bfloat16":
-        return words.view(asked.inputs.kind)
+    yield from ask(function, words if asked.what == "decode" else as_numbers(words, asked.inputs.kind), shapes)
+    if flushes_to_zero() and not before:
+        yield Answer(FLAT, error=FLUSHES)
+
+
+def as_numbers(words: NDArray[Any], source: str) -> NDArray[Any]:
+    """The words of a format as the array that a function takes."""
+    if source != "bfloat16":
+        return words.view(source)
     try:
         import ml_dtypes
     except ImportError:

@@ -97,7 +97,7 @@ def _spell_input(x: float) -> str:
     shown = repr(int(x)) if x == int(x) and 0 < abs(x) < 1e15 else repr(x)
     if x and not 1e-3 <= abs(x) < 1e15:
         exact_value = exactly(Fraction(x))
-        return shown if len(exact_value) > 30 else f"{shown} = {exact_value}"
+        return shown if len(exact_value) > 30 or exact_value == shown else f"{shown} = {exact_value}"
     return shown
 
 

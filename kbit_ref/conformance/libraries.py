@@ -16,7 +16,8 @@ from kbit_ref.conformance.ask import FLAT, Answer
 from kbit_ref.conformance.judge import Known, judge
 from kbit_ref.conformance.library import Library, Reply
 from kbit_ref.conformance.processes import Processes, side_by_side
-from kbit_ref.conformance.question import question
+from kbit_ref.conformance.question import Question, question
+from kbit_ref.conformance.rank import ranking_of
 from kbit_ref.conformance.verdict import Report, Verdict
 from kbit_ref.datatype import datatype
 
@@ -36,6 +37,7 @@ class Judged:
     version: str
     profile: Profile
     report: Report
+    heard: tuple[tuple[Question, Sequence[Answer]], ...] = ()  # what was asked and answered
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def judge_libraries(
     timeout: float = 120.0,
     folders: Iterable[str | Path] = (),
     progress: Progress | None = None,
+    rank: bool = False,
 ) -> list[Judged]:
     """The verdict on every profile of the libraries, in their order.
 
@@ -67,32 +70,40 @@ def judge_libraries(
         Where adapters that are not ours were found.
     progress
         Called with the library, the jobs done and their number.
+    rank
+        Rank the choices of each type too.
     """
     places = list(folders)
     tell = progress or (lambda *_: None)
     for adapter in libraries:
         tell(adapter.library, 0, len(list(_jobs(_chosen(adapter, types)))))  # all of it is known from the start
     processes = Processes()
-    asked = lru_cache(maxsize=None)(question)  # each is made once, for all libraries
+    made = lru_cache(maxsize=None)(question)  # each question is made once, for all libraries
+
+    def put_by(job: _Job) -> Question:
+        return made(datatype(job.profile.dtype), job.what, job.source, job.profile.nan)
 
     def one(adapter: Adapter) -> list[Judged]:
         profiles = _chosen(adapter, types)
         jobs = list(_jobs(profiles))
         verdicts: dict[_Job, Verdict] = {}
+        heard: dict[_Job, Sequence[Answer]] = {}
         with Library(adapter.library, WORKER, timeout, places, processes) as library:
             for job in jobs:
-                put = asked(datatype(job.profile.dtype), job.what, job.source, job.profile.nan)
+                put = put_by(job)
                 about = {"what": job.what, "theirs": job.profile.theirs, "source": job.source}
                 reply = library.ask(about, {"words": put.inputs.words})
-                verdicts[job] = judge(put, answers(reply), None, _concerned(adapter, job))
+                heard[job] = answers(reply)
+                verdicts[job] = judge(put, heard[job], None, _concerned(adapter, job))
                 tell(adapter.library, len(verdicts), len(jobs))
         notes = (FLUSHES,) if library.flushes else ()
         rows = []
         for profile in profiles:
-            its = [
-                replace(verdicts[job], notes=(*verdicts[job].notes, *notes)) for job in jobs if job.profile is profile
-            ]
-            rows.append(Judged(adapter.library, adapter.version(), profile, Report(tuple(its), profile.theirs)))
+            own = [job for job in jobs if job.profile is profile]
+            its = [replace(verdicts[job], notes=(*verdicts[job].notes, *notes)) for job in own]
+            both = tuple((put_by(job), heard[job]) for job in own)
+            report = Report(tuple(its), profile.theirs, ranking=ranking_of(both) if rank else None)
+            rows.append(Judged(adapter.library, adapter.version(), profile, report, both))
         return rows
 
     return [row for rows in side_by_side(one, libraries, processes) for row in rows]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from kbit_ref.conformance.ranking import Ranking
+
 __all__ = ["Counterexample", "Difference", "Report", "Verdict"]
 
 WORST = ("agree", "known", "disagree", "error")
@@ -27,6 +29,11 @@ class Counterexample:
         rows += [("theirs", self.theirs), ("ours", self.ours)]
         rows += [("why" if i == 0 else "", step) for i, step in enumerate(self.steps)]
         return "\n".join(f"{name:<7} {text}" for name, text in rows)
+
+    @property
+    def where(self) -> str:
+        """The input, in a line."""
+        return f"{self.bits} = {self.value} ({self.source})"
 
 
 @dataclass(frozen=True)
@@ -99,11 +106,14 @@ class Report:
         True if every verdict is `agree` or `known`.
     differences
         Those of all verdicts.
+    ranking
+        The rivals, if they were asked for.
     """
 
     verdicts: tuple[Verdict, ...]
     name: str = ""
     errors: tuple[str, ...] = field(default=())
+    ranking: Ranking | None = None
 
     @property
     def status(self) -> str:
@@ -133,12 +143,14 @@ class Report:
         return tuple(d for v in self.verdicts for d in v.differences)
 
     def __str__(self) -> str:
-        return "\n".join([*(f"error: {error}" for error in self.errors), *map(str, self.verdicts)])
+        lines = [*(f"error: {error}" for error in self.errors), *map(str, self.verdicts)]
+        return "\n".join(lines if self.ranking is None else [*lines, str(self.ranking)])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         verdicts = [asdict(v) | {"status": v.status, "different": v.different} for v in self.verdicts]
-        return {"name": self.name, "status": self.status, "errors": list(self.errors), "verdicts": verdicts}
+        found = {"name": self.name, "status": self.status, "errors": list(self.errors), "verdicts": verdicts}
+        return found if self.ranking is None else found | {"ranking": self.ranking.as_dict()}
 
 
 def worst(statuses: Sequence[str]) -> str:

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile
 from kbit_ref.conformance.blocks.judge import Answer, Ask, judge_profile
+from kbit_ref.conformance.blocks.rank import rank_blocks
+from kbit_ref.conformance.blocks.reading import Refused
 from kbit_ref.conformance.blocks.verdict import Row
 from kbit_ref.conformance.libraries import FLUSHES
 from kbit_ref.conformance.library import Library
 from kbit_ref.conformance.processes import Processes, side_by_side
+from kbit_ref.scheme import scheme
 
-__all__ = ["judge_block_libraries"]
+__all__ = ["WORKER", "by", "judge_block_libraries", "parts_by"]
 
 Progress = Callable[[str, int, int], None]
 WORKER = "kbit_ref.conformance.blocks.worker"
@@ -29,6 +32,7 @@ def judge_block_libraries(
     timeout: float = 120.0,
     folders: Iterable[str | Path] = (),
     progress: Progress | None = None,
+    rank: bool = False,
 ) -> list[Row]:
     """The verdict on every profile of the libraries, in their order.
 
@@ -44,6 +48,8 @@ def judge_block_libraries(
         Where adapters that are not ours were found.
     progress
         Called with the library, the profiles done and their number.
+    rank
+        Rank the kin of each profile too.
     """
     places = list(folders)
     tell = progress or (lambda *_: None)
@@ -61,6 +67,9 @@ def judge_block_libraries(
         with Library(adapter.library, WORKER, timeout, places, processes) as library:
             for i, profile in enumerate(own):
                 row = judge_profile(adapter, profile, by(library))
+                if rank and row.spelling and not profile.given:
+                    ranking = rank_blocks(scheme(profile.profile), profile, parts_by(library, profile.theirs))
+                    row = replace(row, ranking=ranking)
                 rows.append(replace(row, notes=(*row.notes, FLUSHES)) if library.flushes else row)
                 tell(adapter.library, i + 1, len(own))
         return rows
@@ -79,3 +88,16 @@ def by(library: Library) -> Ask:
         return Answer(reply.arrays, reply.error or str(reply.said or ""))
 
     return ask
+
+
+def parts_by(library: Library, theirs: str) -> Callable[[NDArray[Any], str], dict[str, NDArray[Any]]]:
+    """The parts of an array by a library; refused where there is none."""
+    ask = by(library)
+
+    def parts(words: NDArray[Any], source: str) -> dict[str, NDArray[Any]]:
+        answer = ask(theirs, source, x=words)
+        if answer.error:
+            raise Refused(answer.error)
+        return answer.parts
+
+    return parts

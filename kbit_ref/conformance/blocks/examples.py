@@ -54,16 +54,12 @@ class Shrinker:
             again = self._twice(best, first.source)
             if again is not None and _shown(part, again, 0) and self._is_of(cause, part, again):
                 compared, block = again, 0
-        return self._example(part, compared, block)
+        return self.example(part, compared, block)
 
     def of_elements(self, part: str, cause: str, compared: Compared, where: NDArray[np.bool_]) -> Example | None:
         """For decoded numbers and bytes."""
         if part == "packed":
-            at = int(np.flatnonzero(where)[0])
-            assert compared.theirs.packed is not None
-            assert compared.theirs.repacked is not None
-            texts = f"byte {at} is 0x{compared.theirs.packed[at]:02x}", f"0x{compared.theirs.repacked[at]:02x}"
-            return Example(compared.case.source, _shape(compared), "", *texts)
+            return self.first(part, compared, where)
         blocks = np.unique(compared.index[where])
         if independent(self.s):
             record = records(self.s, compared, blocks[:1])[0]
@@ -77,6 +73,16 @@ class Shrinker:
         if simple is not None:
             return self._decoded(simple, _causes(self.s, simple)[cause], whole=True)
         return self._decoded(compared, where, whole=True)
+
+    def first(self, part: str, compared: Compared, where: NDArray[np.bool_]) -> Example:
+        """The first byte or decoded number that differs, as it is."""
+        if part == "decoded":
+            return self._decoded(compared, where, whole=True)
+        at = int(np.flatnonzero(where)[0])
+        assert compared.theirs.packed is not None
+        assert compared.theirs.repacked is not None
+        texts = f"byte {at} is 0x{compared.theirs.packed[at]:02x}", f"0x{compared.theirs.repacked[at]:02x}"
+        return Example(compared.case.source, _shape(compared), "", *texts)
 
     # What shows a difference ---------------------------------------------------------------------
 
@@ -154,7 +160,10 @@ class Shrinker:
 
     # How it is told ------------------------------------------------------------------------------
 
-    def _example(self, part: str, compared: Compared, block: int) -> Example:
+    def example(self, part: str, compared: Compared, block: int) -> Example:
+        """A block that differs in a code or a number, taken apart."""
+        if part == "decoded":
+            return self._decoded(compared, compared.wrong[part] & (compared.index == block))
         record = records(self.s, compared, np.array([block]))[0]
         numbers = widened(record.words, record.source)
         text = spell_block(numbers)

@@ -73,16 +73,18 @@ class _Found:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def judge_profile(adapter: BlockAdapter, profile: BlockProfile, ask: Ask) -> Row:
+def judge_profile(adapter: BlockAdapter, profile: BlockProfile, ask: Ask, s: Scheme | None = None) -> Row:
     """The verdict on every part of a profile.
 
     Parameters
     ----------
     ask
         `ask(theirs, source, x=...)`, and with the scales too for profiles that are given them.
+    s
+        The scheme, if the profile does not say it.
     """
     try:
-        s = scheme(profile.profile)
+        s = s or scheme(profile.profile)
     except KbitError as error:
         return Row(adapter.library, adapter.version(), profile.profile, "", profile.theirs, (), (str(error),))
     found = _Found()

@@ -20,7 +20,7 @@ MOST_VARIANTS, MOST_ROUNDS = 3000, 24
 KEPT_BITS = (1, 2, 3, 4, 6, 8, 11, 16)
 
 
-def shrink(block: NDArray[np.float32], shows: Shows) -> NDArray[np.float32]:
+def shrink(block: NDArray[np.float32], shows: Shows, rounds: int = MOST_ROUNDS) -> NDArray[np.float32]:
     """The simplest block that one can get to by small steps, each of which still shows the difference.
 
     Parameters
@@ -29,13 +29,15 @@ def shrink(block: NDArray[np.float32], shows: Shows) -> NDArray[np.float32]:
         float32; what shows the difference now.
     shows
         [n, size] -> [n]: which blocks show it.
+    rounds
+        So many steps at most.
 
     Returns
     -------
     [size]
     """
     best = np.array(block, np.float32)
-    for _ in range(MOST_ROUNDS):
+    for _ in range(rounds):
         variants = list(_unique(best, _variants(best)))[:MOST_VARIANTS]
         if not variants:
             break

@@ -70,7 +70,7 @@ def _arrays(
     s: Scheme, source: str, width: int, multiple: int, number: float
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Pairs of arrays: blocks of finite numbers with one zero among them, and the same with the number in its place."""
-    n = -(-max(3, multiple) // multiple) * multiple
+    n = -(-max(5, multiple) // multiple) * multiple
     rows = np.linspace(-1, 1, width) * (1 + np.arange(n) % 4)[:, None]
     for sign in (1, -1):
         for at in dict.fromkeys((0, width // 2)):
@@ -145,11 +145,17 @@ def _real(value: float) -> str:
     return "NaN" if value != value else f"{value:.6g}"
 
 
+def _once(does: str) -> str:
+    """What it raised by its kind, since the message may name the place."""
+    kind, colon, _ = does.removeprefix("it raised ").partition(":")
+    return f"it raised {kind}" if does.startswith("it raised ") and colon else does
+
+
 def _judged(s: Scheme, name: str, source: str, seen: list[_Seen]) -> Special:
     """All arrays with one such number together."""
     words = list(dict.fromkeys(each.word for each in seen))
     word = words[0] if len(words) == 1 else "mixed"
-    does = "; or ".join(dict.fromkeys(each.does for each in seen))
+    does = "; or ".join(dict.fromkeys(_once(each.does) for each in seen))
     common = [value for value in CHOICES[name] if all(value in each.as_choice for each in seen)]
     if s[name] == "error":
         status = "agree" if words == ["raises"] else "told"

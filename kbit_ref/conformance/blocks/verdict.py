@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from kbit_ref.conformance.ranking import Ranking
 from kbit_ref.conformance.verdict import worst
 
 __all__ = ["Example", "Kind", "PartVerdict", "Row", "Special"]
@@ -45,8 +46,12 @@ class Example:
     @property
     def line(self) -> str:
         """All of it in one line, for a table."""
-        where = f" at {self.at}" if self.at else ""
-        return f"{self.block} ({self.source}){where}: theirs {self.theirs}, ours {self.ours}"
+        return f"{self.where}: theirs {self.theirs}, ours {self.ours}"
+
+    @property
+    def where(self) -> str:
+        """The block and the place in it, in a line."""
+        return f"{self.block} ({self.source})" + (f" at {self.at}" if self.at else "")
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,10 @@ class Kind:
     count: int
     example: Example | None
     link: str = ""  # where a known difference is on record; empty if it is none
+
+    def __str__(self) -> str:
+        head = f"{self.count:,} x {self.cause}: {self.why}" + (f"\nknown: {self.link}" if self.link else "")
+        return head if self.example is None else "\n".join([head, *(f"  {e}" for e in str(self.example).splitlines())])
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,7 @@ class Row:
     errors: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     specials: tuple[Special, ...] = field(default=())
+    ranking: Ranking | None = None
 
     @property
     def status(self) -> str:
@@ -140,6 +150,21 @@ class Row:
         """How many values were compared."""
         return sum(part.tried for part in self.parts)
 
+    @property
+    def agree(self) -> bool:
+        """Does everything agree, but for known differences?"""
+        return self.status in ("agree", "known")
+
+    @property
+    def different(self) -> int:
+        """How many values differ for no known reason."""
+        return sum(part.different for part in self.parts)
+
+    @property
+    def differences(self) -> tuple[Kind, ...]:
+        """Of all parts."""
+        return tuple(kind for part in self.parts for kind in part.kinds)
+
     def part(self, name: str) -> PartVerdict | None:
         """The verdict on the part of that name, if it was judged."""
         return next((part for part in self.parts if part.part == name), None)
@@ -147,4 +172,14 @@ class Row:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         parts = [asdict(part) | {"status": part.status, "different": part.different} for part in self.parts]
-        return asdict(self) | {"status": self.status, "parts": parts}
+        found = asdict(replace(self, ranking=None)) | {"status": self.status, "parts": parts}
+        return found | {"ranking": None if self.ranking is None else self.ranking.as_dict()}
+
+    def __str__(self) -> str:
+        lines = [f"{self.spelling}: {self.status}", *(f"  error: {error}" for error in self.errors)]
+        for part in self.parts:
+            lines.append(f"  {part.part}  {part.tried:,} values: {part.status}")
+            lines += [f"    {line}" for kind in part.kinds for line in str(kind).splitlines()]
+        lines += [f"  {special.number} in a block ({special.source}): {special.does}" for special in self.specials]
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines if self.ranking is None else [*lines, str(self.ranking)])
