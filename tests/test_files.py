@@ -1,8 +1,10 @@
 """`kbit-ref quantize` and `dequantize`: what the files hold, what is refused, and what a kill or a full disk leaves."""
 
+import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +30,8 @@ from kbit_ref.errors import BadInput
 from kbit_ref.rules import RULES
 
 BF16 = ml_dtypes.bfloat16
+COMMAND = [sys.executable, "-m", "kbit_ref"]
+ENV = os.environ | {"PYTHONPATH": str(Path(kb.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
 
 
 def numbers(shape: tuple[int, ...], dtype: object, seed: int) -> np.ndarray:
@@ -186,8 +190,8 @@ RULED = {  # a scheme without its cut for every rule
     "clip": "int3-clip-bf16",
     "signedmax": "int4-signedmax-f16+signedtie=negative+zeroblock=quotient",
     "rms": "lloyd3-rms-f32+center=tensor",
-    "minmax": "uint4-minmax-f16+tail=pad+tailarith=divide+arith=reciprocal",
-    "affine": "uint5-affine-f32+eps=1e-5+flatzero=middle",
+    "minmax": "uint4-minmax-f16+arith=reciprocal",
+    "affine": "uint5-affine-f32+flatzero=middle",
     "affineplain": "int6-affineplain-f32+flat=widen",
     "mlx": "uint4-mlx-f16",
     "hqq": "uint2-hqq-f32",
@@ -207,7 +211,7 @@ def test_a_block_larger_than_a_piece(
     """The same bytes as of the tensor at once, for every rule, and whatever is odd in it."""
     in_small_pieces(monkeypatch, 24)
     dtype, text = RULED[rule].split("-", 1)
-    scheme = f"{dtype}-{cut}-{text}"
+    scheme = f"{dtype}-{cut}-{text}" + ("+tail=pad" if cut == "b30@0" else "")
     x = numbers((6, 31, 4), np.float32, 8)
     x[2] = 0
     x[:, 5] = -0.0
@@ -398,6 +402,11 @@ def test_input_and_output(source: Path, out: Path, capsys: pytest.CaptureFixture
         for force in ([], ["--force"]):
             assert "it is the input; name another output" in said([*quantize, "-o", same_file, *force], capsys)
     assert "there is no such folder" in said([*quantize, "-o", source.parent / "none" / "x"], capsys)
+    (source.parent / "loop").symlink_to("pool")
+    (source.parent / "pool").symlink_to("loop")
+    for force in ([], ["--force"]):
+        assert "loop, it is a link that ends nowhere" in said([*quantize, "-o", source.parent / "loop", *force], capsys)
+    assert (source.parent / "loop").is_symlink()
     out.write_text("old")
     assert "it exists; name another output, or add --force" in said([*quantize, "-o", out], capsys)
     assert out.read_text() == "old"
@@ -507,10 +516,160 @@ def test_damaged_files(whole: Path, flips: list[tuple[int, int]], cut: bool) -> 
     assert not list(whole.parent.glob(".*"))
 
 
-# Kill, full disk, memory -------------------------------------------------------------------------
+# Types that no registry knows ---------------------------------------------------------------------
 
-COMMAND = [sys.executable, "-m", "kbit_ref"]
-ENV = os.environ | {"PYTHONPATH": str(Path(kb.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+RAMP = np.linspace(-1, 3, 4096)
+
+
+def in_a_process(code: str, *args: object) -> str:
+    """What a fresh Python prints."""
+    argv = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.run(argv, env=ENV, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def matrix(tmp_path: Path) -> Path:
+    """A file with one tensor."""
+    save_file({"X": numbers((9, 65), np.float32, 1)}, tmp_path / "matrix")
+    return tmp_path / "matrix"
+
+
+def of_type(dtype: kb.DataType, text: str = "b64-absmax-f32") -> kb.Scheme:
+    """A scheme of a type that is registered nowhere."""
+    return dataclasses.replace(kb.scheme(f"nf4-{text}"), dtype=dtype)
+
+
+OWN = [
+    kb.learn(RAMP, "quantile4"),
+    kb.learn(RAMP, "lloyd8"),
+    kb.DataType.from_levels([-1, -0.0, 0, 0.1875, 2.5, np.nan, np.inf], name="odd_7", ties="away", beyond=4.0),
+    kb.DataType.from_levels([-(2**-149), 0, 2**-149, 2.0**127], name="ends", unused=[1], ties="upper"),
+]
+
+
+@pytest.mark.parametrize("dtype", OWN, ids=str)
+def test_a_type_of_its_own_is_read_by_a_fresh_process(matrix: Path, out: Path, dtype: kb.DataType) -> None:
+    known = kb.datatypes()
+    quantize_file(matrix, s := of_type(dtype), out)
+    found = open_checkpoint(out)["X"]
+    same(found, kb.quantize(load_file(matrix)["X"], s))
+    assert found.scheme == s
+    assert found.scheme.dtype == dtype
+    assert main(["dequantize", str(out), "-o", str(out.with_name("here"))]) == 0
+    assert kb.datatypes() == known  # nothing was registered, here
+    subprocess.run([*COMMAND, "dequantize", out, "-o", out.with_name("there")], env=ENV, check=True)
+    expected = kb.dequantize(kb.quantize(load_file(matrix)["X"], s))
+    for name in ("here", "there"):
+        assert load_file(out.with_name(name))["X"].tobytes() == expected.tobytes()
+    code = "import sys, kbit_ref as kb; n = kb.datatypes(); q = kb.open_checkpoint(sys.argv[1])['X']"
+    told = in_a_process(f"{code}; print(q.scheme, q.scheme.dtype.levels.tolist(), n == kb.datatypes())", out)
+    assert told == f"{s} {dtype.levels.tolist()} True\n"
+
+
+def test_levels_stand_in_hexadecimal(matrix: Path, out: Path) -> None:
+    quantize_file(matrix, of_type(kb.DataType.from_levels([-1, 0.1875, 2], name="three", ties="zero")), out)
+    with Container(out) as file:
+        types = json.loads(file.metadata["kbit_ref"])["types"]
+    assert set(types) == {"three"}
+    levels = ["-0x1.0000000000000p+0", "0x1.8000000000000p-3", "0x1.0000000000000p+1", "0x1.0000000000000p+1"]
+    assert {key: types["three"][key] for key in ("bits", "levels", "unused", "ties", "beyond")} == {
+        "bits": 2,
+        "levels": levels,
+        "unused": [3],
+        "ties": "zero",
+        "beyond": None,
+    }
+
+
+def test_a_registered_type_and_its_choices(matrix: Path, out: Path) -> None:
+    dtype = kb.register(kb.DataType.from_levels([-2, -1, 0, 1.5], name="registered_for_a_file"))
+    scheme = "registered_for_a_file-tensor-absmax-f32+ties=away"
+    quantize_file(matrix, scheme, out)
+    q = open_checkpoint(out)["X"]
+    assert q.scheme == kb.scheme(scheme)
+    assert q.scheme.dtype == dtype.with_choices(ties="away")
+    code = "import sys, kbit_ref as kb; q = kb.open_checkpoint(sys.argv[1])['X']; print(q.scheme, q.scheme.dtype.ties)"
+    assert in_a_process(code, out) == f"{scheme} away\n"
+
+
+def test_two_types_of_one_name(matrix: Path, out: Path) -> None:
+    """Each file has its own, and what is registered under that name stays."""
+    registered = kb.register(kb.DataType.from_levels([-1, 0, 1], name="three_of_a_file"))
+    other = kb.DataType.from_levels([-1, 0, 0.5], name="three_of_a_file")
+    quantize_file(matrix, of_type(registered), out)
+    quantize_file(matrix, of_type(other), out.with_name("other"))
+    for _ in range(2):
+        assert open_checkpoint(out)["X"].scheme.dtype == registered
+        assert open_checkpoint(out.with_name("other"))["X"].scheme.dtype == other
+        assert kb.datatype("three_of_a_file") == registered
+
+
+def test_a_type_that_a_file_cannot_hold(matrix: Path, out: Path) -> None:
+    for dtype, told in [
+        (kb.DataType.from_levels([-1, 0, 1], name="nf4"), "which is another scheme"),
+        (kb.DataType.from_levels([-1, 0, 1], name="a type"), "a name is letters, digits, _ . ~"),
+        (kb.DataType.from_levels([-1, 0, 1, -np.nan], name="odd_nan"), "which is another scheme"),
+        (kb.datatype("e4m3fn+overflow=ieee"), "which is another scheme"),  # whose spelling leaves out the choice
+        (kb.learn(RAMP, "quantile3").with_choices(ties="away"), "there is no such name"),
+        (dataclasses.replace(kb.learn(RAMP, "quantile3"), name="quantile3~01234567"), "the hash of other levels"),
+    ]:
+        with pytest.raises(kb.KbitError, match=re.escape(told)) as caught:
+            quantize_file(matrix, of_type(dtype), out)
+        assert str(caught.value).startswith("quantize: ")
+        assert not out.exists()
+
+
+def of_the_type(**facts: object) -> object:
+    """A change of what is said of the type."""
+    return lambda document: next(iter(document["types"].values())).update(facts)
+
+
+ONE, NAME = "0x1.0000000000000p+0", kb.learn(RAMP, "quantile2").name
+TYPE_LIES = {
+    "no table": (lambda d: d.update(types=[]), "metadata kbit_ref has types that are no table"),
+    "no type": (lambda d: d["types"].clear(), f"name = '{NAME}', there is no such name"),
+    "no row": (lambda d: d["types"].update({NAME: 4}), "it has not just bits, levels, unused"),
+    "a fact too many": (of_the_type(family="p3109"), "it has not just bits, levels, unused"),
+    "bits of text": (of_the_type(bits="2"), "bits = 2, schemes are for 1 to 8"),
+    "bits of true": (of_the_type(bits=True), "bits = True, schemes are for 1 to 8"),
+    "many bits": (of_the_type(bits=60), "bits = 60, schemes are for 1 to 8"),
+    "few levels": (of_the_type(levels=[ONE] * 3), "it has not 2**2 levels"),
+    "levels of numbers": (of_the_type(levels=[1.0] * 4), "a level is no number in hexadecimal"),
+    "levels in decimal": (of_the_type(levels=["1.0"] * 4), "a level is no number in hexadecimal"),
+    "a level beyond float64": (of_the_type(levels=["0x1p+9999"] * 4), "a level is no number in hexadecimal"),
+    "a level between float32": (
+        of_the_type(levels=["0x1.0000000000001p+0", ONE, ONE, ONE]),
+        "levels[0] = 1.0000000000000002, it is not a float32 number",
+    ),
+    "only NaN": (of_the_type(levels=["nan"] * 4), "no finite level is left to emit"),
+    "other levels": (of_the_type(levels=["0x0.0p+0", ONE, ONE, ONE]), "its name is the hash of other levels"),
+    "unused of text": (of_the_type(unused=["0"]), "unused is no list of codes"),
+    "unused beyond": (of_the_type(unused=[4]), "codes are 0 to 3"),
+    "an unknown choice": (of_the_type(ties="often"), "ties = 'often'"),
+    "a choice of a number": (of_the_type(ties=4), "a choice is no name"),
+    "even where it cannot be": (of_the_type(ties="even", unused=[1]), "codes of the same parity"),
+    "an overflow to nothing": (of_the_type(overflow="ieee"), "overflow = 'ieee', the level after the last"),
+    "beyond of text": (of_the_type(beyond="x"), "a level is no number in hexadecimal"),
+    "a name with a space": (lambda d: d["types"].update({"a b": {}}), "a name is letters, digits, _ . ~"),
+    "a name of a page": (lambda d: d["types"].update({"a" * 101: {}}), "a name is letters, digits, _ . ~"),
+    "another nf4": (
+        lambda d: d["types"].update(nf2=d["types"][NAME]),
+        "type: name = nf2, this version has another type of that name",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", TYPE_LIES)
+def test_types_that_lie(matrix: Path, out: Path, capsys: pytest.CaptureFixture[str], lie: str) -> None:
+    change, told = TYPE_LIES[lie]
+    quantize_file(matrix, of_type(kb.learn(RAMP, "quantile2")), out.with_name("good"))
+    known = kb.datatypes()
+    assert told in said(["dequantize", changed(out.with_name("good"), out, change), "-o", out.with_name("b")], capsys)
+    assert kb.datatypes() == known
+    assert not out.with_name("b").exists()
+
+
+# Kill, full disk, memory -------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit of the size of files")

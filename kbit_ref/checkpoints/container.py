@@ -235,6 +235,8 @@ def target(path: str | os.PathLike[str], *, force: bool) -> Path:
         resolved = Path(os.path.realpath(path))
         if not resolved.parent.is_dir():
             raise BadInput(message("safetensors", where, "there is no such folder", "make it first"))
+        if resolved.is_symlink():  # of a circle: to replace one of its links would follow none
+            raise BadInput(message("safetensors", where, "it is a link that ends nowhere", "name another output"))
         if resolved.exists():
             if not resolved.is_file():  # a device would be replaced by a file of its name
                 raise BadInput(message("safetensors", where, "it is no ordinary file", "name another output"))

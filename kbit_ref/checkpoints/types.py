@@ -14,7 +14,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from kbit_ref import exact
@@ -25,8 +25,7 @@ from kbit_ref.scheme import Scheme, scheme
 
 __all__ = ["as_row", "brought", "from_row", "scheme_of"]
 
-NOT_STORED = ("name", "family", "source")  # the key, and what decides no byte
-ROW = tuple(field.name for field in fields(DataType) if field.init and field.name not in NOT_STORED)
+ROW = ("bits", "levels", "unused", *exact.CHOICES, "beyond", "meaning")  # all that decides bytes
 LEARNED = re.compile(r"(?:quantile|lloyd)[2-8]~([0-9a-f]{8})")  # as `kb.learn` names a type after its levels
 MOST_BITS = 8  # of the types of schemes
 
@@ -41,10 +40,10 @@ def brought(s: Scheme) -> dict[str, DataType]:
     """
     name = s.dtype.name.partition("+")[0]
     types: dict[str, DataType] = {}
-    if not _built_in(name):
-        types[name] = s.dtype if name == s.dtype.name else datatype(name)
     try:
-        types = {name: from_row(name, as_row(found)) for name, found in types.items()}
+        if not _built_in(name):
+            base = s.dtype if name == s.dtype.name else datatype(name)
+            types[name] = from_row(name, as_row(base))
         same = scheme_of(str(s), types) == s
     except KbitError as error:
         text = str(error).partition(": ")[2]
@@ -78,11 +77,11 @@ def from_row(name: str, row: Any) -> DataType:
     Raises
     ------
     BadInput
-        `type quantile4~3f9a01c2: its name is the hash of other levels; ...`
+        `type: name = quantile4~3f9a01c2, its name is the hash of other levels; ...`
     """
 
     def refuse(rule: str) -> BadInput:
-        return BadInput(message("type", shown(name), rule, "quantize the original again"))
+        return BadInput(message("type", f"name = {shown(name)}", rule, "quantize the original again"))
 
     if len(name) > 100 or not re.fullmatch(r"[A-Za-z_][\w.~]*", name):
         raise refuse("a name is letters, digits, _ . ~")
@@ -97,12 +96,14 @@ def from_row(name: str, row: Any) -> DataType:
         raise refuse("unused is no list of codes")
     if type(row["meaning"]) is not int or not all(isinstance(row[choice], str) for choice in exact.CHOICES):
         raise refuse("a choice is no name, or the meaning no number")
-    numbers = [_number(text) for text in levels]
+    numbers = [number for number in map(_number, levels) if number is not None]
     beyond = None if row["beyond"] is None else _number(row["beyond"])
-    if None in numbers or (row["beyond"] is not None and beyond is None):
+    if len(numbers) < len(levels) or (row["beyond"] is not None and beyond is None):
         raise refuse("a level is no number in hexadecimal, as float.hex writes it")
-    values = row | {"levels": numbers, "unused": tuple(row["unused"]), "beyond": beyond}
-    found = DataType(name, family="learned" if LEARNED.fullmatch(name) else "custom", source="a file", **values)
+    choices = {choice: row[choice] for choice in exact.CHOICES} | {"beyond": beyond, "meaning": row["meaning"]}
+    found = DataType.from_levels(
+        numbers, name=name, bits=row["bits"], unused=row["unused"], source="a file", **choices
+    )
     if (match := LEARNED.fullmatch(name)) and match[1] != _digest(found):
         raise refuse("its name is the hash of other levels")
     if _built_in(name) and datatype(name) != found:
