@@ -532,7 +532,9 @@ def test_mistakes(call, text):
         call()
 
 
-@pytest.mark.parametrize("name", ["float23", "float32+order=sideways", "float32+fma=yes", "float32+out=float8"])
+@pytest.mark.parametrize(
+    "name", ["float23", "float32+order=sideways", "float32+fma=yes", "float32+out=float8", "float32+group=0"]
+)
 def test_unknown_names(name):
     with pytest.raises(UnknownName, match=r"^accumulator: "):
         accumulator(name)
@@ -542,5 +544,6 @@ def test_spellings_are_read():
     for name in (*MODELS, *GROUPED, "int32", "int32_b32"):
         record = accumulator(name)
         assert accumulator(record) is record
+        assert accumulator(str(record)) == record
         assert hash(record) == hash(accumulator(name))
     assert callable(order("blocked32"))

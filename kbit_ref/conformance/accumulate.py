@@ -179,11 +179,14 @@ class Accumulator:
         return self.outer if self.group else self.sums
 
     def __str__(self) -> str:
-        text = [f"+{f.name}={getattr(self, f.name)}" for f in fields(self)[1:] if getattr(self, f.name)]
-        return self.sums + "".join(text)
+        plain = accumulator(self.sums)
+        differing = [f.name for f in fields(self) if getattr(self, f.name) != getattr(plain, f.name)]
+        return self.sums + "".join(f"+{name}={getattr(self, name)}" for name in differing)
 
 
 ACCUMULATORS: Registry[Accumulator] = Registry()
+FORMS = "|".join(FORMATS)
+CHOICES = {"products": f"exact|{FORMS}", "order": r"\w+", "group": "[1-9][0-9]*", "outer": FORMS, "out": FORMS}
 
 
 @ACCUMULATORS.row("{form}", facts=SOURCE, parameters={"form": list(FORMATS)})
@@ -231,6 +234,8 @@ def accumulator(model: Accumulator | str) -> Accumulator:
     --------
     >>> accumulator("float32+order=pairwise")
     Accumulator(sums='float32', products='float32', order='pairwise', group=None, outer='', out='float32')
+    >>> str(accumulator("bfloat16_via_float32"))
+    'float32+products=exact+out=bfloat16'
 
     Raises
     ------
@@ -245,17 +250,20 @@ def accumulator(model: Accumulator | str) -> Accumulator:
         known = [*ACCUMULATORS.names(), "int32_b32", "float32_b32"]
         raise UnknownName.among("accumulator", "name", name, known, "names are float32, float32_fma, int32_b32, ...")
     record = found[1]
-    allowed = {"order": "", "products": "exact|" + "|".join(FORMATS), "out": "|".join(FORMATS)}
+    chosen: dict[str, Any] = {}
     for choice in choices:
         key, _, value = choice.partition("=")
-        if key not in allowed:
-            raise UnknownName.among("accumulator", "choice", choice, allowed, f"choices are {', '.join(allowed)}")
-        if key != "order" and not re.fullmatch(allowed[key], value):
-            raise UnknownName.among("accumulator", key, value, allowed[key].split("|"), f"{key} is {allowed[key]}")
+        if key not in CHOICES:
+            raise UnknownName.among("accumulator", "choice", choice, CHOICES, f"choices are {', '.join(CHOICES)}")
+        if not re.fullmatch(CHOICES[key], value):
+            raise UnknownName.among("accumulator", key, value, CHOICES[key].split("|"), f"{key} is {CHOICES[key]}")
         if key == "order" and value != "any":
             order(value)
-        record = replace(record, **{key: value})
-    return record
+        chosen[key] = int(value) if key == "group" else value
+    if "group" in chosen:  # what it is in, unless told
+        chosen.setdefault("outer", "float32" if record.sums == "int32" else record.sums)
+        chosen.setdefault("out", chosen["outer"])
+    return replace(record, **chosen)
 
 
 def within(inner: str, outer: str) -> bool:

@@ -69,7 +69,7 @@ def half_ulp(form: str, x: Array) -> NDArray[np.float64]:
     precision, least, _ = FORMATS[form]
     _, exponent = np.frexp(np.asarray(x, np.float64))  # |x| < 2**exponent
     exponent = np.where(x == 0, least, exponent)
-    return np.ldexp(1.0, np.maximum(exponent - 1, least) - precision)
+    return np.asarray(np.ldexp(1.0, np.maximum(exponent - 1, least) - precision))
 
 
 def rounded_sum(form: str, x: Array, y: Array) -> Array:
@@ -105,7 +105,7 @@ class Arrays:
         """Product k, as it is added."""
         product = self.a[k] * self.b[k]
         if self.products == "exact" or self.plain:
-            return product
+            return np.asarray(product)
         return _round(self.products, product)
 
     def seen(self, total: Array, form: str) -> Array:
@@ -114,6 +114,7 @@ class Arrays:
         return total
 
     def start(self, k: int) -> Array:
+        """Product k, as a number of the format of sums."""
         product = self.product(k)
         if self.products != "exact":
             self.seen(product, self.products)
@@ -122,12 +123,14 @@ class Arrays:
         return _wrapped(product) if self.form == "int32" else self.seen(_round(self.form, product), self.form)
 
     def step(self, total: Array, k: int) -> Array:
+        """The sum and product k, rounded."""
         product = self.product(k)
         if self.products != "exact":
             self.seen(product, self.products)
         return self.join(total, product)
 
     def join(self, total: Array, other: Array) -> Array:
+        """Two sums, rounded."""
         if self.form == "int32":
             return _wrapped(total + other)
         return self.seen(total + other if self.plain else rounded_sum(self.form, total, other), self.form)

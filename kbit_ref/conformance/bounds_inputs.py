@@ -48,6 +48,7 @@ class Operands(NamedTuple):
 def operands(a: Any, b: Any, model: Accumulator, scales: Any) -> Operands:
     """Arrays or QTensors as exact numbers, checked."""
     x = _numbers("a", a, model)
+    s: F64 | None
     if isinstance(b, QTensor) and model.group:
         if scales is not None:
             raise BadInput(message("dot_bound", "scales", "b is a QTensor and has its own", "drop scales="))
