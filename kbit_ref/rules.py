@@ -18,7 +18,7 @@ from kbit_ref.exact.arithmetic import round_to
 from kbit_ref.exact.rules import CLIPS, EPS, Hqq, Mlx
 from kbit_ref.scheme import Scheme
 
-__all__ = ["RULES", "Rule", "in_order", "largest"]
+__all__ = ["RULES", "AbsMax", "Rule", "in_order", "largest"]
 
 Array = NDArray[Any]
 Finite = NDArray[np.bool_] | None
@@ -26,6 +26,10 @@ Finite = NDArray[np.bool_] | None
 
 class Rule:
     """The formulas of a rule; `kbit_ref.exact.rules` holds the facts about it."""
+
+    def empty(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:
+        """Where there is nothing to scale."""
+        return np.asarray(largest(x, finite) == 0)
 
     def scale(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:
         """The scale before it is stored; 0 for a block of zeros."""
@@ -136,8 +140,11 @@ class AbsMax(Rule):
         return largest(x, finite)
 
     def scale(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:
+        return self.over(s, a, x, finite, a.dtype(self.reach(s)))
+
+    def over(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite, reach: Any) -> Array:
+        """The scale for which the largest magnitude becomes `reach`."""
         m = _with_eps(s, a, self.magnitude(s, x, finite))
-        reach = a.dtype(self.reach(s))
         if s["scaleas"] == "multiplier":
             return a.divide(m, reach)
         return np.where(m == 0, m, a.divide(reach, m))
@@ -216,6 +223,9 @@ class RootMeanSquare(Rule):
 class MinMax(Rule):
     """The range over the steps."""
 
+    def empty(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:
+        return np.asarray(_high(x, finite) == _low(x, finite))
+
     def scale(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:
         span = a.subtract(_high(x, finite), _low(x, finite))
         return a.divide(_with_eps(s, a, span), a.dtype(s.dtype.top))
@@ -227,6 +237,10 @@ class MinMax(Rule):
 @rule("affine")
 class Affine(Rule):
     """The range with 0 over the steps."""
+
+    def empty(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:
+        low, high = self.ends(s, a, x, finite)
+        return np.asarray(low == high)
 
     def scale(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:
         low, high = self.ends(s, a, x, finite)

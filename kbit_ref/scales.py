@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from kbit_ref.engine import CHUNK, decode, encode
 from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.arithmetic import round_to
 from kbit_ref.exact.rules import RULES as FACTS
-from kbit_ref.rules import RULES, in_order
+from kbit_ref.rules import RULES, AbsMax, in_order
 from kbit_ref.scheme import WIDE, Scheme
 
 __all__ = ["Plan", "Whole", "centred", "effective", "plan", "step", "used_scale", "whole_numbers"]
@@ -50,6 +50,7 @@ class Plan:
     raw_offset: Array | None = None
     raw: Any = None
     stored: Any = None
+    empty: Any = False  # [n, 1] where there is nothing to scale, and only there the scale may be 0
 
 
 def whole_numbers(s: Scheme, a: Arithmetic, numbers: Callable[[Array], Array], rows: Array) -> Whole:
@@ -118,14 +119,14 @@ def plan(s: Scheme, a: Arithmetic, whole: Whole, numbers: Array, finite: Finite,
             _bounded(s, p.raw_offset, p.offset)
 
     best: Any = None
-    for raw in rule.candidates(s, a, p.seen, p.seen_finite):
-        raw, stored = _with_scale(s, a, whole, raw)
+    for raw in _candidates(s, a, whole, p):
+        raw, stored = _with_scale(s, a, whole, p, raw)
         if p.raw is None:
             p.raw, p.stored = raw, stored
             continue
         if best is None:
             best = error(p)
-        other = Plan(p.numbers, p.finite, p.seen, p.seen_finite, p.short, p.offset, p.raw_offset, raw, stored)
+        other = replace(p, raw=raw, stored=stored)
         least = error(other)
         better = least < best
         best = np.where(better, least, best)
@@ -155,13 +156,25 @@ def _bounded(s: Scheme, offset: Array, stored: Array) -> Array:
     return stored
 
 
-def _with_scale(s: Scheme, a: Arithmetic, whole: Whole, raw: Array) -> tuple[Array, Array]:
+def _candidates(s: Scheme, a: Arithmetic, whole: Whole, p: Plan) -> Iterator[Array]:
+    """The scales of the rule."""
+    rule = RULES[s.rule]
+    if s["globalat"] == "top":
+        assert isinstance(rule, AbsMax)
+        yield rule.over(s, a, p.seen, p.seen_finite, a.multiply(rule.reach(s), whole.global_scale))
+    else:
+        yield from rule.candidates(s, a, p.seen, p.seen_finite)
+
+
+def _with_scale(s: Scheme, a: Arithmetic, whole: Whole, p: Plan, raw: Array) -> tuple[Array, Array]:
     """A scale, the global one taken out, before and after it is stored."""
-    if whole.global_scale is not None:
+    if whole.global_scale is not None and s["globalat"] == "scale":
         raw = (a.multiply if s["global"] == "divisor" else a.divide)(raw, whole.global_scale)
     if s["leastscale"] != "none":
         raw = np.maximum(raw, _constant(a, s["leastscale"]))
-    return raw, _stored_scale(s, raw)
+    if (raw == 0).any():
+        p.empty = RULES[s.rule].empty(s, a, p.seen, p.seen_finite)
+    return raw, _stored_scale(s, raw, p.empty)
 
 
 def _constant(a: Arithmetic, text: str) -> Any:
@@ -225,10 +238,11 @@ def _is_power_of_two(values: NDArray[np.float32]) -> bool:
     return bool((exponent << np.uint32(23) == words).all() and (exponent - np.uint32(1) < np.uint32(254)).all())
 
 
-def _stored_scale(s: Scheme, raw: Array) -> Array:
-    """The scales as they are stored."""
+def _stored_scale(s: Scheme, raw: Array, empty: Any = True) -> Array:
+    """The scales as they are stored; `empty` says where a block has nothing to scale."""
     stored = _stored_as(s, raw)
-    empty, none = raw == 0, stored == 0
+    none = (raw == 0) | (stored == 0)
+    empty = (raw == 0) & empty
     beyond = ~np.isfinite(stored)
     if s.scale_dtype not in WIDE:
         beyond |= np.abs(raw) > _beyond(s)
@@ -237,7 +251,7 @@ def _stored_scale(s: Scheme, raw: Array) -> Array:
         at = int(np.flatnonzero(wrong)[0])
         got = f"a block scale of {float(raw.ravel()[at])}"
         becomes = float(stored.ravel()[at]) if none.ravel()[at] else np.copysign(np.inf, raw.ravel()[at])
-        rule = f"it becomes {becomes} in {s.scale_dtype}"
+        rule = f"it becomes {becomes} in {s.scale_dtype}" if raw.ravel()[at] else "only a block of zeros has that"
         raise BadInput(message("quantize", got, rule, "use a wider scale, or +scalerange=clamp"))
     if wrong.any() and s["scalerange"] != "keep":
         smallest, largest = _scale_range(s)

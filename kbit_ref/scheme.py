@@ -7,8 +7,9 @@ nf4-b64-absmax-f32        uint4-b128-minmax-f16        e2m1fn-b32-pow2floor-e8m0
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
@@ -20,7 +21,8 @@ import numpy as np
 from kbit_ref import exact
 from kbit_ref.blocks import Cut
 from kbit_ref.datatype import DataType, datatype
-from kbit_ref.errors import BadInput, BadType, UnknownName, message
+from kbit_ref.errors import BadInput, BadType, KbitError, UnknownName, message
+from kbit_ref.exact.arithmetic import Arithmetic
 from kbit_ref.exact.encoders import ENCODERS
 from kbit_ref.exact.rules import EPS, RULES
 from kbit_ref.packing import Layout, layout, layouts
@@ -49,6 +51,7 @@ CHOICES: dict[str, tuple[str, ...]] = {  # the first value is the default
     "flat": ("asis", "widen"),
     "flatzero": ("low", "middle"),
     "global": ("none", "multiplier", "divisor"),
+    "globalat": ("scale", "top"),
     "globalby": ("divide", "reciprocal"),
     "inf": ("error", "saturate"),
     "leastscale": ("none", "1.1920929e-07", "0.015625", "1e-5"),
@@ -78,6 +81,7 @@ MEANINGS = {  # of the choices, for tables
     "flat": "for affineplain: a range of one number stays, or is widened by 1 at both ends",
     "flatzero": "the zero point of a block whose scale is 0: the lowest level, or the middle one",
     "global": "a scale of the scales, by which they are multiplied or divided on decode",
+    "globalat": "where it enters the scale of a block: fl(fl(max|x| / top) / global), or fl(max|x| / fl(top * global))",
     "globalby": "the global scale is a quotient, or a product with fl(1 / the divisor)",
     "inf": "an infinity in x is an error, or is encoded as any other number and left out of the scale",
     "leastscale": "no stored scale is below this",
@@ -257,22 +261,32 @@ def _check(s: Scheme, text: str) -> None:
         refuse(f"{s.rule} counts from 0 and is for uint types", f"use uint{s.dtype.bits}")
     if rule.integers and not re.fullmatch(r"(u|o)?int\d", s.dtype.name.partition("+")[0]):
         refuse(f"{s.rule} is for integers", "use uint, int or oint types")
+    for name in sorted({name for other in RULES.values() for name in other.uses} - set(rule.uses)):
+        if s[name] != CHOICES[name][0]:
+            refuse(f"the rule {s.rule} does not use {name}", f"leave {name} out")
+    for name, why in _idle(s):
+        if s[name] != CHOICES[name][0]:
+            refuse(f"{name} makes no difference where {why}", f"leave {name} out")
     if s["zeroblock"] == "quotient" and s.rule != "signedmax":
         refuse("only signedmax divides by a negative level", "leave zeroblock out")
     if s["center"] != "none" and (rule.offset_added or rule.zero_point):
         refuse(f"{s.rule} has an offset or a zero point already", "leave center out")
     if s.scale_dtype == "e8m0fnu" and not rule.power_of_two and s["scaleuse"] == "unrounded":
         refuse("an e8m0fnu scale used unrounded is not a power of two", "drop scaleuse")
-    if s["global"] != "none" and (s.rule != "absmax" or s.scale_dtype not in ("f16", "e4m3fn", "e4m4", "ue4m3")):
-        refuse("a global scale goes with absmax and a stored scale of a few bits", "use absmax and e4m3fn")
+    if s["global"] != "none" and s.scale_dtype not in ("f16", "e4m3fn", "e4m4", "ue4m3"):
+        refuse("a global scale goes with a stored scale of a few bits", "use e4m3fn")
+    if s["globalat"] == "top" and s["global"] != "multiplier":
+        refuse("only a multiplier can be multiplied into the largest level", "use global=multiplier")
     if s["global"] != "none" and s["compute"] == "float16":
         refuse("the product of two largest levels is beyond float16", "leave compute out")
     if s.scale_dtype not in WIDE and (rule.offset_added or s["center"] == "block"):
         refuse(f"the offset is stored like the scale, and {s.scale_dtype} is too narrow for it", "use f16")
     if rule.negative and s.scale_dtype in ("e8m0fnu", "e4m4", "ue4m3"):
         refuse(f"{s.rule} makes negative scales, and {s.scale_dtype} has none", "use f32 or e4m3fn")
-    if s["scaleas"] == "divisor" and (not rule.inverse or s["global"] != "none"):
-        refuse(f"a scale that divides on decode does not go with {s.rule}", "use absmax without global")
+    if s["scaleas"] == "divisor" and s["global"] != "none":
+        refuse("a scale that divides on decode has no global scale", "leave global out")
+    if s["arith"] == "reciprocals" and (s["global"] == "none" or s["leastused"] != "none"):
+        refuse("reciprocals are those of the scale and of a global scale as they are", "use arith=reciprocal")
     if s["scaleas"] == "divisor" and s["arith"] != "divide":
         refuse("a scale that divides on decode multiplies on encode", "leave arith out")
     if s["scaleas"] == "divisor" and s["zeroblock"] == "zero" and s["eps"] == "0":
@@ -281,7 +295,7 @@ def _check(s: Scheme, text: str) -> None:
         refuse("scales that are quantized again are f32, and have no global scale", "use f32")
     if s["leastscale"] != "none" and rule.negative:
         refuse(f"{s.rule} makes negative scales, and a least scale is for positive ones", "drop leastscale")
-    if (rule.zero_point or s["zeroadd"] != "after") and s["encoder"] != "nearest":
+    if rule.zero_point and s["encoder"] != "nearest":
         refuse("a zero point is added to whole numbers", "leave encoder out")
     stochastic = s.dtype.rounding.startswith("stochastic")
     if rule.zero_point and s.dtype.rounding != "nearest":
@@ -307,6 +321,45 @@ def _check(s: Scheme, text: str) -> None:
         refuse("a named encoder takes a rounded number", "leave arith out")
     if s["encoder"] in ("addhalf", "addround") and not re.fullmatch(r"o?int\d|uint\d", s.dtype.name.partition("+")[0]):
         refuse(f"{s['encoder']} is for integers", "use oint, int or uint types")
+
+
+def _idle(s: Scheme) -> Iterator[tuple[str, str]]:
+    """Choices that could change nothing beside the others, and why."""
+    rule = RULES[s.rule]
+    if s["global"] == "none":
+        yield from ((name, "there is no global scale") for name in ("globalat", "globalby"))
+    if s.cut.size is None:
+        yield from ((name, f"no block of {s.cut} is short") for name in ("tail", "tailarith"))
+    if s["arith"] == "divide":
+        yield "tailarith", "every block divides"
+    if s["tail"] == "error":
+        yield "tailarith", "no block is short"
+    never_zero = not rule.zeros or (s["eps"] != "0" and s["compute"] != "float16")  # there eps over the top may be 0
+    if never_zero:
+        yield "flatzero", "no block has the scale 0"
+    if (never_zero or s["leastscale"] != "none") and s["scalerange"] != "zeroblock":
+        yield "zeroblock", "no block has the scale 0"
+    if s["leastused"] != "none":
+        yield "zerocode", "no scale in use is 0"
+    if s._zero == 0:
+        yield "fill", "code 0 is that of 0.0"
+        if s["encoder"] == "nearest" and not rule.zero_point:
+            yield "zerocode", "code 0 is that of 0.0"
+    if s.layout.elements == 1:
+        yield "fill", "every code is a byte"
+    if s["nan"] == "code" and not _nan_has_a_code(s):
+        yield "nan", "NaN has no code"
+
+
+def _nan_has_a_code(s: Scheme) -> bool:
+    """Does the type have NaN, or the encoder a code for it?"""
+    if s.dtype.nan_code is not None:
+        return True
+    try:
+        ENCODERS[s["encoder"]](s, Arithmetic("float32"), math.nan)
+    except KbitError:
+        return False
+    return not RULES[s.rule].zero_point
 
 
 exact.schemes.append(scheme)

@@ -250,7 +250,7 @@ def test_which_schemes_come_back_quickly(spelling: str, taken: int, calls: dict[
 
 def test_rules_by_the_largest_magnitude() -> None:
     """Those listed see no difference when the rest of a block changes; each of the others does."""
-    s, a = kb.scheme("uint4-b4-absmax-f32+percentile=99"), Arithmetic("float32")
+    s, a = kb.scheme("uint4-b4-percentile-f32+percentile=99"), Arithmetic("float32")
     full = normals(1, 300)
     full[0, 7] = -7
     other = np.where(np.abs(full) == 7, full, full / 2)

@@ -115,3 +115,19 @@ def test_zero_blocks_of_libraries() -> None:
     assert set(kb.quantize(x, "bnb-cpu-dynamic8").codes[0].tolist()) == {0}
     assert kb.quantize(x, "nvfp4-ct").scales.tolist() == [[0.125] * 4]
     assert kb.quantize(x, "keras-int4-grouped").scales[0, 0] == np.float32(2 + 1e-7) / np.float32(15)
+
+
+def test_modelopt_multiplies_the_global_scale_into_the_largest_level() -> None:
+    # g = fl(1 / 2688). 2**-16 / (6 g) = 3.5 * 2**-9 is a tie of e4m3fn: fl(fl(m / 6) / g) is there and goes to the even
+    # 4 * 2**-9; fl(m / fl(6 g)) lies one float32 below. ModelOpt 0.47.0 stores 3 * 2**-9; its zero block stores 1
+    x = np.zeros((1, 48), np.float32)
+    x[0, 0], x[0, 16] = 1, 2.0**-16
+    assert kb.quantize(x, "nvfp4-modelopt").scales.tolist() == [[448, 3 * 2.0**-9, 1]]
+    assert kb.quantize(x, "nvfp4-modelopt+globalat=scale").scales.tolist() == [[448, 4 * 2.0**-9, 1]]
+    wanted = kb.exact.quantize(x, "nvfp4-modelopt").rows[0]
+    assert [float(block.scale) for block in wanted] == [448, 3 * 2.0**-9, 1]
+
+
+def test_zeros_of_modelopt_are_positive() -> None:
+    # the sign bit is that of x / scale < 0, so -0 is code 0
+    assert kb.quantize(np.float32([[6, -0.0] + [0] * 14]), "nvfp4-modelopt").codes[0, :2].tolist() == [7, 0]

@@ -369,3 +369,113 @@ def test_blocks_of_more_than_4096(rule: str) -> None:
     q = kb.quantize(x, text)
     assert [q.codes.tolist()] == wanted.codes
     assert q.scales.tolist() == [[float(wanted.rows[0][0].scale)]]
+
+
+# Which scales may be 0 ------------------------------------------------------------------------------------------------
+
+TINY = 2.0**-149  # over any level above 1 it is 0 in float32
+
+
+@pytest.mark.parametrize(
+    ("text", "x"),
+    [
+        ("int4-tensor-absmax-f32", [TINY, 0]),
+        ("int4-tensor-absmax-e8m0fnu", [TINY, 0]),
+        ("int4-tensor-absmax-f32+scaleuse=unrounded", [TINY, 0]),
+        ("oint4-tensor-signedmax-f32", [0, -TINY]),
+        ("uint4-tensor-minmax-f32", [TINY, 0]),
+        ("uint4-tensor-affine-f32", [-TINY, 0]),
+        ("int4-tensor-clip-f32", [TINY, 0]),
+        ("uint4-tensor-mlx-f32", [1e38, 1e38]),  # the edge over an infinite number of steps
+        ("int4-tensor-percentile-f32+percentile=99", [0] * 199 + [1]),
+        ("int4-b1-absmax-e4m3fn+global=multiplier", [3e38, TINY]),
+        ("int4-b1-absmax-e4m3fn+global=multiplier+globalat=top", [3e38, TINY]),
+    ],
+)
+def test_only_a_block_of_zeros_has_the_scale_0(text: str, x: list[float]) -> None:
+    for quantize in (kb.quantize, kb.exact.quantize):
+        with pytest.raises(kb.KbitError, match=r"quantize: a block scale of -?0.0, only a block of zeros has "):
+            quantize(np.float32(x), text)
+
+
+def test_scales_that_are_0_before_they_are_stored() -> None:
+    def scales(text: str, *x: float) -> list[float]:
+        found = kb.quantize(np.float32(x), text).scales[0].tolist()
+        assert found == [float(block.scale) for block in kb.exact.quantize(np.float32(x), text).rows[0]]
+        return [float(scale) for scale in found]
+
+    text = "int4-b2-absmax-f32+scalerange="
+    assert scales(text + "clamp", TINY, 0, 0, 0) == [TINY, 0]
+    assert scales(text + "keep+zeroblock=one", TINY, 0, 0, 0) == [0, 1]
+    assert scales(text + "zeroblock+zeroblock=one", TINY, 0, 0, 0) == [1, 1]
+    assert scales("int4-b2-absmax-e8m0fnu+scalerange=clamp", TINY, 0, 0, 0) == [2.0**-127, 2.0**-127]
+    assert scales("oint4-b1-signedmax-f32+scalerange=clamp", TINY, -TINY) == [-TINY, TINY]  # over -8
+    # one number needs no scale: it is the offset
+    assert scales("uint4-b2-minmax-f32", 5, 5, -0.0, 0) == [0, 0]
+    assert kb.dequantize(kb.quantize([5.0, 5.0], "uint4-tensor-minmax-f32")).tolist() == [5, 5]
+
+
+def test_the_quotient_zero_beyond_the_type() -> None:
+    x = np.float64([1e300, 0])
+    text = "oint4-b1-signedmax-f32+scalerange=zeroblock+zeroblock=quotient"
+    largest = float(np.finfo(np.float32).max)
+    assert kb.quantize(x, text).scales.tolist() == [[-largest, 0]]
+    assert [float(block.scale) for block in kb.exact.quantize(x, text).rows[0]] == [-largest, 0]
+
+
+# Words that a rule does not use ---------------------------------------------------------------------------------------
+
+OF_RULES = {name: CHOICES[name][1] for rule in RULES.values() for name in rule.uses}
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_a_rule_refuses_the_choices_that_it_does_not_use(rule: str) -> None:
+    name = "uint4" if RULES[rule].unsigned or RULES[rule].zero_point else "int4"
+    for choice, value in OF_RULES.items():
+        scale = "e4m3fn" if choice == "global" else "f32"
+        more = "+zeroblock=one" if choice == "scaleas" else ""
+        text = f"{name}-b4-{rule}-{scale}+{choice}={value}{more}"
+        if choice in RULES[rule].uses:
+            assert kb.scheme(text)[choice] == value
+        else:
+            with pytest.raises(kb.KbitError, match=f"the rule {rule} does not use .*; leave"):
+                kb.scheme(text)
+
+
+def test_which_rule_uses_which_choice() -> None:
+    assert {name: [rule for rule in RULES if name in RULES[rule].uses] for name in OF_RULES} == {
+        "eps": ["absmax", "absmaxhalf", "absmaxfull", "percentile", "minmax", "affine", "affineplain"],
+        "scaleas": ["absmax", "absmaxhalf", "absmaxfull", "percentile"],
+        "global": ["absmax"],
+        "percentile": ["percentile"],
+        "signedtie": ["signedmax"],
+        "flatzero": ["affine", "affineplain"],
+        "zeroadd": ["affine", "affineplain"],
+        "flat": ["affineplain"],
+    }
+
+
+IDLE = [  # a word that does nothing beside the others, and a scheme that differs a little, where it does
+    ("nf4-b4-absmax-f32+globalby=reciprocal", "nf4-b4-absmax-e4m3fn+global=divisor+globalby=reciprocal"),
+    ("nf4-b4-absmax-e4m3fn+global=divisor+globalat=top", "nf4-b4-absmax-e4m3fn+global=multiplier+globalat=top"),
+    ("nf4-b4-absmax-f32+arith=reciprocals", "nf4-b4-absmax-e4m3fn+arith=reciprocals+global=divisor"),
+    ("nf4-b4-absmax-e4m3fn+arith=reciprocals+global=divisor+leastused=1e-38", "nf4-b4-absmax-f32+leastused=1e-38"),
+    ("nf4-tensor-absmax-f32+tail=error", "nf4-b4-absmax-f32+tail=error"),
+    ("nf4-b4-absmax-f32+tailarith=divide", "nf4-b4-absmax-f32+arith=reciprocal+tailarith=divide"),
+    ("nf4-b4-absmax-f32+arith=reciprocal+tail=error+tailarith=divide", "nf4-b4-absmax-f32+arith=reciprocal+tail=error"),
+    ("uint4-b4-affine-f32+eps=1e-7+flatzero=middle", "uint4-b4-affine-f32+flatzero=middle"),
+    ("uint4-b4-hqq-f32+zeroblock=one", "uint4-b4-hqq-f16+scalerange=zeroblock+zeroblock=one"),
+    ("int4-b4-absmax-f32+leastscale=1e-5+zeroblock=one", "int4-b4-absmax-f32+zeroblock=one"),
+    ("nf4-b4-absmax-f32+leastused=1e-38+zerocode=code0", "nf4-b4-absmax-f32+zerocode=code0"),
+    ("int4-b4-absmax-f32+zerocode=code0", "uint4-b4-affine-f32+zerocode=code0"),
+    ("int4-b4-absmax-f32+fill=zero", "nf4-b4-absmax-f32+fill=zero"),
+    ("nf8-b4-absmax-f32+fill=zero", "nf8-b4-absmax-f32+fill=zero+layout=lsb8"),
+    ("nf4-b4-absmax-f32+nan=code", "nf4-b4-absmax-f32+encoder=bnb_nf4+nan=code"),
+]
+
+
+@pytest.mark.parametrize(("idle", "useful"), IDLE)
+def test_words_that_do_nothing_are_refused(idle: str, useful: str) -> None:
+    with pytest.raises(kb.KbitError, match=r"^scheme: text = .*; (leave|use) "):
+        kb.scheme(idle)
+    kb.scheme(useful)

@@ -28,12 +28,13 @@ from kbit_ref.exact.arithmetic import (
 )
 from kbit_ref.exact.code import decode, encode
 from kbit_ref.exact.encoders import ENCODERS
-from kbit_ref.exact.rules import RULES, bottom, top
+from kbit_ref.exact.rules import RULES, AbsMax, bottom, top
 from kbit_ref.exact.scales import effective, global_scale, stored_as, stored_scale
 
-__all__ = ["Block", "Quantized", "block", "dequantize", "quantize", "schemes"]
+__all__ = ["Block", "Quantized", "block", "candidates", "dequantize", "quantize", "schemes"]
 
 schemes: list[Callable[[Any], Any]] = []  # look-ups from a spelling to a scheme; `scheme.py` adds its own
+
 
 @dataclass
 class Block:
@@ -292,8 +293,8 @@ def _plan(s: Any, a: Arithmetic, whole: Quantized, block: Sequence[Number], widt
         if s["scalerange"] != "keep":
             _bounded(s, plan.raw_offset, plan.offset)
 
-    candidates = rule_.candidates(s, a, plan.finite)
-    found = [_with_scale(s, a, whole, plan, raw) for raw in candidates]
+    empty = rule_.empty(s, a, plan.finite)
+    found = [_with_scale(s, a, whole, raw, empty) for raw in candidates(s, a, whole, plan.finite)]
     if len(found) == 1:
         plan.raw, plan.stored = found[0]
         return plan
@@ -306,15 +307,25 @@ def _plan(s: Any, a: Arithmetic, whole: Quantized, block: Sequence[Number], widt
     return plan
 
 
-def _with_scale(s: Any, a: Arithmetic, whole: Quantized, plan: _Plan, raw: Number) -> tuple[Number, Number]:
+def candidates(s: Any, a: Arithmetic, whole: Quantized, finite: Sequence[Number]) -> list[Number]:
+    """The scales that the rule gives the finite numbers of a block."""
+    rule_ = RULES[s.rule]
+    if s["globalat"] == "scale":
+        return rule_.candidates(s, a, finite)
+    assert isinstance(rule_, AbsMax)
+    assert whole.global_scale is not None
+    return [rule_.over(s, a, finite, a.multiply(rule_.reach(s), whole.global_scale))]
+
+
+def _with_scale(s: Any, a: Arithmetic, whole: Quantized, raw: Number, empty: bool) -> tuple[Number, Number]:
     """A scale, the global one taken out, before and after it is stored."""
-    if s["global"] != "none":
+    if s["global"] != "none" and s["globalat"] == "scale":
         assert whole.global_scale is not None
         multiply = s["global"] == "divisor"
         raw = a.multiply(raw, whole.global_scale) if multiply else a.divide(raw, whole.global_scale)
     if s["leastscale"] != "none":
         raw = max(raw, round_to(Fraction(s["leastscale"]), a.form))
-    return raw, stored_scale(s, raw)
+    return raw, stored_scale(s, raw, empty)
 
 
 def _error(s: Any, a: Arithmetic, whole: Quantized, plan: _Plan, raw: Number, stored: Number) -> Number:

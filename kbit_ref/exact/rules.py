@@ -25,7 +25,7 @@ from kbit_ref.exact.arithmetic import (
 )
 from kbit_ref.exact.code import definition
 
-__all__ = ["CLIPS", "RULES", "Rule", "power", "rule", "significand_bits", "top"]
+__all__ = ["CLIPS", "RULES", "AbsMax", "Rule", "power", "rule", "significand_bits", "top"]
 
 CLIPS = tuple(Fraction(i, 32) for i in range(32, 7, -1))  # the shares of max|x| that `clip` tries, in turn
 
@@ -41,7 +41,12 @@ class Rule:
     power_of_two: ClassVar[bool] = False
     offset_added: ClassVar[bool] = False  # x = level * scale + offset
     zero_point: ClassVar[str] = ""  # x = (code - zero point) * scale: `integer` or `real`
-    inverse: ClassVar[bool] = False  # top / max|x| makes sense: `+scaleas=divisor`
+    zeros: ClassVar[bool] = True  # a block of zeros has the scale 0
+    uses: ClassVar[tuple[str, ...]] = ()  # the choices that this rule heeds, of those that not every rule does
+
+    def empty(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> bool:
+        """Is there nothing to scale? Only such a block may have the scale 0."""
+        return not largest(x)
 
     def scale(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
         """The scale before it is stored; 0 for a block of zeros."""
@@ -102,22 +107,28 @@ def _high(x: Sequence[Number]) -> Fraction:
 class _Symmetric(Rule):
     """The largest magnitude over a number of the type."""
 
-    inverse = True
+    uses: ClassVar[tuple[str, ...]] = ("eps", "scaleas")
 
     def reach(self, s: Any) -> Fraction:
         """What the largest magnitude becomes."""
         return top(s.dtype)
 
     def scale(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
+        return self.over(s, a, x, self.reach(s))
+
+    def over(self, s: Any, a: Arithmetic, x: Sequence[Number], reach: Number) -> Number:
+        """The scale for which the largest magnitude becomes `reach`."""
         m = a.add(self.magnitude(s, x), EPS[s["eps"]])
         if not m:
             return Fraction(0)
-        return a.divide(m, self.reach(s)) if s["scaleas"] == "multiplier" else a.divide(self.reach(s), m)
+        return a.divide(m, reach) if s["scaleas"] == "multiplier" else a.divide(reach, m)
 
 
 @rule("absmax")
 class AbsMax(_Symmetric):
     """fl(max|x| / top)"""
+
+    uses = (*_Symmetric.uses, "global")
 
 
 @rule("absmaxhalf")
@@ -140,6 +151,8 @@ class AbsMaxFull(_Symmetric):
 class Percentile(_Symmetric):
     """fl(p / top), p the ceil(n * percentile / 100)-th smallest of the n magnitudes"""
 
+    uses = (*_Symmetric.uses, "percentile")
+
     def magnitude(self, s: Any, x: Sequence[Number]) -> Fraction:
         rank = math.ceil(len(x) * Fraction(s["percentile"]) / 100)
         return sorted(abs(as_fraction(value)) for value in x)[rank - 1] if x else Fraction(0)
@@ -159,6 +172,7 @@ class SignedMax(Rule):
     """fl(m / L): m the first element of largest magnitude, L the level of largest magnitude"""
 
     negative = True
+    uses = ("signedtie",)
 
     def scale(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
         if not x:
@@ -188,6 +202,10 @@ class MinMax(Rule):
     """fl((max - min) / (2**k - 1)), offset = min; unsigned integers"""
 
     unsigned = offset_added = True
+    uses = ("eps",)
+
+    def empty(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> bool:
+        return _high(x) == _low(x)  # one number, which the offset is
 
     def scale(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> Number:
         return a.divide(a.add(a.subtract(_high(x), _low(x)), EPS[s["eps"]]), top(s.dtype))
@@ -201,6 +219,11 @@ class Affine(Rule):
     """range widened to hold 0, fl((max - min) / (2**k - 1)); zero point: fl(lowest - fl(min / scale)), rounded"""
 
     integers, zero_point = True, "integer"
+    uses: ClassVar[tuple[str, ...]] = ("eps", "flatzero", "zeroadd")
+
+    def empty(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> bool:
+        low, high = self.ends(s, a, x)
+        return low == high
 
     def ends(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> tuple[Fraction, Fraction]:
         """The range."""
@@ -227,6 +250,8 @@ class Affine(Rule):
 class AffinePlain(Affine):
     """as affine, but the range is not widened (0 may be lost); zero point lowest + round(fl(-min / scale))"""
 
+    uses = (*Affine.uses, "flat")
+
     def ends(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> tuple[Fraction, Fraction]:
         low, high = _low(x), _high(x)
         if low == high and s["flat"] == "widen":
@@ -242,6 +267,7 @@ class Mlx(Rule):
     """minmax with the edge of larger magnitude as offset, refitted so that 0 is a level; signed scale"""
 
     unsigned = offset_added = negative = True
+    zeros = False
     LEAST = round_to(Fraction(1, 10**7), "float32")
 
     def fit(self, s: Any, a: Arithmetic, x: Sequence[Number]) -> tuple[Number, Number]:
@@ -268,6 +294,7 @@ class Hqq(Rule):
     """fl(1 / f), f = fl((2**k - 1) * fl(1 / (max - min))) up to 2e4; real zero point fl(-min * f); unsigned integers"""
 
     unsigned, zero_point = True, "real"
+    zeros = False
     MOST = Fraction(20000)
     LEAST = round_to(Fraction(1, 10**4), "float32")
 

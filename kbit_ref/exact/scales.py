@@ -45,27 +45,26 @@ def stored_as(s: Any, x: Number) -> Number:
     return value
 
 
-def stored_scale(s: Any, raw: Number) -> Number:
-    """The scale rounded to its stored type."""
+def stored_scale(s: Any, raw: Number, empty: bool) -> Number:
+    """The scale rounded to its stored type; `empty` says that there is nothing to scale in the block."""
     stored = stored_as(s, raw)
     if s.scale_dtype not in WIDE and (not is_finite(raw) or abs(as_fraction(raw)) > _beyond(s)):
         stored = -math.inf if is_negative(raw) else math.inf
-    if raw != 0 and stored != 0 and is_finite(stored):
+    none = raw == 0 or stored == 0
+    if not none and is_finite(stored):
         return stored
-    wish = "zeroblock" if raw == 0 else s["scalerange"]
-    if wish == "keep" and s.scale_dtype not in WIDE:
+    wish = "zeroblock" if raw == 0 and empty else s["scalerange"]
+    if wish == "keep" or (wish == "zeroblock" and none and s["zeroblock"] == "quotient"):
         return stored_as(s, raw)
-    if wish == "keep" or (wish == "zeroblock" and s["zeroblock"] == "quotient"):
-        return stored
-    if wish == "zeroblock" and stored in (0, stored_as(s, Fraction(0))):
+    if wish == "zeroblock" and none:
         name = s["zeroblock"]
         return stored_as(s, ZERO_BLOCK[name] if name in ZERO_BLOCK else round_to(Fraction(name), "float32"))
     if wish in ("clamp", "zeroblock"):
         smallest, most = _scale_range(s)
-        limit = smallest if stored == 0 else most
+        limit = smallest if none else most
         return -limit if is_negative(raw) else limit
     got = f"a block scale of {float(raw)}"
-    rule = f"it becomes {float(stored)} in {s.scale_dtype}"
+    rule = f"it becomes {float(stored)} in {s.scale_dtype}" if raw else "only a block of zeros has that"
     raise BadInput(message("exact.quantize", got, rule, "use a wider scale, or +scalerange=clamp"))
 
 
