@@ -121,7 +121,7 @@ def compare_decoded(f: Form, n: int, given: Words, answers: Words) -> Compared:
     blocks = {name: parts[name].reshape(-1).astype(np.float64) for name in names if name in parts}
     blocks = {name: values for name, values in blocks.items() if values.size == n_blocks}
     stored = Stored(codes.astype(np.int64), blocks, None, np.zeros(n_blocks, bool))
-    answered = Theirs(stored, theirs, None, None, codes, ("decoded",))
+    answered = Theirs(stored, theirs, None, None, codes, tuple(parts))
     found = Compared(Case("", f.source, ours.astype(np.float32)), stored, answered, block_index(s, (m, n)))
     found.wrong["decoded"] = ~same(ours, theirs)
     found.tried["decoded"] = ours.size

@@ -142,9 +142,11 @@ def _all_codes(f: Form) -> Iterator[Batch]:
 def stored_words(f: Form, n: int, words: Words) -> Words:
     """[m, n] -> [m, all]: what stands after the arrow of `encode` by our definition."""
     (x,), fields = f.sides(n)
+    s, rows = f.scheme, x.numbers(words)
+    at_once = len(rows) if independent(s) and n % (s.cut.size or n) == n % s.layout.elements == 0 else 1
     found = []
-    for row in x.numbers(words):
-        q = quantize(row[None], f.scheme, threads=1, bfloat16=f.source == "bfloat16")
-        parts = [field.words(np.asarray(getattr(q, field.name)).reshape(-1)) for field in fields]
-        found.append(np.concatenate(parts))
-    return np.stack(found)
+    for i in range(0, len(rows), at_once):
+        q = quantize(rows[i : i + at_once], s, threads=1, bfloat16=f.source == "bfloat16")
+        parts = [np.asarray(getattr(q, field.name)).reshape(-1, field.count) for field in fields]
+        found.append(np.concatenate([g.words(part) for g, part in zip(fields, parts, strict=True)], axis=1))
+    return np.concatenate(found)

@@ -26,6 +26,7 @@ __all__ = ["read_pipe", "run"]
 LONGEST = 1 << 22  # characters of a line
 AT_ONCE = 1 << 16  # bytes that are read or written
 LINES_AT_ONCE = 64
+LONGEST_WAIT = 10**6  # seconds
 LAST_WORDS = 2000  # bytes of standard error that are kept
 
 
@@ -56,6 +57,7 @@ def read_pipe(descriptor: int, timeout: float) -> Iterator[str]:
     BadInput
         `check: standard input after 12 lines, nothing came for 60 s; ...`
     """
+    _check(timeout)
     lines = _Lines("standard input")
     while True:
         if not select.select([descriptor], [], [], timeout)[0]:
@@ -92,6 +94,7 @@ def run(command: str | Sequence[str], lines: Iterable[str], timeout: float, name
     >>> list(run("cat", ["3f000000", "bf000000"], 10))
     ['3f000000', 'bf000000']
     """
+    _check(timeout)
     name = name or (command if isinstance(command, str) else shlex.join(command))
     if sys.platform == "win32":
         _refuse(name, "programs are run on POSIX systems only", "use kbit-ref gen | program | kbit-ref check --pipe")
@@ -111,6 +114,11 @@ def run(command: str | Sequence[str], lines: Iterable[str], timeout: float, name
             with contextlib.suppress(OSError):
                 if pipe:
                     pipe.close()
+
+
+def _check(timeout: float) -> None:
+    if not 0 < timeout <= LONGEST_WAIT:
+        _refuse(f"timeout = {timeout}", f"it is a number of seconds, at most {LONGEST_WAIT:,}", "e.g. --timeout 60")
 
 
 def _start(processes: Processes, command: str | Sequence[str]) -> subprocess.Popen[bytes]:

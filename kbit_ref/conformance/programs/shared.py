@@ -187,19 +187,18 @@ class Shared:
             return array
         numbers = theirs.numbers(array)
         fits = _reals(numbers, p.kind)
-        if not p.real:
-            low, high = (
-                (-(2 ** (field.bits - 1)), 2 ** (field.bits - 1)) if field.kind == "int8" else (0, 2**field.bits)
-            )
-            good = (fits >= low) & (fits < high)
-            found = (array & np.uint64(2**field.bits - 1)) if field.bits < 64 else array
-        else:
+        if p.real:
             found = field.words(fits)
             back = _reals(field.numbers(found), field.kind)
             good = (back == fits) | (np.isnan(back) & np.isnan(fits))
+        else:  # the number, or the bits of a real one
+            low = -(2 ** (field.bits - 1)) if field.kind == "int8" else 0
+            good = (fits >= low) & (fits < low + 2**field.bits)
+            found = array & np.uint64(2**field.bits - 1)
         if not good.all():
             i = int(np.flatnonzero(~good)[0])
-            got, rule = f"{self.name}: {p.name}[{i}] = {fits[i]}", f"it is no number of {field.bits} bits, {field.kind}"
+            got = f"{self.name}: {p.name}[{i}] = {numbers[i]}"
+            rule = f"it is no number of {field.bits} bits, {field.kind}"
             raise BadInput(message("check", got, rule, "round it to what is stored"))
         return found
 
