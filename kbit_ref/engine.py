@@ -241,8 +241,7 @@ def _refuse_level(d: DataType, codes: NDArray[Any], at: int, first: int | None) 
     """Raise for the code at `at`, whose level float64 does not hold; codes[0] is at `first` of the user's array."""
     code = int(codes[at])
     place = "codes" if first is None else f"codes[{first + at}]"
-    s, e = d.parts([code])
-    rule = f"{d.name} has level {spelled(float(s[0]), int(e[0]))} there, outside float64"
+    rule = f"{d.name} has level {spelled(*d.parts([code]))[0]} there, outside float64"
     raise BadInput(message("decode", f"{place} = {code:#x}", rule, "use kb.exact.decode"))
 
 

@@ -80,20 +80,25 @@ def parts(number: exact.Level) -> tuple[float, int]:
     return float(number / Fraction(2) ** exponent), exponent
 
 
-def spelled(significand: float, exponent: int) -> str:
-    """The number as float64 writes it, or else as an integer and a power of two.
+def spelled(significands: ArrayLike, exponents: ArrayLike, short: str = "r") -> list[str]:
+    """Each number as float64 writes it (or in the format `short`), or else as an integer and a power of two.
 
     Examples
     --------
-    >>> spelled(0.75, 2), spelled(0.75, 2000), spelled(-0.5, -2000)
-    ('3.0', '3 * 2**1998', '-2**-2001')
+    >>> spelled([0.75, 0.75, -0.5], [2, 2000, -2000])
+    ['3.0', '3 * 2**1998', '-2**-2001']
     """
-    number, side = rounded(significand, exponent)
-    if side == 0:
-        return repr(float(number))
-    odd, power_of_two = float(significand).as_integer_ratio()
-    power = exponent - (power_of_two.bit_length() - 1)
-    return f"{odd} * 2**{power}" if abs(odd) != 1 else f"{'-' if odd < 0 else ''}2**{power}"
+    near, side = rounded(significands, exponents)
+
+    def text(number: float, outside: float, significand: float, exponent: int) -> str:
+        if not outside:
+            return repr(number) if short == "r" else format(number, short)
+        odd, power_of_two = significand.as_integer_ratio()
+        power = exponent - (power_of_two.bit_length() - 1)
+        return f"{odd} * 2**{power}" if abs(odd) != 1 else f"{'-' if odd < 0 else ''}2**{power}"
+
+    lists = (np.asarray(array).tolist() for array in (near, side, np.asarray(significands, np.float64), exponents))
+    return [text(*facts) for facts in zip(*lists, strict=True)]
 
 
 def all_float32(levels: Significands) -> bool:

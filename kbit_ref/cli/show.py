@@ -11,7 +11,7 @@ import numpy as np
 
 from kbit_ref import exact
 from kbit_ref.datatype import DataType, datatype
-from kbit_ref.levels import order, rounded, spelled
+from kbit_ref.levels import order, spelled
 from kbit_ref.staircase import in_pairs
 
 HELP = "levels, codes, bit fields, gaps and a number line of a type"
@@ -60,16 +60,17 @@ def run(args: argparse.Namespace) -> int:
 def level_rows(d: DataType) -> list[dict[str, Any]]:
     """Every code: its bits, its level (as text, so that inf and nan survive JSON), the gap to the next level."""
     widths, unused = field_widths(d), set(d.unused)
-    gap = _gaps(d)
+    significands, exponents = d.parts()
+    levels, gap = spelled(significands, exponents), _gaps(d)
     return [
         {
             "code": code,
             "bits": bit_fields(d, code, widths),
-            "level": spelled(s, e),
-            "gap": gap.get((abs(s) if s == 0 else s, e)),
+            "level": level,
+            "gap": gap.get((s, e)),  # -0.0 == 0.0
             "unused": code in unused,
         }
-        for code, (s, e) in enumerate(zip(*(a.tolist() for a in d.parts()), strict=True))
+        for code, (s, e, level) in enumerate(zip(significands.tolist(), exponents.tolist(), levels, strict=True))
     ]
 
 
@@ -81,7 +82,7 @@ def _gaps(d: DataType) -> dict[tuple[float, int], str]:
     ascending = order(s, e)
     s, e = s[ascending], e[ascending]
     low, high, scale = in_pairs(s, e)
-    texts = [spelled(gap, power) for gap, power in zip((high - low).tolist(), scale.tolist(), strict=True)]
+    texts = spelled(high - low, scale)
     return dict(zip(zip(s.tolist(), e.tolist(), strict=True), texts, strict=False))
 
 
@@ -114,21 +115,15 @@ def field_widths(d: DataType) -> list[int]:
 def number_line(d: DataType) -> str:
     """An axis from the lowest to the highest level; a second one in powers of two where levels crowd at zero."""
     s, e = d.parts(d.ascending)
-    low, high = _short(s[0], e[0]), _short(s[-1], e[-1])
+    low, high = spelled(s[[0, -1]], e[[0, -1]], "g")
     lines = [_axis(np.ldexp(s, e - e.max()), low, high)]  # the largest exponent left out: only ratios are drawn
     s, e = s[s > 0], e[s > 0]
     fraction, exponent = np.frexp(s)
     exponent = exponent + e
     if s.size > 2 and np.ldexp(fraction[-1] / fraction[0], min(exponent[-1] - exponent[0], 99)) > WIDTH:
         places = exponent + fraction * 2 - 1
-        lines.append(_axis(places, _short(s[0], e[0]), f"{high}, by powers of two", zero=False))
+        lines.append(_axis(places, spelled(s[:1], e[:1], "g")[0], f"{high}, by powers of two", zero=False))
     return "\n".join(lines)
-
-
-def _short(significand: float, exponent: int) -> str:
-    """A level in a few characters."""
-    number, side = rounded(significand, exponent)
-    return f"{number:g}" if side == 0 else spelled(significand, exponent)
 
 
 def _axis(places: Any, left: str, right: str, *, zero: bool = True) -> str:
