@@ -294,7 +294,8 @@ def test_the_interval_is_reached():
         judged = dot_bound(a, np.ones((9, 1)), form).holds([[2.0**p]])
         assert judged
         assert judged.error[0, 0] == 8
-        assert 0.8 < judged.widest < 8 / 9
+        assert judged.nearest[0] == 8
+        assert 9 < judged.nearest[1] < 9.4
 
 
 def test_a_narrower_interval_would_be_left(monkeypatch):
@@ -320,7 +321,7 @@ def test_overflow_has_no_bound():
     assert (bound.lower[0, 0], bound.upper[0, 0]) == (-np.inf, np.inf)
     said = bound.holds(np.array([[np.nan, 600]], np.float16))
     assert said
-    assert str(said) == "1 of 2 inside, 1 without a bound: may overflow"
+    assert str(said).startswith("1 of 2 inside, 1 without a bound: may overflow, no error")
     assert dot_bound([[300.0, 300.0]], [[300.0], [-300.0]], "float32").bounded.all()
 
 
@@ -338,8 +339,12 @@ def test_whole_numbers_have_no_error():
     true = a.astype(np.int64) @ b.astype(np.int64)
     assert (bound.width == 0).all()
     assert bound.holds(true.astype(np.int32))
+    just, size = (
+        f"[{true[3, 2]}, {true[3, 2]}]",
+        f"sum|a*b| {np.abs(a[3].astype(int)) @ np.abs(b[:, 2].astype(int)):.4g}",
+    )
     true[3, 2] += 1
-    assert str(bound.holds(true)).startswith(f"19 of 20 inside; c[3, 2] = {true[3, 2]}, outside [{true[3, 2] - 1}")
+    assert str(bound.holds(true)).endswith(f"c[3, 2] = {true[3, 2]}, outside {just}: exact {true[3, 2] - 1}, {size}")
 
 
 def test_zero_is_exact():

@@ -31,8 +31,8 @@ class Judgement:
         How many are inside, but further from the exact product than the probable width.
     error : [..., N]
         |c - exact|.
-    widest
-        The largest ratio of error to half the width of the interval.
+    nearest
+        The error, and half the width of the interval, of the element where their ratio is largest; zeros without any error.
     text
         The first element outside, in one line, if there is one.
     """
@@ -41,11 +41,16 @@ class Judgement:
     unbounded: int
     improbable: int
     error: F64
-    widest: float
+    nearest: tuple[float, float]
     text: str
 
     def __bool__(self) -> bool:
         return not self.outside.any()
+
+    @property
+    def doubtful(self) -> float:
+        """The share of elements outside or improbable."""
+        return (int(self.outside.sum()) + self.improbable) / max(self.outside.size, 1)
 
     def __repr__(self) -> str:
         return f"Judgement: {self}"
@@ -58,6 +63,8 @@ class Judgement:
             parts.append(f"{self.unbounded} without a bound: may overflow")
         if self.improbable:
             parts.append(f"{self.improbable} improbable")
+        error, possible = self.nearest
+        parts.append(f"error {error:.2g} where {possible:.2g} is possible" if error else "no error")
         return ", ".join(parts) + (f"; {self.text}" if self.text else "")
 
 
@@ -129,16 +136,18 @@ class DotBound:
         with np.errstate(all="ignore"):
             error = np.abs(theirs - self.centre)
             half = self.width / 2
-            ratio = np.where(error == 0, 0, error / np.where(half > 0, half, np.nan))[self.bounded]
+            ratio = np.where(error == 0, 0, np.nan_to_num(error / half, nan=np.inf))  # NaN is infinitely wrong
+            ratio[~self.bounded] = 0
             improbable = self.bounded & ~outside & (error > self.probable + np.spacing(np.abs(self.centre)))
         text = ""
         if outside.any():
-            at = tuple(np.argwhere(outside)[0].tolist())
-            wanted = f"[{self.lower[at]:.9g}, {self.upper[at]:.9g}]"
+            first = tuple(np.argwhere(outside)[0].tolist())
+            wanted = f"[{self.lower[first]:.9g}, {self.upper[first]:.9g}]"
             if word == "not" and self.replayed is not None:
-                wanted = f"{self.replayed[at]:.9g} ({self.accumulator.order})"
-            facts = f"exact {self.centre[at]:.9g}, sum|a*b| {self.magnitude[at]:.4g}"
-            text = f"c{list(at)} = {theirs[at]:.9g}, {word} {wanted}: {facts}"
+                wanted = f"{self.replayed[first]:.9g} ({self.accumulator.order})"
+            facts = f"exact {self.centre[first]:.9g}, sum|a*b| {self.magnitude[first]:.4g}"
+            text = f"c{list(first)} = {theirs[first]:.9g}, {word} {wanted}: {facts}"
         unbounded = int((~self.bounded & ~outside).sum())
-        widest = float(np.nanmax(ratio, initial=0))
-        return Judgement(outside, unbounded, int(improbable.sum()), error, widest, text)
+        at = int(ratio.argmax()) if ratio.size else 0
+        nearest = (float(error.flat[at]), float(half.flat[at])) if ratio.any() else (0.0, 0.0)
+        return Judgement(outside, unbounded, int(improbable.sum()), error, nearest, text)
