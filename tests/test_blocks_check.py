@@ -11,7 +11,7 @@ import pytest
 import kbit_ref as kb
 from kbit_ref.cli import main
 from kbit_ref.cli.check import text
-from kbit_ref.conformance.blocks import choices, matrix
+from kbit_ref.conformance.blocks import choices, tables
 from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile, KnownDifference, block_adapters
 from kbit_ref.conformance.blocks.check import WORKER, by
 from kbit_ref.conformance.blocks.inputs import cases, narrowed
@@ -484,7 +484,7 @@ def test_the_matrix_on_record_has_every_format_of_every_adapter():
     latest = sorted(folder.glob("blocks-*.csv"))[-1]
     with latest.open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
-    assert tuple(rows[0]) == matrix.COLUMNS
+    assert tuple(rows[0]) == tables.COLUMNS
     assert {row["date"] for row in rows} == {latest.stem.removeprefix("blocks-")}
     on_record = {(row["library"], row["profile"], row["theirs"]) for row in rows}
     assert on_record == {(a.library, p.profile, p.theirs) for a in block_adapters().values() for p in a.profiles}
@@ -562,7 +562,7 @@ def test_the_command_tells_the_difference_and_writes_the_matrix(tmp_path, capsys
     assert f"DISAGREE  fake: codes: explained by +ties=away: {INT4}+ties=away gives all of theirs" in out
     with file.open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
-    assert tuple(rows[0]) == matrix.COLUMNS
+    assert tuple(rows[0]) == tables.COLUMNS
     (codes,) = [row for row in rows if row["part"] == "codes"]
     assert (codes["library"], codes["profile"], codes["verdict"], codes["cause"]) == (
         "fake",
@@ -618,11 +618,11 @@ def test_the_library_of_a_profile_is_named_if_it_is_absent(monkeypatch, capsys):
 def test_the_summary_counts_parts_and_formats_apart_and_the_notes_stand_before_it():
     good = judge(Mine("int4-b32-absmax-f16", "int4-b32-absmax-f16+scalerange=clamp", shapes="any"))
     bad = Row("mine", "", "p", "", "broken", (), ("it raised",))
-    (line,) = matrix.summary([good, bad], 52.3)
+    (line,) = tables.summary([good, bad], 52.3)
     expected = "4 parts of 2 block formats, 1 library: 4 agree, 0 known, 0 disagree; 1 format with an error. "
     assert line.startswith(expected)
     assert line.endswith(" values, 52 s.")
-    assert all(line.startswith("note      mine, theirs: ") for line in matrix.notes([good, bad])[:-1])
+    assert all(line.startswith("note      mine, theirs: ") for line in tables.notes([good, bad])[:-1])
     lines = text([], [], (1.0, 52.3), [good, bad]).splitlines()
     assert [i for i, line in enumerate(lines) if line.startswith("note")][-1] == len(lines) - 3
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from kbit_ref.cli import _programs
 from kbit_ref.conformance.adapters import Adapter, adapters
-from kbit_ref.conformance.blocks import matrix
+from kbit_ref.conformance.blocks import tables
 from kbit_ref.conformance.blocks.adapters import BlockAdapter, block_adapters
 from kbit_ref.conformance.blocks.check import judge_block_libraries
 from kbit_ref.conformance.blocks.verdict import Row
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     blocks = _judge_blocks(args, present.blocks)
     seconds = between - begin, time.monotonic() - between
     if args.csv:
-        matrix.write_csv(args.csv, blocks)
+        tables.write_csv(args.csv, blocks)
     if args.json:
         print(json.dumps(as_dict(rows, absent, blocks), indent=1))
     else:
@@ -104,7 +104,7 @@ def _chosen(args: argparse.Namespace) -> _Chosen:
     for name in args.type:
         datatype(name)
     if args.csv:
-        _can_be_written(Path(args.csv))
+        can_be_written("check", "csv", Path(args.csv))
     all_types, all_blocks = adapters(args.adapters), block_adapters(args.adapters)
     profiles = {name for a in all_blocks.values() for p in a.profiles for name in (p.profile, p.theirs)}
     for name in args.profile:
@@ -126,14 +126,14 @@ def _chosen(args: argparse.Namespace) -> _Chosen:
     return _Chosen([types[n] for n in names if n in types], [blocks[n] for n in names if n in blocks])
 
 
-def _can_be_written(path: Path) -> None:
+def can_be_written(command: str, name: str, path: Path) -> None:
     """Told now rather than after the work; the file is left as it is."""
     before = path.exists()
     try:
         with path.open("a", encoding="utf-8"):
             pass
     except OSError as error:
-        raise BadInput(message("check", f"csv = {path}", f"{error.strerror}", "name a file to write")) from None
+        raise BadInput(message(command, f"{name} = {path}", f"{error.strerror}", "name a file to write")) from None
     if not before:
         path.unlink()
 
@@ -199,14 +199,14 @@ def text(
     blocks: Sequence[Row] = (),
 ) -> str:
     """The tables, the differences, the notes, the summaries, each with the seconds that it took."""
-    parts = [*table(rows), *matrix.table(blocks), *differences(rows), *matrix.differences(blocks)]
-    parts += [*matrix.specials(blocks), *rankings(rows, blocks), *matrix.notes(blocks)]
+    parts = [*table(rows), *tables.table(blocks), *differences(rows), *tables.differences(blocks)]
+    parts += [*tables.specials(blocks), *rankings(rows, blocks), *tables.notes(blocks)]
     parts += [f"{a.library} is not installed: {a.install}" for a in absent]
     if absent:
         parts.append("")
     if rows or not blocks:
         parts += summary(rows, seconds[0])
-    return "\n".join([*parts, *(matrix.summary(blocks, seconds[1]) if blocks else [])])
+    return "\n".join([*parts, *(tables.summary(blocks, seconds[1]) if blocks else [])])
 
 
 def table(rows: Sequence[Judged]) -> list[str]:

@@ -90,12 +90,12 @@ def by(library: Library) -> Ask:
     return ask
 
 
-def parts_by(library: Library, theirs: str) -> Callable[[NDArray[Any], str], dict[str, NDArray[Any]]]:
-    """The parts of an array by a library; refused where there is none."""
+def parts_by(library: Library, theirs: str) -> Callable[..., dict[str, NDArray[Any]]]:
+    """The parts of an array by a library: `parts(words, source)`, with scales where they are given; or `Refused`."""
     ask = by(library)
 
-    def parts(words: NDArray[Any], source: str) -> dict[str, NDArray[Any]]:
-        answer = ask(theirs, source, x=words)
+    def parts(words: NDArray[Any], source: str, **given: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        answer = ask(theirs, source, x=words, **given)
         if answer.error:
             raise Refused(answer.error)
         return answer.parts

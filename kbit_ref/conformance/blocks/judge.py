@@ -34,7 +34,7 @@ from kbit_ref.packing import layout, layouts, pack
 from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme, scheme
 
-__all__ = ["Answer", "Ask", "judge_profile"]
+__all__ = ["Answer", "Ask", "given_scales", "judge_profile"]
 
 Array = NDArray[Any]
 WHY_RECORD = {
@@ -105,16 +105,21 @@ def _specials(s: Scheme, profile: BlockProfile, source: str, ask: Ask) -> tuple[
     """What becomes of NaN and infinity."""
 
     def put(words: Array, plain: Array) -> Theirs:
-        given: dict[str, Array] = {}
-        if profile.given:
-            q = quantize(plain, s, threads=1, bfloat16=source == "bfloat16")
-            given = {"scales": q.scales} | ({} if q.zero_points is None else {"zero_points": q.zero_points})
+        given = given_scales(s, profile, plain, source)
         answer = ask(profile.theirs, source, x=words, **given)
         if answer.error:
             raise Refused(answer.error)
         return read(s, words.shape, answer.parts | given)
 
     return specials(s, source, s.cut.size or profile.size, profile.blocks, put)
+
+
+def given_scales(s: Scheme, profile: BlockProfile, words: Array, source: str = "float32") -> dict[str, Array]:
+    """The scales and zero points of an array for a library that takes them from us; empty for all others."""
+    if not profile.given:
+        return {}
+    q = quantize(words, s, threads=1, bfloat16=source == "bfloat16")
+    return {"scales": q.scales} | ({} if q.zero_points is None else {"zero_points": q.zero_points})
 
 
 def _some(where: Sequence[str]) -> str:
@@ -136,20 +141,15 @@ def _put(s: Scheme, profile: BlockProfile, words: Array, source: str, ask: Ask, 
     """Both answers for one array, compared."""
     case = case or Case("", source, words)
     arrays: dict[str, Array] = {"x": words}
-    given: dict[str, Array] = {}
-    if profile.given:
-        try:
-            q = quantize(words, s, threads=1)
-        except KbitError:
-            ours = reference(s, words, source)
-            words = words[~ours.refused]  # a row is a block
-            if not words.size:
-                raise Refused("the profile has no answer for any of the blocks") from None
-            case = Case(case.name, source, words)
-            q, arrays["x"] = quantize(words, s, threads=1), words
-        given["scales"] = q.scales
-        if q.zero_points is not None:
-            given["zero_points"] = q.zero_points
+    try:
+        given = given_scales(s, profile, words, source)
+    except KbitError:
+        ours = reference(s, words, source)
+        words = words[~ours.refused]  # a row is a block
+        if not words.size:
+            raise Refused("the profile has no answer for any of the blocks") from None
+        case, arrays["x"] = Case(case.name, source, words), words
+        given = given_scales(s, profile, words, source)
     ours = reference(s, words, source)
     answer = ask(profile.theirs, source, **arrays, **given)
     if answer.error:

@@ -1,0 +1,115 @@
+"""Who agrees with whom: every installed library on all that it has, against the definition and against each other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kbit_ref.cli.check import LONGEST, can_be_written, sum_up, table
+from kbit_ref.conformance.adapters import Adapter, adapters
+from kbit_ref.conformance.blocks import tables
+from kbit_ref.conformance.blocks.adapters import BlockAdapter, block_adapters
+from kbit_ref.conformance.matrix import Matrix, as_dict, make_matrix
+from kbit_ref.conformance.matrix_pages import alike_lines, html, markdown
+from kbit_ref.conformance.verdict import worst
+from kbit_ref.errors import BadInput, MissingLibrary, UnknownName, message
+from kbit_ref.progress import Progress
+
+HELP = "who agrees with whom: all libraries side by side, as a table, Markdown, HTML or JSON"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `kbit-ref matrix`."""
+    parser.add_argument("library", nargs="*", help="libraries to compare (default: all that are installed)")
+    parser.add_argument("--html", metavar="FILE", help="write one page that needs nothing else")
+    parser.add_argument("--markdown", metavar="FILE", help="write it as Markdown")
+    parser.add_argument("--save", metavar="FILE", help="write it as JSON")
+    parser.add_argument("--read", metavar="FILE", help="draw the pages of a JSON file instead of judging")
+    parser.add_argument(
+        "--timeout", type=float, default=120.0, metavar="S", help="seconds a library may be silent (default 120)"
+    )
+    parser.add_argument(
+        "--adapters", action="append", default=[], metavar="DIR", help="look for adapters in this folder too"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judge, compare, print and write."""
+    if not 0 < args.timeout <= LONGEST:
+        rule = f"it is a number of seconds, at most {LONGEST:,}"
+        raise BadInput(message("matrix", f"timeout = {args.timeout}", rule, "e.g. --timeout 60"))
+    for name in ("html", "markdown", "save"):
+        if getattr(args, name):
+            can_be_written("matrix", name, Path(getattr(args, name)))
+    if args.read:
+        found, lines, status = _read(Path(args.read)), [], "agree"
+    else:
+        begin = time.monotonic()
+        matrix = _made(args)
+        found, lines = as_dict(matrix), text(matrix, time.monotonic() - begin)
+        status = worst([*(row.report.status for row in matrix.types), *(row.status for row in matrix.blocks)])
+    for path, page in ((args.html, html), (args.markdown, markdown), (args.save, _json)):
+        if path:
+            Path(path).write_text(page(found), "utf-8")
+    print(_json(found) if args.json else "\n".join(lines), end="\n" if args.json or lines else "")
+    return 0 if status in ("agree", "known") else 1
+
+
+def _json(found: dict[str, Any]) -> str:
+    return json.dumps(found, indent=None, separators=(",", ":")) + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A matrix that was saved."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            message("matrix", f"read = {path}", f"it cannot be read ({error})", "give a saved matrix")
+        ) from None
+    keys = {"date", "versions", "types", "blocks", "groups"}
+    if not isinstance(found, dict) or not keys <= set(found):
+        rule = "it is no matrix"
+        raise BadInput(message("matrix", f"read = {path}", rule, "make one with `kbit-ref matrix --save FILE`"))
+    return found
+
+
+def _made(args: argparse.Namespace) -> Matrix:
+    types, blocks = adapters(args.adapters), block_adapters(args.adapters)
+    known: dict[str, Adapter | BlockAdapter] = {**types, **blocks}
+    for name in args.library:
+        if name not in known:
+            raise UnknownName.among("matrix", "library", name, known, f"there are adapters for {', '.join(known)}")
+        if not known[name].installed():
+            raise MissingLibrary(message("matrix", f"library = {name}", "it is not installed", known[name].install))
+    names = args.library or list(known)
+    mine = [types[n] for n in types if n in names and types[n].installed()]
+    ours = [blocks[n] for n in blocks if n in names and blocks[n].installed()]
+    if not mine and not ours:
+        rule = "no library that it has an adapter for is installed"
+        raise MissingLibrary(message("matrix", "libraries", rule, "pip install ml_dtypes gfloat gguf onnx jax"))
+    with Progress("judging", 0) as step:
+        return make_matrix(mine, ours, timeout=args.timeout, folders=args.adapters, progress=sum_up(step))
+
+
+def text(matrix: Matrix, seconds: float) -> list[str]:
+    """The tables of verdicts, then who agrees with whom."""
+    lines = [*table(matrix.types), *tables.table(matrix.blocks)]
+    for group in matrix.groups:
+        lines.append(f"{group.name}: {len(group.members)} side by side, {_counted(group.alike)}")
+        lines += [f"  {line}" for line in alike_lines(group)]
+    libraries = len(matrix.versions)
+    rows = len(matrix.types) + len(matrix.blocks)
+    return [
+        *lines,
+        "",
+        f"{libraries} libraries, {rows} types and formats, {len(matrix.groups)} groups; {seconds:.0f} s.",
+    ]
+
+
+def _counted(alike: Sequence[Sequence[str]]) -> str:
+    return "all alike" if len(alike) == 1 else f"{len(alike)} different answers"

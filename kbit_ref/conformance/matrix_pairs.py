@@ -1,0 +1,121 @@
+"""Who agrees with whom: the answers of libraries to the same inputs, pair by pair.
+
+Each group has one set of inputs: for data types the levels, midpoints and their neighbours; for
+block formats the blocks of all formats of the group. Which answers are right is no matter here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Group", "Member", "Pair", "group_of"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One library under one name of its own, and its answers: one array for each of the inputs, None if it had none.
+
+    Answers are compared as words: two of them are equal if the answers are.
+    """
+
+    name: str
+    answers: tuple[Array | None, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two members, by number: how many answers both gave, how many differ, and how many only in the sign of a zero."""
+
+    first: int
+    second: int
+    tried: int
+    differing: int
+    zeros: int = 0
+    example: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Members that were asked the same, and all pairs of them."""
+
+    name: str
+    kind: str  # type or blocks
+    members: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+
+    @property
+    def alike(self) -> list[list[str]]:
+        """The members in sets that agree with each other in everything; alone if nobody does."""
+        apart = {(p.first, p.second) for p in self.pairs if p.differing or not p.tried}
+        sets: list[list[int]] = []
+        for i in range(len(self.members)):
+            home = next((each for each in sets if all((j, i) not in apart for j in each)), None)
+            if home is None:
+                sets.append([i])
+            else:
+                home.append(i)
+        return [[self.members[i] for i in each] for each in sets]
+
+    def pair(self, i: int, j: int) -> Pair | None:
+        """The pair of two members, in either order."""
+        return next((p for p in self.pairs if (p.first, p.second) == (min(i, j), max(i, j))), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; a pair is `[first, second, tried, differing, zeros, example]`."""
+        pairs = [[p.first, p.second, p.tried, p.differing, p.zeros, p.example] for p in self.pairs]
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "members": list(self.members),
+            "pairs": pairs,
+            "alike": self.alike,
+        }
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> Group:
+        """The inverse of `as_dict`."""
+        pairs = tuple(Pair(*each) for each in found["pairs"])
+        return cls(found["name"], found["kind"], tuple(found["members"]), pairs)
+
+
+Example = Callable[[int, NDArray[np.bool_], Member, Member], str]  # which input, where, and the two
+Zeros = Callable[[Array], NDArray[np.bool_]]
+
+
+def group_of(name: str, kind: str, members: Sequence[Member], zeros: Zeros, example: Example) -> Group:
+    """Compare all pairs.
+
+    Parameters
+    ----------
+    zeros
+        Which words are zeros, of either sign.
+    example
+        The simplest input of those that differ, in a line.
+    """
+    return Group(name, kind, tuple(m.name for m in members), tuple(_pairs(members, zeros, example)))
+
+
+def _pairs(members: Sequence[Member], zeros: Zeros, example: Example) -> Iterator[Pair]:
+    for (i, a), (j, b) in combinations(enumerate(members), 2):
+        tried = differing = signs = 0
+        said = ""
+        for at, (mine, yours) in enumerate(zip(a.answers, b.answers, strict=True)):
+            if mine is None or yours is None:
+                continue
+            wrong = mine != yours
+            only_sign = wrong & zeros(mine) & zeros(yours)
+            tried, differing, signs = tried + mine.size, differing + int(wrong.sum()), signs + int(only_sign.sum())
+            most = wrong & ~only_sign
+            if most.any() and (not said or said.startswith("-")):
+                said = example(at, most, a, b)
+            elif wrong.any() and not said:
+                said = "-" + example(at, wrong, a, b)  # only the sign of a zero, so far
+        yield Pair(i, j, tried, differing, signs, said.removeprefix("-"))
