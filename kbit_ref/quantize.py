@@ -21,6 +21,7 @@ from kbit_ref.dequantize import dequantize, values_of
 from kbit_ref.encoders import ENCODERS
 from kbit_ref.engine import CHUNK, encode, in_pieces
 from kbit_ref.errors import BadInput, message
+from kbit_ref.exact.quantize import INFINITE_SCALE
 from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.inputs import Reals, as_out, real_array
 from kbit_ref.kernels import PIECE, Room, aligned, encode_blocks, fits, maxima, pieces_of, whole_bytes
@@ -34,6 +35,7 @@ from kbit_ref.stochastic import encode_stochastic
 __all__ = ["quantize", "whole_of"]
 
 Array = NDArray[Any]
+CLEAN = "clean the input, or use"
 
 
 def quantize(
@@ -123,6 +125,13 @@ def _drawn(s: Scheme, random: Any, shape: tuple[int, ...]) -> Array | None:
     return None if random is None else s.cut.rows(np.broadcast_to(np.asarray(random), shape))
 
 
+class _Special(BadInput):
+    """There is a NaN or an infinity that the scheme refuses: two words, of which who catches them makes a line."""
+
+    def __init__(self) -> None:
+        super().__init__("NaN or infinity", "somewhere")
+
+
 class _Work:
     """One array on its way to a QTensor."""
 
@@ -151,6 +160,13 @@ class _Work:
         return self.a.round(_read(numbers, self.kind))
 
     def run(self, threads: int | None, out: NDArray[np.uint8] | None) -> QTensor:
+        """All of it."""
+        try:
+            return self.pieces(threads, out)
+        except _Special:
+            raise self.refusal() from None
+
+    def pieces(self, threads: int | None, out: NDArray[np.uint8] | None) -> QTensor:
         """All pieces, on as many threads as help."""
         s, form, about = self.s, self.s.layout, PIECE if self.quick else CHUNK
         pieces = pieces_of(len(self.rows), self.length, self.width, form.elements, about)
@@ -197,26 +213,22 @@ class _Work:
         for first, last, size in ((begin, full, self.width), (full, end, end - full)):
             if first == last:
                 continue
-            part = self.rows[row, first:last]
-            blocks = np.ascontiguousarray(part).reshape(-1, size)  # [n, size]
+            blocks = np.ascontiguousarray(self.rows[row, first:last]).reshape(-1, size)  # [n, size]
             at = row, slice(first // self.width, -(-last // self.width))
             target = None if codes is None else codes[:, first - begin : last - begin]
-            try:
-                if self.quick and self.quickly(blocks, at, target, room):
-                    continue
-                p = plan(self.s, self.a, self.whole, *self.numbers(blocks), self.width, self.error)
-                if self.double is not None:
-                    p.stored = self.scales[at].reshape(-1, 1)
-                used, zero = self.finish(p)
-                self.store(at, p, zero)
-                if target is not None:
-                    random = None if self.random is None else self.random[row, first:last].reshape(blocks.shape)
-                    coded = self.codes(p, used, zero, random)
-                    if self.s["zerocode"] == "code0":
-                        coded[(used == 0) & ~np.isnan(p.numbers)] = 0
-                    target[...] = coded.reshape(target.shape)
-            except BadInput as error:
-                raise _with_position(error, self.s, self.x, part, row, first) from None
+            if self.quick and self.quickly(blocks, at, target, room):
+                continue
+            p = plan(self.s, self.a, self.whole, *self.numbers(blocks), self.width, self.error)
+            if self.double is not None:
+                p.stored = self.scales[at].reshape(-1, 1)
+            used, zero = self.finish(p)
+            self.store(at, p, zero)
+            if target is not None:
+                random = None if self.random is None else self.random[row, first:last].reshape(blocks.shape)
+                coded = self.codes(p, used, zero, random)
+                if self.s["zerocode"] == "code0":
+                    coded[(used == 0) & ~np.isnan(p.numbers)] = 0
+                target[...] = coded.reshape(target.shape)
 
     def quickly(self, blocks: Array, at: Any, codes: NDArray[np.uint8] | None, room: Room) -> bool:
         """The same from the largest magnitudes alone (`kernels.py`); False, and nothing written, if it cannot be."""
@@ -253,16 +265,33 @@ class _Work:
         finite = np.isfinite(numbers)
         if (bad := np.isnan(numbers)).any():
             if s["nan"] == "error":
-                raise BadInput("nan", int(np.flatnonzero(bad)[0]))
+                raise _Special()
             if s["nan"] == "zero":
                 numbers = np.where(bad, a.dtype(0), numbers)
                 finite |= bad
-        if (infinite := np.isinf(numbers)).any() and s["inf"] == "error":
-            at = int(np.flatnonzero(infinite)[0])
-            raise BadInput("inf" if numbers.flat[at] > 0 else "-inf", at)
+        if s["inf"] == "error" and np.isinf(numbers).any():
+            raise _Special()
         if mean is not None:
             numbers = centred(a, numbers, mean)
         return numbers, finite
+
+    def refusal(self) -> BadInput:
+        """The first element of x, in C order, that the scheme refuses, wherever the pieces found one."""
+        s, flat = self.s, self.x.reshape(-1)
+        for begin in range(0, flat.size, CHUNK):
+            numbers = self.read(flat[begin : begin + CHUNK])
+            refused = np.isinf(numbers) & (s["inf"] == "error") | np.isnan(numbers) & (s["nan"] == "error")
+            for at in np.flatnonzero(refused)[:1]:
+                index = ", ".join(map(str, np.unravel_index(begin + at, self.x.shape)))
+                value = _read(flat[begin + at : begin + at + 1], self.kind)[0]
+                got = f"{f'x[{index}]' if index else 'x'} = {value}"
+                if np.isnan(value):
+                    ways = "+nan=zero" if s.dtype.nan_code is None else "+nan=code or +nan=zero"
+                    return BadInput(message("quantize", got, "a block with NaN has no scale", f"{CLEAN} {ways}"))
+                beyond = f"it is beyond {self.a.name}, and " if np.isfinite(value) else ""
+                rule = f"{beyond}a block with infinity has no scale"
+                return BadInput(message("quantize", got, rule, f"{CLEAN} +inf=saturate"))
+        raise AssertionError("a piece has refused what no element of x is")
 
     def finish(self, p: Plan) -> tuple[Array, Array | None]:
         """[n, 1] each: the scale that elements are divided by, and the zero point."""
@@ -281,13 +310,13 @@ class _Work:
         """[n, size]: the code of every element."""
         s, a = self.s, self.a
         y = self.scaled(p, used)
+        if np.isnan(y).any() and not s.nan_has_a_code:
+            rule = f"the scale or its reciprocal is infinite in {a.name}"
+            raise BadInput(message("quantize", "x / scale = nan", rule, INFINITE_SCALE))
         if random is not None:
             return encode_stochastic(s.dtype, y, random, self.random_bits)
         if zero is None:
             return ENCODERS[s["encoder"]](s, a, y)
-        if np.isnan(y).any():
-            rule = f"{s.dtype.name} has no NaN level"
-            raise BadInput(message("quantize", "x / scale = nan", rule, "use +nan=zero"))
         before = s["zeroadd"] == "before" or self.facts.zero_point == "real"
         with np.errstate(over="ignore"):
             ties = s.dtype.ties
@@ -315,16 +344,3 @@ class _Work:
             values = values_of(self.s, codes, scale, None, None)
             return in_order((p.numbers.astype(np.float64) - values) ** 2, p.finite)
 
-
-def _with_position(error: BadInput, s: Scheme, x: Array, part: Array, row: slice, begin: int) -> BadInput:
-    """The error of a piece, told as the position in x."""
-    if len(error.args) != 2:
-        return error
-    what, at = error.args
-    r, c = divmod(at, part.shape[1])
-    index = ", ".join(map(str, s.cut.place(x.shape, row.start + r, begin + c)))
-    name = "NaN" if what == "nan" else "infinity"
-    ways = "+nan=zero" if s.dtype.nan_code is None else "+nan=code or +nan=zero"
-    remedy = "clean the input, or use " + (ways if what == "nan" else "+inf=saturate")
-    place = f"x[{index}]" if index else "x"
-    return BadInput(message("quantize", f"{place} = {what}", f"a block with {name} has no scale", remedy))

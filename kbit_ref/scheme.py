@@ -156,6 +156,19 @@ class Scheme:
         return scheme(DOUBLES[self["double"]]) if self["double"] != "none" else None
 
     @cached_property
+    def nan_has_a_code(self) -> bool:
+        """Does the type have NaN, or the encoder a code for it?"""
+        if RULES[self.rule].zero_point:
+            return False
+        if self.dtype.nan_code is not None:
+            return True
+        try:
+            ENCODERS[self["encoder"]](self, Arithmetic("float32"), math.nan)
+        except KbitError:
+            return False
+        return True
+
+    @cached_property
     def fill(self) -> int:
         """The code that fills the last byte."""
         return 0 if self["fill"] == "code0" else self._zero
@@ -347,19 +360,8 @@ def _idle(s: Scheme) -> Iterator[tuple[str, str]]:
             yield "zerocode", "code 0 is that of 0.0"
     if s.layout.elements == 1:
         yield "fill", "every code is a byte"
-    if s["nan"] == "code" and not _nan_has_a_code(s):
+    if s["nan"] == "code" and not s.nan_has_a_code:
         yield "nan", "NaN has no code"
-
-
-def _nan_has_a_code(s: Scheme) -> bool:
-    """Does the type have NaN, or the encoder a code for it?"""
-    if s.dtype.nan_code is not None:
-        return True
-    try:
-        ENCODERS[s["encoder"]](s, Arithmetic("float32"), math.nan)
-    except KbitError:
-        return False
-    return not RULES[s.rule].zero_point
 
 
 exact.schemes.append(scheme)

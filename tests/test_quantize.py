@@ -3,6 +3,7 @@
 import copy
 import pickle
 import random
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -479,3 +480,50 @@ def test_words_that_do_nothing_are_refused(idle: str, useful: str) -> None:
     with pytest.raises(kb.KbitError, match=r"^scheme: text = .*; (leave|use) "):
         kb.scheme(idle)
     kb.scheme(useful)
+
+
+# What is said of NaN and infinity -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("cut", ["tensor", "channel", "channel@1", "b8", "b8@0", "b8@1"])
+@pytest.mark.parametrize("rule", ["absmax", "rms"])  # the quick path and the other
+def test_the_first_special_number_of_x_is_named(
+    rule: str, cut: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PIECE", "CHUNK"):
+        monkeypatch.setattr(sys.modules["kbit_ref.quantize"], name, 32)  # a few rows, or parts of one
+    x = np.ones((20, 50), np.float32)
+    x[3, 40], x[4, 2], x[19, 0] = np.inf, np.nan, -np.inf  # along columns the last is the first
+    for wrong, told in ((x, r"x\[3, 40\] = inf"), (x[:, :40], r"x\[4, 2\] = nan"), (x[5:].T, r"x\[0, 14\] = -inf")):
+        with pytest.raises(kb.KbitError, match=f"^quantize: {told}, a block with (NaN|infinity) has no scale; clean"):
+            kb.quantize(wrong, f"int4-{cut}-{rule}-f32", threads=threads)
+    with pytest.raises(kb.KbitError, match=r"^quantize: x\[3, 40\] = inf, .*; clean the input, or use \+inf=saturate"):
+        kb.quantize(x, f"int4-{cut}-{rule}-f32+nan=zero", threads=threads)
+    with pytest.raises(kb.KbitError, match=r"^quantize: x\[4, 2\] = nan, .*; clean the input, or use \+nan=zero"):
+        kb.quantize(x, f"int4-{cut}-{rule}-f32+inf=saturate", threads=threads)
+
+
+def test_a_number_that_becomes_infinite_is_named_as_it_is() -> None:
+    said = r"^quantize: x\[1\] = 1e\+300, it is beyond float32, and a block with infinity has no scale; clean the input"
+    with pytest.raises(kb.KbitError, match=said):
+        kb.quantize(np.array([1, 1e300]), "int4-tensor-rms-f32+compute=float32")
+    with pytest.raises(kb.KbitError, match=r"^quantize: x = inf, a block"):
+        kb.quantize(np.float32(np.inf), "int4-tensor-absmax-f32")
+    with pytest.raises(kb.KbitError, match=r"^quantize: x\[1\] = nan, a block"):
+        kb.quantize(np.array([0x3F80, 0x7FC0], np.uint16), "int4-tensor-absmax-f32", bfloat16=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "x"),
+    [
+        ("dynamic8-tensor-absmax-f32+arith=reciprocal", [TINY, 0]),  # 0 * fl(1 / 2**-149)
+        ("oint4-b2-signedmax-f32+arith=reciprocal+encoder=addhalf", [8 * TINY, 0]),
+        ("uint4-b2-affine-f32+arith=reciprocal", [15 * TINY, 0]),
+        ("int4-b2-absmax-f16+scalerange=keep+inf=saturate", [1e30, np.inf]),  # infinity over infinity
+    ],
+)
+def test_a_scale_is_blamed_for_its_nan(text: str, x: list[float]) -> None:
+    for quantize in (kb.quantize, kb.exact.quantize):
+        with pytest.raises(kb.KbitError, match=r"quantize: x / scale = nan, the scale or its reciprocal is inf"):
+            quantize(np.float32(x), text)

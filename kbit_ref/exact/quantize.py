@@ -33,6 +33,8 @@ from kbit_ref.exact.scales import effective, global_scale, stored_as, stored_sca
 
 __all__ = ["Block", "Quantized", "block", "candidates", "dequantize", "quantize", "schemes"]
 
+INFINITE_SCALE = "scale x, or use +arith=divide, or +scalerange=clamp"
+
 schemes: list[Callable[[Any], Any]] = []  # look-ups from a spelling to a scheme; `scheme.py` adds its own
 
 
@@ -367,7 +369,14 @@ def _finish(s: Any, a: Arithmetic, whole: Quantized, plan: _Plan, random: Any, r
     for i, x in enumerate(plan.numbers):
         y = _scaled(s, a, x, used, offset, arith, factor)
         block.scaled.append(y)
-        block.codes.append(_code(s, a, y, block.zero_point, None if random is None else int(random[i]), random_bits))
+        drawn = None if random is None else int(random[i])
+        try:
+            block.codes.append(_code(s, a, y, block.zero_point, drawn, random_bits))
+        except BadInput:
+            if y == y or x != x:
+                raise
+            rule = f"the scale or its reciprocal is infinite in {a.form}"
+            raise BadInput(message("exact.quantize", "x / scale = nan", rule, INFINITE_SCALE)) from None
     return block
 
 
