@@ -80,7 +80,12 @@ def table_doubled(steps: Steps) -> Steps | None:
     """A doubled table (0 1 2 3 4 6 8 12 for E2M1) is used without halving the scale."""
     if not steps.scheme.dtype.name.startswith("e2m1fn"):
         return None
-    return replace(steps, effective=lambda scales, whole: steps.effective(scales, whole) * np.float32(2))
+
+    def wrong(scales: Array, whole: Any) -> Array:
+        with np.errstate(over="ignore"):
+            return steps.effective(scales, whole) * np.float32(2)
+
+    return replace(steps, effective=wrong)
 
 
 # Zero points and offsets --------------------------------------------------------------------------

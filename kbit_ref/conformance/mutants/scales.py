@@ -198,7 +198,7 @@ def _a_step_smaller(scales: Array, name: str) -> Array:
         return np.asarray(words.view(np.float32))
     levels = np.unique(np.abs(datatype(name).levels))
     below = levels[np.maximum(np.searchsorted(levels, np.abs(scales)) - 1, 0)]
-    return np.copysign(below, scales).astype(np.float32)
+    return np.asarray(np.copysign(below, scales), np.float32)
 
 
 @mutant("small-scale-flushed", "store", source="flashinfer-ai/flashinfer/issues/2440")

@@ -1,0 +1,319 @@
+"""Mistakes with a parameter that the answers tell: another table, a factor, a shift, a limit, blocks lost.
+
+A fit only proposes; like every other hypothesis it is run, and judged by what it explains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.diagnosis.evidence import Evidence
+from kbit_ref.conformance.diagnosis.hypotheses import Hypothesis
+from kbit_ref.conformance.mutants.levels import reads_table, shares_table, table
+from kbit_ref.conformance.mutants.rounding import before_encoding
+from kbit_ref.conformance.steps import Steps, Stored
+from kbit_ref.errors import KbitError
+from kbit_ref.scales import Plan, Whole
+
+__all__ = ["fits"]
+
+Array = NDArray[Any]
+FEW = 4  # entries of a table are told one by one
+NEAR = 1e-4  # of a number that somebody may have typed
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Ours and theirs in the order of the rows, one an element."""
+
+    evidence: Evidence
+    stored: Stored
+    theirs: Array  # float32 [n_rows, length]: values
+
+    @cached_property
+    def codes(self) -> Array:
+        """Our codes, or those that they were given."""
+        given = self.evidence.theirs.get("codes")
+        if given is not None:
+            return self.evidence.scheme.cut.rows(given)
+        n_rows, length = self.theirs.shape
+        return self.evidence.steps.unpack(self.stored.packed, n_rows * length).reshape(n_rows, length)
+
+    @cached_property
+    def scales(self) -> Array:
+        """What levels are multiplied by; their scales if they told them."""
+        steps = self.evidence.steps
+        grid = self.evidence.theirs.get("scales", self.stored.scales)
+        return steps.spread(steps.effective(grid, self.stored.global_scale), self.theirs.shape[1])
+
+    @cached_property
+    def zeros(self) -> Array:
+        """The zero points, 0 where there are none."""
+        zero = self.stored.zero_points
+        return np.zeros((1, 1)) if zero is None else self.evidence.steps.spread(zero, self.theirs.shape[1])
+
+    @cached_property
+    def offsets(self) -> Array:
+        """The offsets, 0 where there are none."""
+        offset = self.stored.offsets
+        if offset is None or offset.shape == (1, 1):
+            return np.zeros((1, 1)) if offset is None else offset
+        return self.evidence.steps.spread(offset, self.theirs.shape[1])
+
+    @cached_property
+    def ours(self) -> Array:
+        """Our values."""
+        steps = self.evidence.steps
+        zero, offset = self.stored.zero_points, self.stored.offsets
+        return steps.times(
+            *(steps.level(self.codes), self.scales),
+            *(None if zero is None else self.zeros, None if offset is None else self.offsets),
+        )
+
+    @cached_property
+    def levels(self) -> Array:
+        """float64: what their values are in units of the scale; NaN where that is no number."""
+        with np.errstate(all="ignore"):
+            divisor = self.evidence.scheme["scaleas"] == "divisor"
+            centred = self.theirs.astype(np.float64) - self.offsets
+            found = (centred * self.scales if divisor else centred / self.scales) + self.zeros
+        return np.where(np.isfinite(found), found, np.nan)
+
+
+def fits(e: Evidence) -> Iterator[Hypothesis]:
+    """What the answers themselves propose."""
+    try:
+        stored = e.stored if e.runner is None else e.runner.write(e.steps).stored
+    except KbitError:
+        return
+    assert stored is not None
+    if e.runner is not None and "scales" in e.theirs:
+        yield from _of_scales(e, stored)
+    if "values" not in e.theirs:
+        return
+    theirs = np.asarray(e.scheme.cut.rows(e.theirs["values"]), np.float32)
+    rows = _Rows(e, stored, theirs)
+    with np.errstate(all="ignore"):
+        for fit in (_factor, _shift, _table, _reach, _limit, _lost):
+            yield from fit(rows)
+
+
+def _fit(name: str, why: str, make: Callable[[Steps], Steps | None]) -> Hypothesis:
+    return Hypothesis(name, "fit", why, "fitted to the answers", make)
+
+
+def _typed(number: float) -> float:
+    """A number of few digits next to it, which is more likely to have been typed; else itself."""
+    for digits in range(1, 5):
+        near = float(f"{number:.{digits}g}")
+        if abs(near - number) <= NEAR * abs(number) / 10 ** max(0, digits - 2):
+            return near
+    return number
+
+
+# Of the reader ------------------------------------------------------------------------------------
+
+
+def _factor(rows: _Rows) -> Iterator[Hypothesis]:
+    """All values times one number."""
+    good = np.isfinite(rows.ours) & np.isfinite(rows.theirs) & (rows.ours != 0)
+    if not good.any():
+        return
+    ratio = rows.theirs[good].astype(np.float64) / rows.ours[good]
+    middle = float(np.median(ratio))
+    if middle in (0, 1) or not np.isfinite(middle):
+        return
+    for factor in dict.fromkeys((_typed(middle), float(np.float32(middle)))):
+        why = f"the scale is read as {factor:g} times what it is"
+        yield _fit(f"factor {factor:g}", why, partial(_scaled, factor=factor))
+
+
+def _scaled(steps: Steps, factor: float) -> Steps:
+    return replace(steps, effective=lambda scales, whole: steps.effective(scales, whole) * np.float32(factor))
+
+
+def _shift(rows: _Rows) -> Iterator[Hypothesis]:
+    """All levels, or zero points, off by one whole number."""
+    steps, good = rows.evidence.steps, np.isfinite(rows.levels)
+    if not good.any():
+        return
+    away = rows.levels[good] - np.broadcast_to(steps.level(rows.codes), rows.levels.shape)[good]
+    by = float(np.rint(np.median(away) * 2) / 2)
+    if by == 0 or not np.isfinite(by):
+        return
+    why = f"every level is read as {by:+g} of what it is"
+    yield _fit(f"levels {by:+g}", why, lambda steps: reads_table(steps, table(steps) + np.float32(by)))
+    if rows.stored.zero_points is not None:
+        why = f"the zero point is subtracted {-by:+g}"
+        make = lambda steps: replace(steps, zeros=lambda grid: steps.zeros(grid).astype(np.float32) - by)  # noqa: E731
+        yield _fit(f"zero points {-by:+g}", why, make)
+
+
+def _table(rows: _Rows) -> Iterator[Hypothesis]:
+    """Another number for some codes: where most elements of a code agree on it."""
+    e = rows.evidence
+    right = table(e.steps)
+    found = right.copy()
+    for code in range(len(right)):
+        here = (rows.codes == code) & np.isfinite(rows.levels)
+        if not here.any() or not np.isfinite(right[code]):
+            continue
+        level = _agreed(rows, here)
+        if level is not None:
+            found[code] = level
+    other = np.flatnonzero((found != right) & ~np.isnan(right))
+    if not other.size:
+        return
+    told = [f"code {code} as {found[code]:g} instead of {right[code]:g}" for code in other[:FEW]]
+    more = f" and {other.size - FEW} more" if other.size > FEW else ""
+    why = "the table is another one: it reads " + ", ".join(told) + more
+    yield _fit("another table", why, lambda steps: reads_table(steps, found))
+    yield _fit("another table", why + "; and the writer uses it too", lambda steps: _shares(steps, found))
+
+
+def _shares(steps: Steps, levels: Array) -> Steps | None:
+    return shares_table(steps, lambda _: levels.astype(np.float64))
+
+
+def _agreed(rows: _Rows, here: Array) -> np.float32 | None:
+    """The float32 number that gives their values for most elements of a code."""
+    steps = rows.evidence.steps
+    levels = rows.levels[here]
+    about = np.float32(np.median(levels))
+    typed = np.float32(_typed(float(about)))
+    candidates = [about, typed]
+    for way in (np.float32(-np.inf), np.float32(np.inf)):
+        near = about
+        for _ in range(2):
+            near = np.nextafter(near, way)
+            candidates.append(near)
+    scale = np.broadcast_to(rows.scales, rows.theirs.shape)[here]
+    zero = None if rows.stored.zero_points is None else np.broadcast_to(rows.zeros, rows.theirs.shape)[here]
+    offset = None if rows.stored.offsets is None else np.broadcast_to(rows.offsets, rows.theirs.shape)[here]
+    theirs = rows.theirs[here]
+    counts = [int((steps.times(np.full(theirs.shape, c), scale, zero, offset) == theirs).sum()) for c in candidates]
+    now = int((rows.ours[here] == theirs).sum())
+    best = int(np.argmax(counts))
+    return candidates[best] if counts[best] > max(now, theirs.size // 3) else None
+
+
+def _lost(rows: _Rows) -> Iterator[Hypothesis]:
+    """Everything from some element on is zero."""
+    flat = rows.theirs.reshape(-1)
+    nonzero = np.flatnonzero(flat)
+    if not nonzero.size or nonzero[-1] >= flat.size - 2:
+        return
+    first = int(nonzero[-1]) + 1
+    width = rows.evidence.steps.cut.size or rows.theirs.shape[1]
+    for begin in dict.fromkeys((-(-first // width) * width, first)):
+        lost = flat.size - begin
+        blocks = f", the last {lost // width} blocks" if lost % width == 0 else ""
+        why = f"nothing is written from element {begin:,} on{blocks}: it is zeros"
+        yield _fit(f"{lost} elements lost", why, partial(_zeros_from, begin=begin))
+
+
+def _zeros_from(steps: Steps, begin: int) -> Steps:
+    def wrong(levels: Array, scale: Array, zero: Array | None, offset: Array | None) -> Array:
+        values = steps.times(levels, scale, zero, offset)
+        return np.where(np.arange(values.size).reshape(values.shape) < begin, values, np.float32(0))
+
+    return replace(steps, times=wrong)
+
+
+# Of the writer ------------------------------------------------------------------------------------
+
+
+def _of_scales(e: Evidence, stored: Stored) -> Iterator[Hypothesis]:
+    """Their scales are ours times one number."""
+    ours, theirs = stored.scales.astype(np.float64), e.theirs["scales"].astype(np.float64)
+    good = (ours != 0) & np.isfinite(ours) & np.isfinite(theirs)
+    if good.any():
+        middle = float(np.median(theirs[good] / ours[good]))
+        if middle not in (0, 1) and np.isfinite(middle):
+            yield from _of_reach(e, middle)
+
+
+def _reach(rows: _Rows) -> Iterator[Hypothesis]:
+    """The largest number of a block is another level than it should be."""
+    e = rows.evidence
+    if e.runner is None or "scales" in e.theirs:
+        return
+    width = min(e.steps.cut.size or rows.theirs.shape[1], rows.theirs.shape[1])
+    full = rows.theirs.shape[1] // width * width
+    ours, theirs = (np.abs(v[:, :full]).reshape(-1, width).max(axis=1) for v in (rows.ours, rows.theirs))
+    good = (ours != 0) & np.isfinite(ours) & np.isfinite(theirs)
+    if not good.any():
+        return
+    # the largest number is reached by some code: of all shares the one that most blocks have
+    middle = float(np.median(theirs[good].astype(np.float64) / ours[good]))
+    for code_share in (1.0, e.scheme.dtype.top / (e.scheme.dtype.top + 1)):
+        share = middle / code_share
+        if share not in (0, 1) and np.isfinite(share):
+            yield from _of_reach(e, share)
+
+
+def _of_reach(e: Evidence, share: float) -> Iterator[Hypothesis]:
+    """The scale times a share; as the quotient by another number where it is one."""
+    top = e.scheme.dtype.top
+    reach = _typed(top / share)
+    why = f"the largest magnitude is divided by {reach:g} instead of {top:g}"
+    yield _fit(f"scale over {reach:g}", why, lambda steps: _over(steps, reach))
+    factor = _typed(share)
+    why = f"the scale is found as {factor:g} times what it should be"
+    yield _fit(f"scale times {factor:g}", why, lambda steps: _times_raw(steps, factor))
+
+
+def _over(steps: Steps, reach: float) -> Steps | None:
+    """The largest magnitude over another number, for the rules that have one."""
+    if not steps.scheme.rule.startswith("absmax"):
+        return None
+    a = steps.arithmetic
+
+    def wrong(numbers: Array, finite: Array | None, width: int, whole: Whole) -> Plan:
+        found = steps.scale(numbers, finite, width, whole)
+        seen = found.seen if found.seen_finite is None else np.where(found.seen_finite, found.seen, 0)
+        raw = a.divide(np.abs(seen).max(axis=1, keepdims=True), a.dtype(reach))
+        return replace(found, raw=np.where(found.raw == 0, found.raw, raw))
+
+    return replace(steps, scale=wrong) if steps.scheme["global"] == "none" else None
+
+
+def _times_raw(steps: Steps, factor: float) -> Steps:
+    a = steps.arithmetic
+
+    def wrong(numbers: Array, finite: Array | None, width: int, whole: Whole) -> Plan:
+        found = steps.scale(numbers, finite, width, whole)
+        return replace(found, raw=a.multiply(found.raw, a.dtype(factor)))
+
+    return replace(steps, scale=wrong)
+
+
+def _limit(rows: _Rows) -> Iterator[Hypothesis]:
+    """No number goes beyond some level."""
+    e = rows.evidence
+    if e.runner is None or not np.isfinite(rows.levels).any():
+        return
+    right = table(e.steps)
+    high, low = (float(f(rows.levels[np.isfinite(rows.levels)])) for f in (np.max, np.min))
+    finite = right[np.isfinite(right)]
+    for most, least in ((high, low), (high, float(finite.min())), (float(finite.max()), low)):
+        upper, lower = _near(finite, most), _near(finite, least)
+        if upper < finite.max() or lower > finite.min():
+            why = f"numbers are clamped to {lower:g} ... {upper:g} before they are encoded"
+            yield _fit(f"clamp {lower:g} {upper:g}", why, partial(_clamped, low=lower, high=upper))
+
+
+def _near(levels: Array, number: float) -> float:
+    return float(levels[np.argmin(np.abs(levels - number))])
+
+
+def _clamped(steps: Steps, low: float, high: float) -> Steps | None:
+    if steps.scheme["encoder"] != "nearest":
+        return None
+    return before_encoding(steps, lambda y: np.where(np.isfinite(y), np.clip(y, low, high), y))

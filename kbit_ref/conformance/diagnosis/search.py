@@ -1,0 +1,193 @@
+"""Which hypothesis, or which two at once, give their answers.
+
+Every hypothesis is run on what they were given, one at a time. If none gives all of their answers, the
+mistakes are tried two at a time, then each after every choice and profile that changes something. What
+two records of steps have in common is computed once (`Runner`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.diagnosis.evidence import Evidence
+from kbit_ref.conformance.diagnosis.fits import fits
+from kbit_ref.conformance.diagnosis.hypotheses import (
+    Hypothesis,
+    composed,
+    of_choices,
+    of_layouts,
+    of_mutants,
+    of_profiles,
+)
+from kbit_ref.conformance.steps import Steps
+from kbit_ref.errors import KbitError
+
+__all__ = ["Account", "Found", "search"]
+
+Array = NDArray[Any]
+MOST_FOR_PAIRS = 1 << 15  # answers: pairs are some thousands of runs
+MOST_KEPT = 1 << 16  # answers: what is computed once is kept for so many
+
+
+@dataclass(frozen=True, eq=False)
+class Account:
+    """One hypothesis or two, and how many of their answers it gives."""
+
+    parts: tuple[Hypothesis, ...]
+    steps: Steps
+    agreeing: int
+
+    @property
+    def name(self) -> str:
+        """The names, in the order in which they are applied."""
+        return " + ".join(part.name for part in self.parts)
+
+    @property
+    def why(self) -> str:
+        """Completes "equal the reference if ..."."""
+        return ", and ".join(part.why for part in self.parts)
+
+    @property
+    def harmless(self) -> bool:
+        """Is it nothing but another choice, or another format?"""
+        return all(part.kind in ("choice", "profile") for part in self.parts)
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The most answers first, then the simplest."""
+        return (-self.agreeing, len(self.parts), sum(part.rank for part in self.parts))
+
+
+@dataclass
+class Found:
+    """What a search has found.
+
+    Parameters
+    ----------
+    made
+        What the reference makes.
+    agreeing
+        How many answers are those of the reference.
+    accounts
+        The best ones; those that give all answers, if any does.
+    tried
+        How many hypotheses and pairs were run.
+    """
+
+    made: dict[str, Array]
+    agreeing: int
+    accounts: list[Account] = field(default_factory=list)
+    tried: int = 0
+
+
+def search(e: Evidence) -> Found:
+    """The accounts of their answers, the best first."""
+    found = Found({}, 0)
+    found.made = e.made_by(e.steps)
+    found.agreeing = e.agreeing(found.made)
+    if found.agreeing == e.size:
+        return found
+    work = _Search(e, found)
+    source = "float32" if e.x is None else e.x.dtype.name
+    mistakes = work.singles([*of_mutants(), *of_layouts(e.scheme)])
+    choices = work.singles([*of_choices(e.scheme, source), *of_profiles(e.scheme, source)])
+    if not work.complete:
+        fitted = work.singles(fits(e))
+        if not work.complete and e.size <= MOST_FOR_PAIRS:
+            work.pairs(_usual(mistakes), _fitted(fitted))
+            if not work.complete:
+                work.after(choices, _usual(mistakes))
+    found.accounts.sort(key=lambda account: account.order)
+    if work.complete:
+        found.accounts = [account for account in found.accounts if account.agreeing == e.size]
+    return found
+
+
+def _usual(candidates: Iterable[Hypothesis]) -> list[Hypothesis]:
+    """The mutants with their usual parameters."""
+    return [candidate for candidate in candidates if candidate.kind == "mutant"]
+
+
+def _fitted(candidates: list[Hypothesis]) -> list[Hypothesis]:
+    return candidates[:4]
+
+
+class _Search:
+    """The search in one piece of evidence."""
+
+    def __init__(self, e: Evidence, found: Found):
+        self.e, self.found = e, found
+        self.keep = e.size <= MOST_KEPT
+        self.ours = {name: part.tobytes() for name, part in found.made.items()}
+
+    @property
+    def complete(self) -> bool:
+        """Does some account give all answers?"""
+        return any(account.agreeing == self.e.size for account in self.found.accounts)
+
+    def singles(self, candidates: Iterable[Hypothesis]) -> list[Hypothesis]:
+        """Run each alone; those that change something."""
+        changing = []
+        for candidate in candidates:
+            steps = candidate(self.e.steps)
+            if steps is not None and self.run((candidate,), steps, keep=self.keep):
+                changing.append(candidate)
+        return changing
+
+    def pairs(self, mistakes: list[Hypothesis], fitted: list[Hypothesis]) -> None:
+        """Run every two of them."""
+        for first, second in _two(mistakes, fitted):
+            for one, other, steps in composed(self.e.steps, first, second):
+                self.run((one, other), steps, keep=False)
+
+    def after(self, choices: list[Hypothesis], mistakes: list[Hypothesis]) -> None:
+        """Run every mistake on top of every choice that changes something, equal choices once."""
+        for choice in self.distinct(choices):
+            base = choice(self.e.steps)
+            assert base is not None
+            for mistake in mistakes:
+                steps = mistake(base)
+                if steps is not None:
+                    self.run((choice, mistake), steps, keep=False)
+
+    def distinct(self, choices: list[Hypothesis]) -> list[Hypothesis]:
+        """One of those that make the same."""
+        seen: dict[tuple[bytes, ...], Hypothesis] = {}
+        for choice in choices:
+            steps = choice(self.e.steps)
+            assert steps is not None
+            made = self.e.made_by(steps, keep=self.keep)
+            seen.setdefault(tuple(part.tobytes() for part in made.values()), choice)
+        return list(seen.values())
+
+    def run(self, parts: tuple[Hypothesis, ...], steps: Steps, *, keep: bool) -> bool:
+        """Run it, and note it if it gives more answers than the reference; did it change anything?"""
+        self.found.tried += 1
+        try:
+            made = self.e.made_by(steps, keep=keep)
+        except (KbitError, ValueError, IndexError):  # it has no answer, or none of that shape
+            return False
+        agreeing = self.e.agreeing(made)
+        if agreeing > self.found.agreeing:
+            self.found.accounts.append(Account(parts, steps, agreeing))
+        return len(parts) > 1 or any(part.tobytes() != self.ours[name] for name, part in made.items())
+
+
+def _two(mistakes: list[Hypothesis], fitted: list[Hypothesis]) -> Iterator[tuple[Hypothesis, Hypothesis]]:
+    yield from combinations(mistakes, 2)
+    yield from ((fit, mistake) for fit in fitted for mistake in mistakes)
+
+
+def first_unexplained(e: Evidence, made: dict[str, Array]) -> tuple[str, tuple[int, ...]] | None:
+    """The first answer that an account does not give: the part, and the index."""
+    for name, good in e.equal(made).items():
+        if not good.all():
+            at = int(np.flatnonzero(~good.reshape(-1))[0])
+            return name, tuple(int(i) for i in np.unravel_index(at, good.shape))
+    return None
