@@ -67,9 +67,10 @@ def half_ulp(form: str, x: Array) -> NDArray[np.float64]:
     if form == "int32":
         return np.zeros(np.shape(x))
     precision, least, _ = FORMATS[form]
-    _, exponent = np.frexp(np.asarray(x, np.float64))  # |x| < 2**exponent
-    exponent = np.where(x == 0, least, exponent)
-    return np.asarray(np.ldexp(1.0, np.maximum(exponent - 1, least) - precision))
+    numbers = np.asarray(x)
+    word, exponent = (np.uint32, 0x7F800000) if numbers.dtype == np.float32 else (np.uint64, 0x7FF0000000000000)
+    power = (numbers.view(word) & word(exponent)).view(numbers.dtype)  # 2**e <= |x| < 2**(e + 1); 0 of a subnormal
+    return np.asarray(np.maximum(power.astype(np.float64), 2.0**least) * 2.0**-precision)
 
 
 def rounded_sum(form: str, x: Array, y: Array) -> Array:

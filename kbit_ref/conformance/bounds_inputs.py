@@ -1,4 +1,4 @@
-"""What `dot_bound` takes: two matrices and the scales of groups, as float64 numbers that are exact."""
+"""What `dot_bound` takes: two matrices and the scales of groups, checked, a part at a time as float64 numbers."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ RANGE = 2.0**-200, 2.0**200  # of numbers that are no float32 numbers; products 
 class Operands(NamedTuple):
     """a [M, K], b [K, N], scales [groups, N] or None; `shape` is that of a without K."""
 
-    a: F64
-    b: F64
+    a: Array
+    b: Array
     scales: F64 | None
     group: int | None
     shape: tuple[int, ...]
 
     def part(self, rows: slice, columns: slice) -> Operands:
-        """What rows and columns of the result depend on."""
+        """What rows and columns of the result depend on, a and b in float64."""
         scales = None if self.scales is None else self.scales[:, columns]
-        return self._replace(a=self.a[rows], b=self.b[:, columns], scales=scales)
+        return self._replace(a=_wide(self.a[rows]), b=_wide(self.b[:, columns]), scales=scales)
 
     def scaled(self) -> tuple[F64, F64]:
         """a, and b with its scales: 24 bits times 24 bits, exact in float64."""
@@ -70,30 +70,35 @@ def operands(a: Any, b: Any, model: Accumulator, scales: Any) -> Operands:
     return Operands(x.reshape(-1, x.shape[-1]), y, s, model.group, x.shape[:-1])
 
 
-def matrix(function: str, name: str, x: Any) -> F64:
-    """Real numbers as float64, checked."""
+def matrix(function: str, name: str, x: Any) -> Array:
+    """Real numbers as float32 or float64, checked."""
     array = dequantize(x) if isinstance(x, QTensor) else as_reals(function, x)
-    wide = array.astype(np.float64)
-    _finite(name, wide, function)
+    _finite(name, array, function)
     if array.dtype.itemsize > 4:
-        size = np.abs(wide[~are_float32(wide)])
+        array = _wide(array)
+        size = np.abs(array[~are_float32(array)])
         if size.size and not RANGE[0] <= size.min() <= size.max() <= RANGE[1]:
             rule = "its float64 numbers reach below 2**-200 or above 2**200"
             raise BadInput(message(function, name, rule, "scale it by a power of two"))
-    return wide
+        return array
+    return array.astype(np.float32, copy=False)
 
 
-def _numbers(name: str, x: Any, model: Accumulator) -> F64:
+def _wide(x: Array) -> F64:
+    return x.astype(np.float64, copy=False)
+
+
+def _numbers(name: str, x: Any, model: Accumulator) -> Array:
     if model.sums != "int32":
         return matrix("dot_bound", name, x)
     array = np.asarray(x) if not isinstance(x, QTensor) and np.asarray(x).dtype.kind in "iu" else None
-    wide = matrix("dot_bound", name, x) if array is None else array.astype(np.float64)
+    wide = matrix("dot_bound", name, x) if array is None else _wide(array)
     if (wide != np.rint(wide)).any() or (np.abs(wide) > 2**24).any():
         raise BadInput(message("dot_bound", name, "int32 adds whole numbers up to 2**24", "pass codes, not values"))
     return wide
 
 
-def _finite(name: str, x: F64, function: str = "dot_bound") -> None:
+def _finite(name: str, x: Array, function: str = "dot_bound") -> None:
     if not np.isfinite(x).all():
         at = np.argwhere(~np.isfinite(x))[0].tolist()
         got = f"{name}{at} = {x[tuple(at)]}"

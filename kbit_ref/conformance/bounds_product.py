@@ -36,10 +36,10 @@ def two_sum(x: Array, y: Array) -> tuple[Array, Array]:
     return total, (x - (total - part)) + (y - part)
 
 
-def exact_product(a: NDArray[np.float64], b: NDArray[np.float64]) -> Product:
-    """a [M, K] @ b [K, N], every element correctly rounded.
+def exact_product(a: Array, b: Array) -> Product:
+    """a [M, K] @ b [K, N], float32 or float64, every element correctly rounded.
 
-    Numbers are finite; all float32 numbers will do, of other float64 numbers those between 2**-400 and 2**400.
+    Numbers are finite; all float32 numbers will do, of other float64 numbers those between 2**-200 and 2**200.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def exact_product(a: NDArray[np.float64], b: NDArray[np.float64]) -> Product:
     """
     found = Product(*(np.zeros((len(a), b.shape[1])) for _ in range(3)))
     for at in tiles(len(a), b.shape[1]):
-        for whole, part in zip(found, _tile(a[at[0]], b[:, at[1]]), strict=True):
+        for whole, part in zip(found, _tile(a[at[0]].astype(np.float64), b[:, at[1]].astype(np.float64)), strict=True):
             whole[at] = part
     return found
 

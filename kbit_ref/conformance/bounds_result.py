@@ -32,7 +32,8 @@ class Judgement:
     error : [..., N]
         |c - exact|.
     nearest
-        The error, and half the width of the interval, of the element where their ratio is largest; zeros without any error.
+        The error, and half the width of the interval, of the element where their ratio is largest; zeros if
+        there is no error.
     text
         The first element outside, in one line, if there is one.
     """
