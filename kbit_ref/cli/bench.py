@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from kbit_ref.conformance.bench import Timing, circumstances, installed, measure, scratch_bytes, tasks
+from kbit_ref.conformance.bench_models import ModelTiming, measured
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
 
@@ -27,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=1 << 24, help="elements (default 2**24)")
     parser.add_argument("--runs", type=int, default=7, help="runs of which the median is taken (default 7)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default 1 2)")
+    parser.add_argument("--models", action="store_true", help="the transformer instead, beside transformers")
     parser.add_argument("--type", action="append", default=[], metavar="T", help="only rows of this type or scheme")
 
 
@@ -35,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     for name, least in (("size", args.size), ("runs", args.runs), ("threads", min(args.threads))):
         if least < 1:
             raise BadInput(message("bench", f"{name} = {least}", "it is at least 1", "leave it out"))
+    if args.models:
+        return _models(args)
     chosen = [task for task in tasks() if not args.type or task.subject in args.type]
     if not chosen:
         known = ", ".join(dict.fromkeys(task.subject for task in tasks()))
@@ -71,6 +75,27 @@ def run(args: argparse.Namespace) -> int:
     if over:
         print(f"more than {LIMIT >> 20} MiB of scratch a thread: {', '.join(over)}")
     return 1 if over else 0
+
+
+def _models(args: argparse.Namespace) -> int:
+    """Rows of the transformer."""
+    found: list[ModelTiming] = []
+    with Progress("bench models", len(args.threads)) as step:
+        for threads in args.threads:
+            found += measured(threads, args.runs)
+            step()
+    if args.json:
+        rows = [asdict(row) | {"ratio": row.ratio} for row in found]
+        print(json.dumps({"circumstances": circumstances(), "rows": rows}, indent=1))
+        return 0
+    print("; ".join(f"{name} {value}" for name, value in circumstances().items()))
+    print(f"{'operation':<26} threads {'a second':>18} {'ratio':>7}  aim")
+    for row in found:
+        speed = f"{row.work / row.seconds:,.0f} {row.unit}"
+        verdict = "met" if row.ratio >= row.target else "floor met" if row.ratio >= row.floor else "not met"
+        aim = f"{row.target:.2f} of {row.beside}: {verdict}" if row.beside else "nobody to compare with"
+        print(f"{row.task:<26} {row.threads:>7} {speed:>18} {row.ratio:>7.2f}  {aim}")
+    return 0
 
 
 def met(row: Timing) -> str:
