@@ -23,8 +23,10 @@ import kbit_ref as kb
 from kbit_ref.blocks import Cut
 from kbit_ref.checkpoints import Container, Writer, dequantize_file, open_checkpoint, quantize_file
 from kbit_ref.checkpoints.header import Spec
+from kbit_ref.checkpoints.kbit import _warn
 from kbit_ref.checkpoints.pieces import AT_ONCE, contiguous, part_of, pieces
 from kbit_ref.checkpoints.stored import parts
+from kbit_ref.checkpoints.table import Tensor
 from kbit_ref.cli import main
 from kbit_ref.errors import BadInput
 from kbit_ref.rules import RULES
@@ -181,7 +183,7 @@ def test_every_field_is_stored() -> None:
     assert stored == fields
 
 
-LARGE = ["tensor", "channel@1", "b30@0"]  # cuts with blocks beyond 24 elements
+LARGE = ["tensor", "channel@1", "b30@0"]  # pieces of 48 elements, or of 16 columns, hold a part of a block
 RULED = {  # a scheme without its cut for every rule
     "absmax": "nf4-absmax-f32+nan=zero+inf=saturate",
     "absmaxhalf": "int4-absmaxhalf-f16+encoder=addhalf",
@@ -209,17 +211,17 @@ def test_a_block_larger_than_a_piece(
     tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, cut: str, rule: str
 ) -> None:
     """The same bytes as of the tensor at once, for every rule, and whatever is odd in it."""
-    in_small_pieces(monkeypatch, 24)
+    in_small_pieces(monkeypatch, 48, neighbours=3)
     dtype, text = RULED[rule].split("-", 1)
     scheme = f"{dtype}-{cut}-{text}" + ("+tail=pad" if cut == "b30@0" else "")
-    x = numbers((6, 31, 4), np.float32, 8)
+    x = numbers((4, 31, 3), np.float32, 8)
     x[2] = 0
     x[:, 5] = -0.0
     if "nan=" in text:
         x[1, 3], x[3] = np.nan, np.nan
     if "inf=" in text:
-        x[0, 2, 3], x[5] = -np.inf, np.inf
-    tensors = {"cube": x, "flat": x.reshape(31, 24), "half": x.reshape(-1, 2).astype("f2"), "wide": x.astype("f8")}
+        x[0, 2, 2], x[0] = -np.inf, np.inf
+    tensors = {"cube": x, "half": x.reshape(-1, 2).astype("f2"), "wide": x.astype("f8")}
     save_file(tensors, tmp_path / "in")
     quantize_file(tmp_path / "in", scheme, out)
     checkpoint = open_checkpoint(out)
@@ -733,7 +735,11 @@ def test_killed_at_any_moment(tmp_path: Path, number: signal.Signals) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize(
     "scheme",
-    ["nf4-b64-absmax-f32", "e2m1fn-b16@-1-absmax-e4m3fn", "int8-b32@0-absmax-f16", "nf4-b64-absmax-f32+double=bnb"],
+    [
+        *("nf4-b64-absmax-f32", "e2m1fn-b16@-1-absmax-e4m3fn", "int8-b32@0-absmax-f16"),
+        *("nf4-b64-absmax-f32+double=bnb", "nf4-tensor-absmax-f32", "uint3-channel@1-affine-f16"),
+        *("lloyd4-b99999999-rms-f32", "int4-b64-absmax-f32+center=tensor"),
+    ],
 )
 def test_memory(tmp_path: Path, scheme: str) -> None:
     """One tensor of 1 GB there and back; no page of the files is counted."""
@@ -748,6 +754,40 @@ def test_memory(tmp_path: Path, scheme: str) -> None:
     assert peak([*COMMAND, *argv]) < 300e6
     assert peak([*COMMAND, "dequantize", tmp_path / "q", "-o", tmp_path / "back"]) < 300e6
     assert (tmp_path / "back").stat().st_size > 1e9
+
+
+MEMORY = [  # tensors of one gibibyte of bfloat16, and what is said of them
+    ("int4-tensor-percentile-f32", "w takes about 14.0 GB of memory, because percentile needs all of a block together"),
+    ("int4-tensor-clip-f32", "w takes about 14.0 GB of memory, because clip needs all of a block together"),
+    ("int4-b16-absmax-f32+double=torchao", "w takes about 0.5 GB of memory, because all its scales are quantized"),
+    ("int4-tensor-absmax-f32+center=block", "w takes about 14.0 GB of memory, because center=block needs all"),
+    ("int4-tensor-absmax-f32", None),
+    ("int4-channel@1-percentile-f32", None),
+    ("int4-b64-percentile-f32", None),
+]
+
+
+@pytest.mark.parametrize(("scheme", "told"), MEMORY)
+def test_much_memory_is_told_before_it_is_taken(scheme: str, told: str | None) -> None:
+    lines: list[str] = []
+    tensor = Tensor("w", kb.scheme(scheme), (1 << 17, 1 << 12), "BF16")
+    _warn(tensor, lines.append)
+    assert lines == [] if told is None else lines[0].startswith(told)
+    if told is not None:
+        with pytest.warns(UserWarning, match=f"quantize: {told}"):
+            _warn(tensor, None)
+
+
+def test_much_memory_is_told_by_the_command(
+    source: Path, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kbit_ref.checkpoints.kbit.MUCH", 1)
+    monkeypatch.setattr("kbit_ref.checkpoints.writing.AT_ONCE", 1)
+    argv = ["quantize", str(source), "int4-tensor-percentile-f32", "-o", str(out), "--include", "a"]
+    assert main(argv) == 0
+    told = capsys.readouterr().err
+    assert told.startswith("kbit-ref quantize: a takes about 0.0 GB of memory, because percentile needs all of a block")
+    assert told.count("\n") == 1
 
 
 def peak(argv: list[object]) -> int:

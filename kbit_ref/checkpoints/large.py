@@ -26,13 +26,12 @@ __all__ = ["LargeBlocks", "streams"]
 
 Array = NDArray[Any]
 
-BY_EXTREMES = (*BY_LARGEST, "signedmax", "minmax", "affine", "affineplain", "mlx", "hqq")
-STREAMED = (*BY_EXTREMES, "rms")
+STREAMED = (*BY_LARGEST, "signedmax", "minmax", "affine", "affineplain", "mlx", "hqq", "rms")  # rules
 
 
 def streams(s: Scheme) -> bool:
     """Do a few numbers decide what a block stores, so that its pieces can go one after another?"""
-    return s.rule in STREAMED and s["center"] != "block" and s["tail"] != "error"
+    return s.rule in STREAMED and s["center"] != "block"
 
 
 class LargeBlocks:

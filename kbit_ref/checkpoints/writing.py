@@ -31,21 +31,19 @@ Array = NDArray[Any]
 Views = Mapping[str, NDArray[np.uint8]]  # the bytes of the entries of a tensor, by the fields of a QTensor
 Done = Callable[[int], None]  # so many bytes of the tensor are done
 
-OF_AN_ELEMENT, OF_A_BLOCK = 24, 16  # bytes of memory, at most, where blocks or their scales go through at once
+OF_AN_ELEMENT, OF_A_BLOCK = 26, 16  # bytes of memory, at most, where blocks or their scales go through at once
 
 
 def memory_for(tensor: Tensor) -> tuple[int, str]:
     """The bytes of memory that a tensor takes beyond those of its pieces, about, and the reason."""
     s = tensor.scheme
     n_rows, length = s.cut.grid(tensor.shape)
+    width = min(s.cut.size or length, length)
+    large = OF_AN_ELEMENT * width if width > AT_ONCE else 0
     if s.double is not None:
-        width = min(s.cut.size or length, length)
-        large = OF_AN_ELEMENT * width if width > AT_ONCE else 0
         return OF_A_BLOCK * n_rows * s.cut.per_row(length) + large, "all its scales are quantized again together"
-    if not streams(s):
-        width = min(s.cut.size or length, length)
-        return (OF_AN_ELEMENT * width if width > AT_ONCE else 0), f"{s.rule} needs all of a block together"
-    return 0, ""
+    who = "center=block" if s["center"] == "block" else s.rule
+    return 0 if streams(s) else large, f"{who} needs all of a block together"
 
 
 def quantize_tensor(
@@ -86,7 +84,9 @@ def quantize_tensor(
             put(views["packed"], s.layout, piece.elements, packed, s.fill)
             done(piece.elements.size * x.itemsize)
 
-    every = pieces(s.cut, tensor.shape, s.layout.elements, _group(own), split=streams(s))
+    short = s.cut.size is not None and s.cut.grid(tensor.shape)[1] % s.cut.size != 0
+    split = streams(s) and not (short and s["tail"] == "error")  # `quantize` will refuse it
+    every = pieces(s.cut, tensor.shape, s.layout.elements, _group(own), split=split)
     for _, same in groupby(every, key=lambda piece: piece.blocks):
         group = list(same)
         try:
@@ -106,16 +106,16 @@ def _name_the_place(
     error: BadInput, s: Scheme, shape: tuple[int, ...], piece: Piece, numbers: Array, bfloat16: bool
 ) -> None:
     """Raise the error of a piece as one of the tensor, if it is about one element of this piece."""
-    if len(error.args) == 2:  # bare, and not yet told for anybody
+    place = re.compile(r"quantize: x\[(\d+), (\d+)\]")
+    if place.match(str(error)) is None:  # a large block refuses an element without its place: `quantize` knows it
         try:
             quantize(numbers, replace(s, cut=Cut("channel", None, 0)), bfloat16=bfloat16)
         except BadInput as told:
             error = told
-    match = re.match(r"quantize: x\[(\d+), (\d+)\]", str(error))
-    if match:
+    if match := place.match(str(error)):
         row, column = piece.elements.rows[0] + int(match[1]), piece.elements.columns[0] + int(match[2])
-        place = ", ".join(map(str, s.cut.place(shape, row, column)))
-        raise BadInput(f"quantize: x[{place}]{str(error)[match.end() :]}") from None
+        index = ", ".join(map(str, s.cut.place(shape, row, column)))
+        raise BadInput(f"quantize: x[{index}]{str(error)[match.end() :]}") from None
 
 
 def _store(own: Sequence[Part], views: Views, values: Mapping[str, Any], piece: Piece | None = None) -> None:
