@@ -22,6 +22,7 @@ from kbit_ref.cli import main
 from kbit_ref.conformance.programs import judge as judge_room
 from kbit_ref.conformance.programs import judge_command, judge_lines, judge_shared
 from kbit_ref.conformance.programs import rows as rows_room
+from kbit_ref.conformance.programs.blocks import compare_stored
 from kbit_ref.conformance.programs.grammar import form
 from kbit_ref.conformance.programs.inputs import batches, lines, stored_words
 from kbit_ref.conformance.programs.process import run
@@ -115,14 +116,21 @@ def test_lines_by_hand(subject, what, line):
     assert judge_lines(subject, [line.upper().replace("N=", "n=")], what=what).agree
 
 
-def test_one_other_bit_is_seen():
-    for what, line in (
-        ("encode", "n=2 3f800000 bf000000 -> 3e2aaaab d7"),
-        ("decode", "n=2 3f000000 d7 -> 40400000 bfc00000"),
-    ):
-        parts = line.split()
-        parts[-1] = f"{int(parts[-1], 16) ^ 1:x}"
-        assert not judge_lines("e2m1fn-b2-absmax-f32", [" ".join(parts)], what=what).agree
+@pytest.mark.parametrize(
+    "name", ["uint4-b2-affine-f32", "e2m1fn-b2-absmax-e4m3fn+global=divisor", "uint3-b8-minmax-f16"]
+)
+def test_one_other_bit_is_seen(name):
+    """In each field of an answer, the bits that fill the last byte too."""
+    f, n = form(name), 7
+    given = f.sides(n)[0][0].words(np.linspace(-1, 2, n))[None]
+    answer = stored_words(f, n, given)
+    compared = compare_stored(f, n, given, answer, f.scheme.layout)
+    assert not any(wrong.any() for wrong in compared.wrong.values())
+    for i in range(answer.size):
+        other = answer.copy()
+        other[0, i] ^= np.uint64(1)
+        compared = compare_stored(f, n, given, other, f.scheme.layout)
+        assert any(wrong.any() for wrong in compared.wrong.values()), i
 
 
 @pytest.mark.parametrize("source", ["float16", "bfloat16", "float64"])
@@ -241,7 +249,7 @@ def test_seeds_and_levels(capsys):
     assert every["0"][: len(chosen)] == every["1"][: len(chosen)] == chosen
     assert {line.split()[0] for line in chosen} == {"n=64"}
     lengths = {line.split()[0] for line in printed(capsys, "gen", NF4, "--level", "2")}
-    assert lengths == {"n=1", "n=2", "n=3", "n=63", "n=64", "n=65", "n=128", "n=197"}
+    assert lengths >= {"n=1", "n=2", "n=3", "n=63", "n=64", "n=65", "n=128", "n=197"}
 
 
 def test_gen_holds_what_it_should(capsys):
@@ -299,6 +307,8 @@ def test_swapped_nibbles_are_named(swapped, level):
     }
     (kind,) = judged.found.part("packed").kinds
     assert kind.cause == "+layout=high4"
+    assert judged.diagnosis.names[0] == "nibbles-packed-swapped"
+    assert "packed from the other end of each byte" in str(judged).partition("diagnosis: ")[2]
     example = kind.example
     assert (example.at, example.ours[-2:], example.theirs[-2:]) == (
         ("byte 0", "7f", "f7") if level == 1 else ("byte 0", "0f", "f0")
@@ -329,7 +339,7 @@ def shell(text: str) -> subprocess.CompletedProcess:
 def test_the_three_ends_of_a_pipe(right, swapped):
     done = shell(f"kbit-ref gen {NF4} | {right} | kbit-ref check --pipe {NF4}")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"standard input: encode {NF4}, 773 lines: agree\n")
+    assert re.match(rf"standard input: encode {NF4}, \d\d\d lines: agree\n", done.stdout)
     done = shell(f"kbit-ref gen {NF4} --count 300 | {swapped} | kbit-ref check --pipe {NF4} --count 300")
     assert (done.returncode, done.stderr) == (1, "")
     assert "explained" not in done.stdout
@@ -379,18 +389,18 @@ ECHO = "for line in sys.stdin: print(line.strip(), '-> 0')"
         ("for line in reversed(list(sys.stdin)): print(line.strip(), '-> 0')", "line 1 = '"),
         ("while True: os.write(1, b'3f800000 -> 0\\n')", "it was to answer '"),
         ("while True: os.write(1, b'a' * 65536)", "line 1 is longer than 4,194,304 characters"),
-        ("while True: os.write(2, b'a' * 65536)", "after 0 lines, it was silent for 0.7 s and was ended"),
-        ("time.sleep(60)", "after 0 lines, it was silent for 0.7 s and was ended"),
-        ("os.fork(); time.sleep(60)", "after 0 lines, it was silent for 0.7 s and was ended"),
-        ("print(sys.stdin.readline().strip(), '-> 0', flush=True); time.sleep(60)", "after 1 line, it was silent"),
-        ("os.close(1); time.sleep(60)", "it closed its output, went on for 0.7 s, and was ended"),
-        (f"{ECHO}\nsys.stdout.flush(); os.close(1); time.sleep(60)", "it closed its output, went on for"),
+        ("while True: os.write(2, b'a' * 65536)", "after 0 lines, it was silent for 1.5 s and was ended"),
+        ("os.fork(); time.sleep(60)", "after 0 lines, it was silent for 1.5 s and was ended"),
+        ("print(sys.stdin.readline().strip(), '-> 0', flush=True); time.sleep(60)", "it was silent for 1.5 s"),
+        ("os.close(1); time.sleep(60)", "it closed its output, went on for 1.5 s"),
+        (f"{ECHO}\nsys.stdout.flush(); os.close(1); time.sleep(60)", "it closed its output, went on for 1.5 s"),
     ],
 )
 def test_what_a_program_does_wrong_is_one_line(text, told, script, capsys):
+    timeout = "1.5" if "1.5 s" in told else "60"
     begin = time.monotonic()
-    assert main(["check", "nf4", "--cmd", script(text), "--timeout", "0.7"]) == 2
-    assert time.monotonic() - begin < 15
+    assert main(["check", "nf4", "--cmd", script(text), "--timeout", timeout]) == 2
+    assert time.monotonic() - begin < 30
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("kbit-ref check: ")
@@ -436,22 +446,24 @@ def test_memory_is_bounded(monkeypatch):
 
 
 def test_pieces_are_summed_up(monkeypatch):
-    answered = [f"n=2 {x:08x} 3f800000 -> 3e124925 70" for x in range(0x3F000000, 0x3F800000, 1 << 17)]
-    values = [f"{line} -> 0" for line in itertools.islice(lines(form("int4")), 100)]
-    whole, one = judge_lines("int4-b2-absmax-f32", answered), judge_lines("int4", values)
-    monkeypatch.setattr(judge_room, "AT_ONCE", 40)
-    monkeypatch.setattr(rows_room, "ENOUGH", 60)
-    pieces, more = judge_lines("int4-b2-absmax-f32", answered), judge_lines("int4", values)
-    assert [(part.part, part.tried, part.different) for part in pieces.found.parts] == [
-        ("scales", 64, 0),
-        ("codes", 128, 64),  # 0.5 / (1 / 7) and more is not 0
-        ("packed", 64, 0),
-    ]
-    assert [(p.part, p.tried, p.different) for p in whole.found.parts] == [
-        (p.part, p.tried, p.different) for p in pieces.found.parts
-    ]
-    assert (one.found.different, one.found.tried) == (more.found.different, more.found.tried)
-    assert more.found.different > 40
+    f, other = form(INT4), form(INT4 + "+ties=away")
+    n, words = 32, np.concatenate([rows for _, rows in batches(f)])[:300]
+    answers = stored_words(other, n, words)
+    answered = [f"{f.spell(n, x)} -> {f.spell(n, y, 1)}" for x, y in zip(words, answers, strict=True)]
+    differ = sum(x != y for x, y in zip(stored_words(f, n, words).tolist(), answers.tolist(), strict=True))
+    assert differ > 20  # rows
+    whole = judge_lines(INT4, answered)
+    monkeypatch.setattr(judge_room, "AT_ONCE", 40 * n)
+    monkeypatch.setattr(rows_room, "ENOUGH", 60 * n)
+    pieces = judge_lines(INT4, answered)
+    found = [(part.part, part.tried, part.different, [kind.cause for kind in part.kinds]) for part in whole.found.parts]
+    assert [(p.part, p.tried, p.different, [kind.cause for kind in p.kinds]) for p in pieces.found.parts] == found
+    assert found[1][:2] == ("codes", len(words) * n)
+    assert found[1][2] >= differ
+    assert found[1][3] == ["+ties=away"]
+    values = [f"{line} -> {code}" for line, code in (("3f000000", 1), ("3f800000", 1)) for _ in range(3000)]
+    monkeypatch.setattr(judge_room, "AT_ONCE", 1000)
+    assert (judge_lines("int4", values).found.different, judge_lines("int4", values).found.tried) == (3000, 6000)
 
 
 @pytest.mark.parametrize(
@@ -517,12 +529,13 @@ def test_mistakes_of_functions_are_named(library):
     (difference,) = judged.found.differences
     assert difference.cause == "ties=away"
     assert difference.example.value == "0.5"
-    judged = judge_shared("int4", library, f"void encode_in_fours{FLAT}")
-    assert judged.status == "disagree"
+    judged = judge_shared("int4", library, f"void encode_in_fours{FLAT}", count=1021)  # called for 1021 at once
+    assert judged.found.different == 1
     dequantize = "void dequantize_first(const float *scales, const uint8_t *packed, float *x, size_t n)"
     assert judge_shared(INT4, library, dequantize, what="decode").agree  # a line is a block
     judged = judge_shared(INT4, library, dequantize, what="decode", level=2)
     assert "the scale of another block" in [kind.cause for kind in judged.found.part("decoded").kinds]
+    assert "first-scale-for-all" in judged.diagnosis.names
 
 
 @pytest.mark.parametrize(
@@ -535,13 +548,14 @@ def test_mistakes_of_functions_are_named(library):
         ("int4", f"void writes_seventeen{FLAT}", "codes[2] = 17, it is no number of 4 bits"),
         ("int4", f"void crashes{FLAT}", "library.so:crashes after 0 lines, it died: signal 6"),
         ("int4", f"void leaves{FLAT}", "it died: exit code 3 (no licence found)"),
-        ("int4", f"void hangs{FLAT}", "library.so:hangs after 0 lines, it was silent for 0.7 s and was ended"),
+        ("int4", f"void hangs{FLAT}", "library.so:hangs after 0 lines, it was silent for 1.5 s and was ended"),
         ("int4-b32-absmax-f16", THIRD, "scales[0] = 0.3333333432674408, it is no number of 16 bits"),
         (INT4, QUANTIZE.replace("3", "4"), "it returned 4; if that is no error, declare it void"),
     ],
 )
 def test_what_a_function_does_wrong_is_one_line(subject, declaration, text, library, capsys):
-    assert main(["check", subject, "--lib", library, "--call", declaration, "--timeout", "0.7"]) == 2
+    timeout = "1.5" if "1.5 s" in text else "60"
+    assert main(["check", subject, "--lib", library, "--call", declaration, "--timeout", timeout]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1

@@ -1,8 +1,9 @@
 """The cases that programs are asked about, as words and as lines: the same every time, a batch at a time.
 
-Level 1 are full blocks: `kb.probe`, then all that the judge of block formats asks libraries (`blocks/inputs`).
-Level 2 adds rows of other lengths: one element, short tails, several blocks. For a data type both levels
-are the judge's own (`inputs`). Without a count that is all; with one, random cases follow without end.
+Level 1 are full blocks: the hard cases (`cases`), `kb.probe`, then all that the judge of block formats asks
+libraries (`blocks/inputs`). Level 2 adds rows of other lengths: one element, short tails, several blocks.
+For a data type both levels are the judge's own (`inputs`). Without a count that is all; with one, random
+cases follow without end.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.blocks.inputs import cases, narrowed
 from kbit_ref.conformance.blocks.reference import independent, reference
+from kbit_ref.conformance.cases import cases_of as hard_cases
 from kbit_ref.conformance.inputs import WORD, encode_inputs, to_float64
 from kbit_ref.conformance.programs.grammar import Form, Words
 from kbit_ref.probe import probe
@@ -84,6 +86,10 @@ def _rows(s: Scheme, source: str, level: int, seed: int, endless: bool) -> Itera
     """[m, n] numbers of the source."""
     width = s.cut.size or ROW
     alone = independent(s)
+    for x in _telling(s):
+        rows = narrowed(x.reshape(-1, x.shape[-1]) if alone else x.reshape(1, -1), source)
+        if level > 1 or (rows.shape[1] % width == 0 and (rows.shape[1] == width or not alone)):
+            yield rows
     probed = narrowed(probe(s), source)
     yield probed.reshape(-1, width if alone else probed.size)
     for case in cases(s, (source,), "rows", 1, ROW):
@@ -95,6 +101,14 @@ def _rows(s: Scheme, source: str, level: int, seed: int, endless: bool) -> Itera
                 yield narrowed(_random(rng, 4, n), source)
     while endless:
         yield narrowed(_random(rng, AT_ONCE, width), source)
+
+
+def _telling(s: Scheme) -> Iterator[NDArray[np.floating]]:
+    """The arrays of the hard cases: few, and simple."""
+    for case in hard_cases(s):
+        for given in case.given(s):
+            if "x" in given.arrays:
+                yield given.arrays["x"]
 
 
 def _random(rng: np.random.Generator, m: int, n: int) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from kbit_ref.conformance.ask import FLAT, Answer
 from kbit_ref.conformance.blocks.verdict import Row
+from kbit_ref.conformance.diagnosis import Diagnosis
 from kbit_ref.conformance.inputs import WORD, Inputs, to_float64
 from kbit_ref.conformance.judge import judge
 from kbit_ref.conformance.programs.grammar import ARROW, Case, Form, Words, form
@@ -46,12 +47,15 @@ class Judged:
         Does every answer agree?
     found
         For a type its `Report`, for a scheme its `Row`.
+    diagnosis
+        For a scheme, if it differs: the name of the mistake, as `diagnose` finds it in a few rows.
     """
 
     name: str
     form: Form
     lines: int
     found: Report | Row
+    diagnosis: Diagnosis | None = None
 
     @property
     def status(self) -> str:
@@ -76,12 +80,15 @@ class Judged:
             for kind in part.kinds:
                 text += ["", f"{part.part}: {kind.count:,} x {kind.cause}: {kind.why}"]
                 text += [f"  {line}" for line in str(kind.example or "").splitlines()]
+        if self.diagnosis is not None:
+            text += ["", f"diagnosis: {self.diagnosis}"]
         return "\n".join([*text, *(f"note: {note}" for note in self.found.notes)])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         about = {"name": self.name, "subject": str(self.form.subject), "what": self.form.what}
-        return self.found.as_dict() | about | {"source": self.form.source, "lines": self.lines}
+        named = {} if self.diagnosis is None else {"diagnosis": self.diagnosis.as_dict()}
+        return self.found.as_dict() | about | {"source": self.form.source, "lines": self.lines} | named
 
 
 def judge_lines(
@@ -145,7 +152,7 @@ def judge_lines(
     if not count:
         raise BadInput(message("check", name, "it gave no line", f"write each line as it came, {ARROW}, the answer"))
     tally.add(waiting[0].n, *_arrays(waiting))
-    return Judged(name, f, count, tally.result())
+    return Judged(name, f, count, tally.result(), tally.diagnosis())
 
 
 def judge_command(
@@ -280,6 +287,9 @@ class _Values:
             ours = encode(f.dtype, before.numbers(words), bfloat16=f.source == "bfloat16")
             asked = Question(f.dtype, "encode", Inputs(f.source, words, left_out), to_float64(words, f.source), ours)
         self.verdicts.append(judge(asked, [Answer(FLAT, answered)], "codes" if f.what == "encode" else None))
+
+    def diagnosis(self) -> None:
+        """The differences have their causes already."""
 
     def result(self) -> Report:
         """All of them as one verdict."""

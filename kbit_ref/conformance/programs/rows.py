@@ -16,11 +16,13 @@ from kbit_ref.conformance.blocks.examples import Shrinker
 from kbit_ref.conformance.blocks.judge import _Found, _kinds, _verdicts
 from kbit_ref.conformance.blocks.reading import Refused
 from kbit_ref.conformance.blocks.verdict import Example, Kind, PartVerdict, Row
+from kbit_ref.conformance.diagnosis import Diagnosis
 from kbit_ref.conformance.explain import simplest, spell_code
 from kbit_ref.conformance.programs.blocks import compare_decoded, compare_stored, likely_layout, together
 from kbit_ref.conformance.programs.grammar import Form, Words, split
 from kbit_ref.conformance.programs.inputs import stored_words
 from kbit_ref.conformance.programs.packed import packed_kinds
+from kbit_ref.conformance.programs.witness import Witness
 from kbit_ref.errors import BadInput
 
 __all__ = ["Again", "Rows"]
@@ -45,6 +47,7 @@ class Rows:
     def __init__(self, f: Form, name: str, again: Again | None = None):
         self.form, self.name, self.again = f, name, again
         self.layout = f.scheme.layout  # of its bytes, as far as we know
+        self.witness = Witness(f)
         self.found, self.numbers = _Found(), 0
         self.means = [0, 0]  # of whole rows: tried, wrong
         self.sums: list[Row] = []
@@ -60,6 +63,7 @@ class Rows:
             except Refused as refused:
                 self.found.errors.setdefault(str(refused), []).append(f"n={n}")
                 continue
+            self.witness.see(n, given[part], answers[part], compared)
             self.found.compared.append(compared)
             self.found.refused.update(compared.ours.reasons)
             if f.what == "encode" and f.scheme["center"] == "tensor":
@@ -85,6 +89,10 @@ class Rows:
             kind = Kind(UNEXPLAINED, why, self.means[1], None)
             first = replace(first, parts=(*first.parts, PartVerdict("offsets", self.means[0], (kind,))))
         return first
+
+    def diagnosis(self) -> Diagnosis | None:
+        """The name of the mistake, as far as a few rows show it."""
+        return self.witness.diagnosis()
 
     def _sum_up(self) -> None:
         f, found = self.form, self.found
