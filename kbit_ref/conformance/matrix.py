@@ -118,22 +118,24 @@ def _type_group(base: str, rows: Sequence[Judged], sources: Sequence[str]) -> Gr
     def example(at: int, where: NDArray[np.bool_], a: Member, b: Member) -> str:
         kind = order[at]
         i = simplest(asked[kind].x, where)
-        said = [spell_code(d, int(codes[i])) for each in (a, b) if (codes := each.answers[at]) is not None]
+        said = [spell_code(d, int(each.word(at, i))) for each in (a, b)]
         return f"{_spelled(float(asked[kind].x[i]))} ({kind}): {said[0]}; {said[1]}"
 
     return group_of(f"{base} from {', '.join(order)}", "type", members, zeros, example)
 
 
-def _codes(row: Judged, kind: str) -> NDArray[np.int64] | None:
-    """The codes of a library from one source format, every NaN as the first of them; None if there are none."""
+def _codes(row: Judged, kind: str) -> NDArray[np.int64] | str:
+    """The codes of a library from one source format, every NaN as the first of them; or why there are none."""
     for put, answers in row.heard:
         if put.what == "encode" and put.inputs.kind == kind:
-            flat = next((a for a in answers if a.arrangement == FLAT and a.array is not None), None)
+            flat = next((a for a in answers if a.arrangement == FLAT), None)
+            if flat is None or flat.array is None:
+                return "nothing came back" if flat is None else flat.error
             try:
-                return None if flat is None else _one_nan(put.dtype, read(put, flat, put.ours.shape, None))
-            except Refused:
-                return None
-    return None
+                return _one_nan(put.dtype, read(put, flat, put.ours.shape, None))
+            except Refused as refused:
+                return str(refused)
+    return f"it does not take {kind}"
 
 
 def _one_nan(d: DataType, got: Got) -> NDArray[np.int64]:

@@ -31,8 +31,9 @@ def counts(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def alike_lines(group: Group) -> list[str]:
-    """The members in sets that give identical answers, a line each."""
-    return [f"{len(names)} alike: {', '.join(names)}" if len(names) > 1 else names[0] for names in group.alike]
+    """The members in sets that give identical answers, a line each; then who gave none."""
+    lines = [f"{len(names)} alike: {', '.join(names)}" if len(names) > 1 else names[0] for names in group.alike]
+    return [*lines, *(f"({text})" for text in group.missing)]
 
 
 def _libraries(matrix: Row) -> Iterator[tuple[str, str, list[Row], list[Row]]]:

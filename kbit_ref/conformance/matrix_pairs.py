@@ -21,13 +21,23 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Member:
-    """One library under one name of its own, and its answers: one array for each of the inputs, None if it had none.
+    """One library under one name of its own, and its answers.
 
-    Answers are compared as words: two of them are equal if the answers are.
+    Parameters
+    ----------
+    answers
+        For each of the inputs an array of words, two of which are equal if the answers are; or the
+        reason why there is none.
     """
 
     name: str
-    answers: tuple[Array | None, ...]
+    answers: tuple[Array | str, ...]
+
+    def word(self, at: int, index: Any) -> Any:
+        """One word of an answer that is there."""
+        answer = self.answers[at]
+        assert not isinstance(answer, str)
+        return answer[index]
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class Group:
     kind: str  # type or blocks
     members: tuple[str, ...]
     pairs: tuple[Pair, ...]
+    missing: tuple[str, ...] = ()  # who gave no answer to what, and why
 
     @property
     def alike(self) -> list[list[str]]:
@@ -77,13 +88,14 @@ class Group:
             "members": list(self.members),
             "pairs": pairs,
             "alike": self.alike,
+            "missing": list(self.missing),
         }
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> Group:
         """The inverse of `as_dict`."""
         pairs = tuple(Pair(*each) for each in found["pairs"])
-        return cls(found["name"], found["kind"], tuple(found["members"]), pairs)
+        return cls(found["name"], found["kind"], tuple(found["members"]), pairs, tuple(found["missing"]))
 
 
 Example = Callable[[int, NDArray[np.bool_], Member, Member], str]  # which input, where, and the two
@@ -100,7 +112,15 @@ def group_of(name: str, kind: str, members: Sequence[Member], zeros: Zeros, exam
     example
         The simplest input of those that differ, in a line.
     """
-    return Group(name, kind, tuple(m.name for m in members), tuple(_pairs(members, zeros, example)))
+    names = tuple(member.name for member in members)
+    return Group(name, kind, names, tuple(_pairs(members, zeros, example)), tuple(_missing(members)))
+
+
+def _missing(members: Sequence[Member]) -> Iterator[str]:
+    for member in members:
+        reasons = [answer for answer in member.answers if isinstance(answer, str)]
+        if reasons:
+            yield f"{member.name}: no answer to {len(reasons)} of {len(member.answers)} inputs: {reasons[0]}"
 
 
 def _pairs(members: Sequence[Member], zeros: Zeros, example: Example) -> Iterator[Pair]:
@@ -108,7 +128,7 @@ def _pairs(members: Sequence[Member], zeros: Zeros, example: Example) -> Iterato
         tried = differing = signs = 0
         said = ""
         for at, (mine, yours) in enumerate(zip(a.answers, b.answers, strict=True)):
-            if mine is None or yours is None:
+            if isinstance(mine, str) or isinstance(yours, str):
                 continue
             wrong = mine != yours
             only_sign = wrong & zeros(mine) & zeros(yours)

@@ -45,7 +45,7 @@ def block_groups(libraries: Sequence[BlockAdapter], timeout: float, folders: Seq
     inputs = {key: _inputs(found) for key, found in groups.items()}
     processes = Processes()
 
-    def one(adapter: BlockAdapter) -> dict[tuple[Key, str], tuple[Array | None, ...]]:
+    def one(adapter: BlockAdapter) -> dict[tuple[Key, str], tuple[Array | str, ...]]:
         answers = {}
         with Library(adapter.library, WORKER, timeout, folders, processes) as library:
             for key, found in groups.items():
@@ -89,17 +89,19 @@ def _inputs(found: Sequence[tuple[BlockAdapter, BlockProfile, Scheme]]) -> list[
     return arrays
 
 
-def _numbers(library: Library, profile: BlockProfile, s: Scheme, rows: NDArray[np.float32]) -> Array | None:
-    """[n, size] uint64: what is stored for each of the rows, as words; None if there is no answer."""
+def _numbers(library: Library, profile: BlockProfile, s: Scheme, rows: NDArray[np.float32]) -> Array | str:
+    """[n, size] uint64: what is stored for each of the rows, as words; or why there is no answer."""
     along_first = s.cut.kind == "b" and s.cut.axis == 0
     x = np.ascontiguousarray(rows.T) if along_first else rows
     try:
         given = given_scales(s, profile, x)
         parts = parts_by(library, profile.theirs)(x, "float32", **given) | given
         numbers = spelled(s, x.shape, read(s, x.shape, parts))
-    except (Refused, KbitError):
-        return None
-    return None if numbers is None else _words(numbers.T if along_first else numbers)
+    except (Refused, KbitError) as error:
+        return str(error)
+    if numbers is None:
+        return "codes and scales stand for no numbers"
+    return _words(numbers.T if along_first else numbers)
 
 
 def _words(numbers: NDArray[np.float64]) -> NDArray[np.uint64]:
@@ -120,7 +122,7 @@ def _group(
         rows = np.flatnonzero(where.any(axis=1))
         row = int(min(rows, key=lambda i: complexity(inputs[at][i])))
         i = int(np.flatnonzero(where[row])[0])
-        said = [f"{float(w.view(np.float64)[row, i]):.9g}" for each in (a, b) if (w := each.answers[at]) is not None]
+        said = [f"{float(each.word(at, (row, i)).view(np.float64)):.9g}" for each in (a, b)]
         return f"{spell_block(inputs[at][row])} at [{i}] = {inputs[at][row, i]:.9g}: {said[0]}; {said[1]}"
 
     names = dict.fromkeys(s.dtype.name.partition("+")[0] for _, _, s in found)

@@ -43,11 +43,9 @@ def table(rows: Sequence[Row]) -> list[str]:
         for row in mine:
             verdicts = [row.part(name) for name in shown]
             cells = [SAID[verdict.status] if verdict else "-" for verdict in verdicts]
-            if row.errors:
-                cells = [cell if cell != "-" else "ERROR" if not row.parts else "-" for cell in cells]
             cells += [special.word if (special := row.special(number)) else "-" for number in NUMBERS]
             line = f"{row.theirs:<{theirs}}  {row.profile:<{ours}}  " + "  ".join(f"{c:<{WIDTH}}" for c in cells)
-            lines.append((line + ("  ERROR" if row.errors and row.parts else "")).rstrip())
+            lines.append((line + ("  ERROR" if row.errors else "")).rstrip())
         lines.append("")
     return lines
 
