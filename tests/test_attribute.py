@@ -121,8 +121,9 @@ def test_what_is_not_told_is_suspected():
     q = kb.quantize(w, SCHEMES[0])
     found = attribute(x @ bfloat16(kb.dequantize(q)).T, x, w, q.scheme)
     assert not found.accumulation
-    assert found.suspects[0][:2] == ("weights", "bfloat16")
-    assert found.suspects[0][2] > 0.99
+    told, share = found.suspects[0]
+    assert told == {"weights": "bfloat16"}
+    assert share > 0.99
     assert attribute(x @ kb.dequantize(q).T, x, w, q.scheme).suspects == ()
 
 
@@ -132,13 +133,36 @@ def test_onnxruntime_rounds_activations_to_int8_in_blocks():
     q = kb.quantize(np.ascontiguousarray(w.T), "int4-b32@0-absmax-f32")
     theirs = matmul_n_bits(x, q, 4)
     found = attribute(theirs, x, w, "int4-b32@1-absmax-f32")
-    assert found.suspects[0] == ("activations", "int8-b32@-1-absmax-f32", 1.0)
-    told = attribute(theirs, x, w, "int4-b32@1-absmax-f32", activations=found.suspects[0][1], weights="exact")
+    assert found.suspects[0] == ({"activations": "int8-b32@-1-absmax-f32"}, 1.0)
+    told = attribute(theirs, x, w, "int4-b32@1-absmax-f32", **found.suspects[0][0])
     assert told.largest == "activations"
     assert told.accumulation
     exact = attribute(matmul_n_bits(x, q, 1), x, w, "int4-b32@1-absmax-f32")
     assert exact.largest == "accumulation"
     assert exact.accumulation
+
+
+@pytest.mark.slow
+def test_bitsandbytes_computes_in_bfloat16_when_it_evaluates():
+    torch, bnb = pytest.importorskip("torch"), pytest.importorskip("bitsandbytes")
+    x, w = given(256)
+    w = np.concatenate([w, w[:12]])  # 32 rows, for their packing
+    layer = bnb.nn.Linear4bit(256, 32, bias=False, compute_dtype=torch.float32, compress_statistics=False)
+    quantized = {"quant_type": "nf4", "compress_statistics": False}
+    layer.weight = bnb.nn.Params4bit(torch.from_numpy(w), requires_grad=False, **quantized)
+    layer = layer.to("cpu").train()
+    with torch.no_grad():
+        found = attribute(layer(torch.from_numpy(x)).numpy(), x, w, "bnb-cpu-nf4")
+        assert found.accumulation.doubtful == 0
+        layer.eval()
+        theirs, seen = (layer(torch.from_numpy(v)).numpy() for v in (x, np.eye(256, dtype=np.float32)))
+    if layer.weight.quant_state.dtype != torch.bfloat16:
+        pytest.skip("this processor multiplies no bfloat16")
+    assert attribute(theirs, x, w, "bnb-cpu-nf4").accumulation.doubtful > 0.9
+    told = {"weights": seen.T, "activations": "bfloat16", "accumulator": "bfloat16_via_float32+order=sequential"}
+    found = attribute(theirs, x, w, "bnb-cpu-nf4", **told)
+    assert np.abs(found.parts["weights"]).max() > 0.01
+    assert found.accumulation.doubtful < 0.7  # some sums seem to be in bfloat16 as well
 
 
 def test_exact_weights_are_level_times_scale():

@@ -545,6 +545,20 @@ def test_unknown_names(name):
         accumulator(name)
 
 
+def test_records_make_sense():
+    assert Accumulator("int32", "exact", group=32) == accumulator("int32_b32") == accumulator("int32+group=32")
+    assert accumulator("float32+group=8+outer=bfloat16").out == "bfloat16"
+    for arguments in (
+        ("int32", "float16"),
+        ("float32", "exact", "any", 0),
+        ("float32", "exact", "any", None, "", "int32"),
+    ):
+        with pytest.raises(BadInput, match=r"^accumulator: sums = "):
+            Accumulator(*arguments)
+    with pytest.raises(UnknownName, match="sums = 'tf32'"):
+        Accumulator("tf32", "exact")
+
+
 def test_spellings_are_read():
     for name in (*MODELS, *GROUPED, "int32", "int32_b32"):
         record = accumulator(name)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any, Generic, Protocol, TypeVar
 
-from kbit_ref.errors import UnknownName
+from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.exact.arithmetic import FORMATS, Arithmetic, Number, as_number
 from kbit_ref.registry import Registry
 
@@ -163,7 +163,7 @@ class Accumulator:
         `outer`; then the results are added in `outer`, from first to last, or in any order if `order` is any.
         A sum that is no number of `outer` is rounded to it before.
     outer, out
-        Formats; `out` is the result's.
+        Formats; `out` is the result's. By default that of the sums, or float32 for groups of int32.
     """
 
     sums: str
@@ -172,6 +172,25 @@ class Accumulator:
     group: int | None = None
     outer: str = ""
     out: str = ""
+
+    def __post_init__(self) -> None:
+        if self.group and not self.outer:
+            object.__setattr__(self, "outer", "float32" if self.sums == "int32" else self.sums)
+        if not self.out:
+            object.__setattr__(self, "out", self.last)
+        known = {"sums": (*FORMATS, "int32"), "products": ("exact", *FORMATS), "out": (*FORMATS, "int32")}
+        for name, forms in known.items():
+            if getattr(self, name) not in forms:
+                raise UnknownName.among("accumulator", name, getattr(self, name), forms, f"it is {', '.join(forms)}")
+        if self.outer and self.outer not in FORMATS:
+            raise UnknownName.among("accumulator", "outer", self.outer, FORMATS, f"it is {', '.join(FORMATS)}")
+        if self.order != "any":
+            order(self.order)
+        whole = self.sums == "int32" and self.products != "exact"
+        if whole or (self.out == "int32" and self.last != "int32") or (self.group is not None and self.group < 1):
+            got = f"sums = {self.sums}, products = {self.products}, group = {self.group}, out = {self.out}"
+            rule = "whole numbers have exact products, floating ones no int32, and a group at least one"
+            raise BadInput(message("accumulator", got, rule, "start from float32 or int32_b32"))
 
     @property
     def last(self) -> str:
@@ -192,13 +211,13 @@ CHOICES = {"products": f"exact|{FORMS}", "order": r"\w+", "group": "[1-9][0-9]*"
 @ACCUMULATORS.row("{form}", facts=SOURCE, parameters={"form": list(FORMATS)})
 def _plain(form: str) -> Accumulator:
     """Products and sums rounded to one format."""
-    return Accumulator(form, form, out=form)
+    return Accumulator(form, form)
 
 
 @ACCUMULATORS.row("{form}_fma", facts=SOURCE, parameters={"form": ["float16", "bfloat16", "float32"]})
 def _fused(form: str) -> Accumulator:
     """Fused multiply-add: a product is not rounded before it is added."""
-    return Accumulator(form, "exact", out=form)
+    return Accumulator(form, "exact")
 
 
 @ACCUMULATORS.row("{form}_via_float32", facts=SOURCE, parameters={"form": ["float16", "bfloat16"]})
@@ -210,13 +229,13 @@ def _via(form: str) -> Accumulator:
 @ACCUMULATORS.row("int32", facts=SOURCE, parameters={})
 def _integer() -> Accumulator:
     """Products of whole numbers, in int32."""
-    return Accumulator("int32", "exact", out="int32")
+    return Accumulator("int32", "exact")
 
 
 @ACCUMULATORS.row("int32_b{group}", facts=SOURCE, parameters={"group": range(1, 1 << 20)}, grammar=True)
 def _integer_groups(group: int) -> Accumulator:
     """Whole numbers: sums of groups in int32, each times its scale in float32, added in float32."""
-    return Accumulator("int32", "exact", group=group, outer="float32", out="float32")
+    return Accumulator("int32", "exact", group=group)
 
 
 @ACCUMULATORS.row(
@@ -224,7 +243,7 @@ def _integer_groups(group: int) -> Accumulator:
 )
 def _groups(form: str, group: int) -> Accumulator:
     """Sums of groups, each times its scale, all in one format."""
-    return Accumulator(form, form, group=group, outer=form, out=form)
+    return Accumulator(form, form, group=group)
 
 
 def accumulator(model: Accumulator | str) -> Accumulator:
@@ -257,12 +276,9 @@ def accumulator(model: Accumulator | str) -> Accumulator:
             raise UnknownName.among("accumulator", "choice", choice, CHOICES, f"choices are {', '.join(CHOICES)}")
         if not re.fullmatch(CHOICES[key], value):
             raise UnknownName.among("accumulator", key, value, CHOICES[key].split("|"), f"{key} is {CHOICES[key]}")
-        if key == "order" and value != "any":
-            order(value)
         chosen[key] = int(value) if key == "group" else value
-    if "group" in chosen:  # what it is in, unless told
-        chosen.setdefault("outer", "float32" if record.sums == "int32" else record.sums)
-        chosen.setdefault("out", chosen["outer"])
+    if "group" in chosen:  # the format of the result is that of the outer sum, unless told
+        chosen.setdefault("out", chosen.get("outer", ""))
     return replace(record, **chosen)
 
 

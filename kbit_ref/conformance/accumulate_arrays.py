@@ -68,8 +68,10 @@ def half_ulp(form: str, x: Array) -> NDArray[np.float64]:
         return np.zeros(np.shape(x))
     precision, least, _ = FORMATS[form]
     numbers = np.asarray(x)
-    word, exponent = (np.uint32, 0x7F800000) if numbers.dtype == np.float32 else (np.uint64, 0x7FF0000000000000)
-    power = (numbers.view(word) & word(exponent)).view(numbers.dtype)  # 2**e <= |x| < 2**(e + 1); 0 of a subnormal
+    if numbers.dtype == np.float32:  # 2**e where 2**e <= |x| < 2**(e + 1); 0 of a subnormal
+        power: Array = (numbers.view(np.uint32) & np.uint32(0x7F800000)).view(np.float32)
+    else:
+        power = (numbers.view(np.uint64) & np.uint64(0x7FF0000000000000)).view(np.float64)
     return np.asarray(np.maximum(power.astype(np.float64), 2.0**least) * 2.0**-precision)
 
 

@@ -41,13 +41,18 @@ from kbit_ref.scheme import Scheme
 
 __all__ = ["PARTS", "Attribution", "attribute"]
 
+Array = NDArray[Any]
 F64 = NDArray[np.float64]
 PARTS = ("codes", "scales", "weights", "activations", "accumulation")
 GRID = 48  # bits: six numbers of so many, and their sums, are exact in float64
-SUSPECTS = (  # what kernels do to weights or activations, if it is not told
-    *(("weights", how) for how in ("exact", "bfloat16", "float16")),
-    *(("activations", how) for how in ("bfloat16", "float16", "int8-channel-absmax-f32")),
-    *(("activations", f"int8-b{size}@-1-absmax-f32") for size in (32, 64, 128)),
+SUSPECTS: tuple[dict[str, str], ...] = (  # what kernels do, if it is not told
+    *({"weights": form} for form in ("exact", "bfloat16", "float16")),
+    *({"activations": form} for form in ("bfloat16", "float16", "int8-channel-absmax-f32")),
+    *({"activations": f"int8-b{size}@-1-absmax-f32"} for size in (32, 64, 128)),
+    *(
+        {"weights": form, "activations": form, "accumulator": f"{form}_via_float32+order=sequential"}
+        for form in ("bfloat16", "float16")
+    ),
 )
 
 
@@ -67,15 +72,15 @@ class Attribution:
         What `dot_bound` says of their product as one of their own activations and weights.
     suspects
         If a tenth of that is outside or improbable, and neither weights nor activations were told:
-        which of the usual roundings, alone, explain at least half of it, the best first: (argument,
-        value, share of the product that is inside and probable then).
+        which of the usual roundings explain at least half of it, the best first: arguments to call
+        again with, and the share of the product that is inside and probable then.
     """
 
     parts: Mapping[str, F64]
     whole: F64
     different: Mapping[str, int]
     accumulation: Judgement
-    suspects: tuple[tuple[str, str, float], ...] = ()
+    suspects: tuple[tuple[Mapping[str, str], float], ...] = ()
 
     @property
     def largest(self) -> str:
@@ -91,7 +96,9 @@ class Attribution:
             count = f"   {self.different[name]} differ" if self.different.get(name) else ""
             rows.append(f"{name:<13}{largest:>12.3g}{rms:>12.3g}{count}")
         rows.append(f"accumulation: {self.accumulation}")
-        rows += [f"with {name}={how!r}: {share:.1%} inside and probable" for name, how, share in self.suspects]
+        for told, share in self.suspects:
+            arguments = ", ".join(f"{name}={value!r}" for name, value in told.items())
+            rows.append(f"with {arguments}: {share:.1%} inside and probable")
         return "\n".join(rows)
 
 
@@ -260,17 +267,17 @@ def _on_a_grid(products: list[F64]) -> F64:
 
 
 def _suspects(
-    c: F64, a: F64, stored: QTensor, accumulator: Accumulator | str, doubtful: float
-) -> tuple[tuple[str, str, float], ...]:
+    c: Array, a: Array, stored: QTensor, accumulator: Accumulator | str, doubtful: float
+) -> tuple[tuple[Mapping[str, str], float], ...]:
     """The usual roundings that explain at least half of what is doubtful, the best first."""
-    found = []
-    for name, how in SUSPECTS:
+    found: list[tuple[Mapping[str, str], float]] = []
+    for told in SUSPECTS:
         try:
-            weights = _weights(stored, how if name == "weights" else None)
-            seen = _activations(a, how if name == "activations" else None)
+            weights = _weights(stored, told.get("weights"))
         except BadInput:  # offsets have no exact weights
             continue
-        left = dot_bound(seen, weights.T, accumulator).holds(c).doubtful
+        seen = _activations(a, told.get("activations"))
+        left = dot_bound(seen, weights.T, told.get("accumulator", accumulator)).holds(c).doubtful
         if left <= doubtful / 2:
-            found.append((name, how, 1 - left))
-    return tuple(sorted(found, key=lambda suspect: -suspect[2]))
+            found.append((told, 1 - left))
+    return tuple(sorted(found, key=lambda suspect: -suspect[1]))

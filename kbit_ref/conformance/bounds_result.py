@@ -32,8 +32,8 @@ class Judgement:
     error : [..., N]
         |c - exact|.
     nearest
-        The error, and half the width of the interval, of the element where their ratio is largest; zeros if
-        there is no error.
+        The error, and how far from the exact product the interval reaches, of the element where their ratio
+        is largest; zeros if there is no error.
     text
         The first element outside, in one line, if there is one.
     """
@@ -136,7 +136,7 @@ class DotBound:
     def _judged(self, theirs: F64, outside: NDArray[np.bool_], word: str) -> Judgement:
         with np.errstate(all="ignore"):
             error = np.abs(theirs - self.centre)
-            half = self.width / 2
+            half = np.maximum(self.upper - self.centre, self.centre - self.lower)
             ratio = np.where(error == 0, 0, np.nan_to_num(error / half, nan=np.inf))  # NaN is infinitely wrong
             ratio[~self.bounded] = 0
             improbable = self.bounded & ~outside & (error > self.probable + np.spacing(np.abs(self.centre)))
