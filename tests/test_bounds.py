@@ -96,7 +96,10 @@ def test_numpy_adds_in_the_orders_that_bear_the_names():
         bound = dot_bound(x[None], y[:, None], "float32+order=sequential")
         assert bound.equal(np.cumsum(x * y)[-1:, None])
         if n > 100:
-            assert not bound.equal(np.sum(x * y).reshape(1, 1))
+            said = bound.equal(np.sum(x * y).reshape(1, 1))
+            assert not said
+            assert str(said).startswith("0 of 1 equal, error ")
+            assert f"sequential gives {bound.replayed[0, 0]:.9g}: exact " in str(said)
 
 
 def test_numpys_halves_add_in_order():
@@ -499,6 +502,12 @@ def test_groups_take_scales_from_a_qtensor():
     assert not dot_bound(a, q, "int32_b32").holds(wanted * np.float32(1 + 2.0**-20))
 
 
+def test_no_rows_are_no_rows():
+    bound = dot_bound(np.zeros((0, 3)), np.zeros((3, 2)))
+    assert bound.centre.shape == (0, 2)
+    assert str(bound.holds(np.zeros((0, 2)))) == "0 of 0 inside, no error"
+
+
 def test_leading_axes_and_other_arrays_stay():
     a, b = operands(16)
     bound = dot_bound(a.reshape(2, 4, 16), b)
@@ -523,6 +532,8 @@ def test_tiles_are_one_result(monkeypatch):
     [
         (lambda: dot_bound([[np.nan, 1]], [[1.0], [1.0]]), r"dot_bound: a\[0, 0\] = nan, a product with it has no"),
         (lambda: dot_bound([[1.0]], [[1.0], [2.0]]), "they are .* K >= 1"),
+        (lambda: dot_bound(np.longdouble([[1.0]]), [[1.0]]), "a of dtype longdouble"),
+        (lambda: dot_bound(np.zeros((2, 0)), np.zeros((0, 2))), "they are .* K >= 1"),
         (lambda: dot_bound([[1.5]], [[1.0]], "int32"), "int32 adds whole numbers"),
         (lambda: dot_bound([[1e300]], [[1.0]], "float64"), "scale it by a power of two"),
         (lambda: dot_bound([[1.0]], [[1.0]], delta=0), "delta = 0, it is a probability"),

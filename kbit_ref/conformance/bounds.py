@@ -44,7 +44,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import Arithmetic
-from kbit_ref.conformance.accumulate import Accumulator, accumulator, within
+from kbit_ref.conformance.accumulate import Accumulator, within
+from kbit_ref.conformance.accumulate import accumulator as accumulator_named
 from kbit_ref.conformance.accumulate_arrays import replay
 from kbit_ref.conformance.bounds_inputs import Operands, operands
 from kbit_ref.conformance.bounds_product import exact_product, tiles
@@ -62,7 +63,7 @@ UPWARD = 1 + 2.0**-40  # more than the roundings of the few operations below, al
 def dot_bound(
     a: Any,
     b: Any,
-    accumulator_: Accumulator | str = "float32",
+    accumulator: Accumulator | str = "float32",
     *,
     scales: Any = None,
     delta: float = 0.001,
@@ -76,7 +77,7 @@ def dot_bound(
     b : [K, N]
         Weights: an array, or a QTensor. If the accumulator has groups, a QTensor gives levels (less zero
         points) and scales; otherwise it is dequantized.
-    accumulator_
+    accumulator
         A record or its spelling (`accumulate.py`): `float32`, `bfloat16_via_float32`, `int32_b32`,
         `float32+order=pairwise`, ... The interval is for any order, with products rounded as it says.
     scales : [groups, N]
@@ -107,7 +108,7 @@ def dot_bound(
     >>> bound.holds(np.float32([[1.4001]])).outside
     array([[ True]])
     """
-    model = accumulator(accumulator_)
+    model = accumulator_named(accumulator)
     if not 0 < delta < 1:
         raise BadInput(message("dot_bound", f"delta = {delta}", "it is a probability", "use 0.001, say"))
     given = operands(a, b, model, scales)

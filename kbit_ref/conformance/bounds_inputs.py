@@ -73,6 +73,9 @@ def operands(a: Any, b: Any, model: Accumulator, scales: Any) -> Operands:
 def matrix(function: str, name: str, x: Any) -> Array:
     """Real numbers as float32 or float64, checked."""
     array = dequantize(x) if isinstance(x, QTensor) else as_reals(function, x)
+    if array.dtype.itemsize > 8:
+        got, rule = f"{name} of dtype longdouble", "products are those of at most float64"
+        raise BadInput(message(function, got, rule, f"use {name}.astype(np.float64)"))
     _finite(name, array, function)
     if array.dtype.itemsize > 4:
         array = _wide(array)

@@ -23,8 +23,10 @@ class Judgement:
 
     Parameters
     ----------
+    what
+        `inside` the interval, or `equal` to the product in the named order.
     outside : bool [..., N]
-        The elements.
+        The elements that are not.
     unbounded
         For how many nothing is claimed, because they may overflow.
     improbable
@@ -38,6 +40,7 @@ class Judgement:
         The first element outside, in one line, if there is one.
     """
 
+    what: str
     outside: NDArray[np.bool_]
     unbounded: int
     improbable: int
@@ -59,7 +62,7 @@ class Judgement:
     def __str__(self) -> str:
         n = self.outside.size
         inside = n - int(self.outside.sum()) - self.unbounded
-        parts = [f"{inside} of {n} inside"]
+        parts = [f"{inside} of {n} {self.what}"]
         if self.unbounded:
             parts.append(f"{self.unbounded} without a bound: may overflow")
         if self.improbable:
@@ -112,7 +115,7 @@ class DotBound:
         """Does an implementation's product lie in the interval, whatever its order of additions?"""
         theirs = self._answer(c)
         outside = self.bounded & ~((theirs >= self.lower) & (theirs <= self.upper))  # NaN is outside
-        return self._judged(theirs, outside, "outside")
+        return self._judged(theirs, outside, "inside")
 
     def equal(self, c: Any) -> Judgement:
         """Is it the product in the named order, bit for bit? Zeros of both signs are equal, and NaNs."""
@@ -121,19 +124,16 @@ class DotBound:
             raise BadInput(message("equal", f"accumulator = {self.accumulator}", rule, "name one: +order=sequential"))
         theirs = self._answer(c)
         same = (theirs == self.replayed) | (np.isnan(theirs) & np.isnan(self.replayed))
-        return self._judged(theirs, ~same, "not")
+        return self._judged(theirs, ~same, "equal")
 
     def _answer(self, c: Any) -> F64:
-        whole = np.asarray(c) if str(getattr(c, "dtype", "")) != "torch.bfloat16" else None
-        real = whole is None or whole.dtype.kind not in "iu"
-        array = as_reals("dot_bound", c) if real else whole
-        assert array is not None
+        array = np.asarray(c) if self.accumulator.out == "int32" else as_reals("dot_bound", c)
         if array.shape != self.centre.shape:
             rule = f"the product has shape {self.centre.shape}"
             raise BadInput(message("dot_bound", f"c of shape {array.shape}", rule, "pass the whole product"))
         return array.astype(np.float64)
 
-    def _judged(self, theirs: F64, outside: NDArray[np.bool_], word: str) -> Judgement:
+    def _judged(self, theirs: F64, outside: NDArray[np.bool_], what: str) -> Judgement:
         with np.errstate(all="ignore"):
             error = np.abs(theirs - self.centre)
             half = np.maximum(self.upper - self.centre, self.centre - self.lower)
@@ -143,12 +143,12 @@ class DotBound:
         text = ""
         if outside.any():
             first = tuple(np.argwhere(outside)[0].tolist())
-            wanted = f"[{self.lower[first]:.9g}, {self.upper[first]:.9g}]"
-            if word == "not" and self.replayed is not None:
-                wanted = f"{self.replayed[first]:.9g} ({self.accumulator.order})"
+            wanted = f"outside [{self.lower[first]:.9g}, {self.upper[first]:.9g}]"
+            if what == "equal" and self.replayed is not None:
+                wanted = f"{self.accumulator.order} gives {self.replayed[first]:.9g}"
             facts = f"exact {self.centre[first]:.9g}, sum|a*b| {self.magnitude[first]:.4g}"
-            text = f"c{list(first)} = {theirs[first]:.9g}, {word} {wanted}: {facts}"
-        unbounded = int((~self.bounded & ~outside).sum())
+            text = f"c{list(first)} = {theirs[first]:.9g}, {wanted}: {facts}"
+        unbounded = int((~self.bounded & ~outside).sum()) if what == "inside" else 0
         at = int(ratio.argmax()) if ratio.size else 0
         nearest = (float(error.flat[at]), float(half.flat[at])) if ratio.any() else (0.0, 0.0)
-        return Judgement(outside, unbounded, int(improbable.sum()), error, nearest, text)
+        return Judgement(what, outside, unbounded, int(improbable.sum()), error, nearest, text)
