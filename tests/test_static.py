@@ -18,11 +18,11 @@ PACKAGE = ROOT / "kbit_ref"
 # Rooms by floor, DESIGN's picture; imports go to the same floor or down.
 FLOORS = [
     {"errors", "exact", "registry"},
-    {"datatype", "inputs", "staircase", "tables", "engine", "stochastic", "datatypes"},
+    {"datatype", "levels", "inputs", "staircase", "tables", "engine", "stochastic", "datatypes"},
     {"blocks", "arithmetic", "packing", "profiles", "scheme", "rules", "encoders"},
     {"scales", "kernels", "qtensor", "dequantize", "quantize", "metrics", "explain", "probe"},
     {"methods", "checkpoints", "transformer"},
-    {"conformance", "strategies", "testing", "world", "study", "progress"},
+    {"conformance", "strategies", "testing", "world", "family", "study", "progress", "data"},
     {"figures", "lessons", "explorer", "cli", "__main__", "__init__"},
 ]
 OPTIONAL = {"ml_dtypes", "gfloat", "onnx", "onnxruntime", "jax", "torch", "torchao", "keras", "tqdm", "matplotlib"}
