@@ -438,6 +438,29 @@ def test_a_good_checkpoint_loads(tmp_path: Path) -> None:
     assert model.forward([[0, 1]]).shape == (1, 2, 5)
 
 
+@pytest.mark.parametrize("spelling", ["nf4-b4-absmax-f16", "bnb-cuda-nf4-double", "uint4-b4-minmax-f16"])
+def test_what_kbit_ref_quantizes_loads(spelling: str, tmp_path: Path) -> None:
+    """Matrices of GPT-2 stand as [d_in, d_out]; they are quantized like this, and stay packed."""
+    random = np.random.default_rng(0)
+    entries = {"n_embd": 16, "n_head": 2}
+    config = FAMILIES["gpt2"].config(Facts({"model_type": "gpt2", "vocab_size": 5, "n_layer": 1} | entries))
+    tensors = {
+        FAMILIES["gpt2"].tensor(name): random.normal(0, 0.3, shape[::-1] if name.startswith("blocks.") else shape)
+        for name, shape in shapes(config).items()
+        if len(shape) == 2 and name != "positions.weight"
+    }
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    saved(tmp_path / "a", tensors, entries)
+    kb.quantize_file(tmp_path / "a" / "model.safetensors", spelling, tmp_path / "b" / "model.safetensors")
+    (tmp_path / "b" / "config.json").write_text((tmp_path / "a" / "config.json").read_text())
+    model = load_model(tmp_path / "b")
+    kb.dequantize_file(tmp_path / "b" / "model.safetensors", tmp_path / "a" / "model.safetensors", force=True)
+    expected = load_model(tmp_path / "a").forward([[0, 1, 4]])
+    assert np.allclose(model.forward([[0, 1, 4]]), expected, rtol=1e-5, atol=1e-6)
+    assert model.bits_per_parameter < 32
+
+
 @pytest.mark.parametrize("place", ["../model.safetensors", "/etc/model.safetensors"])
 def test_a_shard_lies_in_the_directory(place: str, tmp_path: Path) -> None:
     saved(tmp_path)

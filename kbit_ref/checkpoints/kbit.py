@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.checkpoints.container import NUMPY, Container, Writer, target
+from kbit_ref.checkpoints.foreign import reader
 from kbit_ref.checkpoints.header import Entry, Spec, shown
 from kbit_ref.checkpoints.stored import assembled
 from kbit_ref.checkpoints.table import FLOATS, KEY, Tensor, described, of_tensor, read_tensors
@@ -28,7 +30,7 @@ from kbit_ref.errors import BadInput, message
 from kbit_ref.qtensor import QTensor
 from kbit_ref.scheme import Scheme, scheme
 
-__all__ = ["Checkpoint", "Converted", "Tensor", "dequantize_file", "open_checkpoint", "quantize_file"]
+__all__ = ["Checkpoint", "Converted", "Tensor", "dequantize_file", "open_checkpoint", "quantize_file", "read"]
 
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
@@ -216,6 +218,20 @@ def open_checkpoint(path: PathLike) -> Checkpoint:
         whatever is wrong with the file, in one line.
     """
     return Checkpoint(path)
+
+
+@reader
+def read(file: Container, name: str) -> QTensor | None:
+    """One quantized tensor of a file that `kbit-ref quantize` wrote, or None."""
+    if KEY not in file.metadata:
+        return None
+    if file not in _read_before:
+        _read_before[file] = read_tensors(file)
+    tensor = _read_before[file].get(name)
+    return None if tensor is None else assembled(tensor.scheme, tensor.shape, _raw(file, tensor))
+
+
+_read_before: WeakKeyDictionary[Container, dict[str, Tensor]] = WeakKeyDictionary()
 
 
 # Writing -----------------------------------------------------------------------------------------

@@ -126,22 +126,25 @@ def _read(
 ) -> Any:
     """One parameter, in our layout and dtype; quantized matrices as they are."""
     theirs = family.tensor(name)
-    found = next((prefix + theirs for prefix in ("", *family.prefixes) if prefix + theirs in tensors), None)
-    if found is None:
+    names = [prefix + theirs for prefix in ("", *family.prefixes)]
+    turned = family.transposed and len(shape) == 2 and name.startswith("blocks.")
+    wanted = shape[::-1] if turned else shape
+    if len(shape) == 2 and (stored := _quantized(tensors, names)) is not None:
+        found, q = stored
+        if q.shape == wanted and turned:
+            return Matrix(q, turned=True)
+        if q.shape == shape:  # as it is, or as bitsandbytes turns it
+            return Matrix(q)
+        got, rule = f"{found} of shape {q.shape}", f"config.json asks for {wanted}"
+        raise BadInput(message("load_model", got, rule, "the two do not belong together"))
+    found = next((candidate for candidate in names if candidate in tensors), "")
+    if not found:
         raise BadInput(message("load_model", str(folder), f"it has no tensor {theirs}", "get the whole checkpoint"))
     file = tensors[found]
-    if len(shape) == 2 and (q := quantized(file, found)) is not None:
-        if q.shape != shape:
-            rule = f"config.json asks for {shape}"
-            got = f"{found} of shape {q.shape}"
-            raise BadInput(message("load_model", got, rule, "the two do not belong together"))
-        return Matrix(_kept(q))
     entry = file.entry(found)
     if entry.dtype not in FLOATS:
         rule = f"weights are {', '.join(FLOATS)}"
         raise BadInput(message("load_model", f"{found} of {entry.dtype}", rule, "dequantize it first"))
-    turned = family.transposed and len(shape) == 2 and name.startswith("blocks.")
-    wanted = shape[::-1] if turned else shape
     if entry.shape != wanted:
         rule = f"config.json asks for {wanted}"
         raise BadInput(message("load_model", f"{found} of shape {entry.shape}", rule, "the two do not belong together"))
@@ -156,6 +159,22 @@ def _read(
     return numbers.T if turned else numbers
 
 
+def _quantized(tensors: Mapping[str, Container], names: list[str]) -> tuple[str, QTensor] | None:
+    """The first of these names under which a quantized matrix is stored, and the matrix."""
+    for name in names:
+        for entry in (name, f"{name}.packed"):  # what it begins with: of other libraries, of ours
+            if entry in tensors and (q := quantized(tensors[entry], name)) is not None:
+                return name, _kept(q)
+    return None
+
+
 def _kept(q: QTensor) -> QTensor:
     """A copy that does not look into the file, which is closed."""
-    return replace(q, packed=q.packed.copy(), double=None if q.double is None else _kept(q.double))
+    return replace(
+        q,
+        packed=q.packed.copy(),
+        scales=q.scales.copy(),
+        offsets=None if q.offsets is None else q.offsets.copy(),
+        zero_points=None if q.zero_points is None else q.zero_points.copy(),
+        double=None if q.double is None else _kept(q.double),
+    )

@@ -25,15 +25,26 @@ ELEMENTS = 1 << 17  # of a tile, about: decoded they fit the cache
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """A quantized matrix [d_out, d_in], and in which scheme what it is multiplied with is rounded, if at all."""
+    """A quantized matrix [d_out, d_in].
+
+    Parameters
+    ----------
+    q
+        What is stored: [d_out, d_in], or [d_in, d_out] if it is `turned`.
+    activations
+        The scheme in which the other factor of a product is rounded, if it is.
+    turned
+        Is the QTensor transposed?
+    """
 
     q: QTensor
     activations: Scheme | None = None
+    turned: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         """[d_out, d_in]."""
-        return self.q.shape
+        return self.q.shape[::-1] if self.turned else self.q.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -97,11 +108,15 @@ def product(x: Array, weight: Any) -> Array:
         return y.reshape(*x.shape[:-1], -1)
     if weight.activations is not None:
         flat = dequantize(quantize(flat, weight.activations)).astype(x.dtype, copy=False)
-    y = np.empty((len(flat), weight.shape[0]), x.dtype)
-    room = np.empty((max(tile.shape[0] for _, tile in weight.tiles), weight.shape[1]), np.float32)
+    y = np.zeros((len(flat), weight.shape[0]), x.dtype)
+    room = np.empty((max(tile.shape[0] for _, tile in weight.tiles), weight.q.shape[1]), np.float32)
     for first, tile in weight.tiles:
-        rows = dequantize(tile, out=room[: tile.shape[0]], threads=1)  # [tile, d_in]
-        np.matmul(flat, rows.T.astype(x.dtype, copy=False), out=y[:, first : first + len(rows)])
+        rows = dequantize(tile, out=room[: tile.shape[0]], threads=1).astype(x.dtype, copy=False)
+        last = first + len(rows)
+        if weight.turned:  # rows [tile, d_out] are a part of d_in
+            y += flat[:, first:last] @ rows
+        else:  # rows [tile, d_in] are a part of d_out
+            np.matmul(flat, rows.T, out=y[:, first:last])
     return y.reshape(*x.shape[:-1], -1)
 
 
@@ -109,6 +124,7 @@ def rows_of(weight: Any, index: NDArray[np.intp]) -> Array:
     """weight[index]: the rows of some tokens.  [...] -> [..., d]."""
     if not isinstance(weight, Matrix):
         return np.asarray(weight[index])
+    assert not weight.turned  # embeddings never are
     found = np.empty((*index.shape, weight.shape[1]), np.float32)
     for first, tile in weight.tiles:
         here = (index >= first) & (index < first + tile.shape[0])
