@@ -382,6 +382,21 @@ def test_the_probable_width_is_near_what_happens(named, data):
     assert (bound.probable < bound.width / (500 if data == "normal" else 50)).all()
 
 
+@pytest.mark.parametrize(
+    "model", ["float32_b64", "float32_fma", "bfloat16_via_float32", "int32_b64", "float16", "bfloat16"]
+)
+def test_the_probable_width_of_other_models(model):
+    rng = np.random.default_rng(6)
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((24, 1024), (1024, 48)))
+    if model == "int32_b64":
+        a, b = np.rint(a * 40), np.rint(b * 40)
+    scales = np.exp(rng.standard_normal((16, 48))).astype(np.float32)
+    bound = dot_bound(a, b, f"{model}+order=strided8", scales=scales if "_b" in model else None)
+    error = np.abs(bound.replayed - bound.centre)
+    assert (error > bound.probable).mean() <= 0.001
+    assert np.quantile(error / bound.probable, 0.999) >= 0.25
+
+
 def test_the_probable_width_of_any_order_is_that_of_the_theorem():
     a = np.ones((1, 1024))
     bound = dot_bound(a, a.T, delta=0.01)
@@ -403,7 +418,9 @@ def test_numpy_matmul():
         said = dot_bound(a, b, "float32+order=sequential").holds(a @ b)
         assert said
         assert said.improbable == 0
-        assert dot_bound(a, b, "float64").holds(a.astype(np.float64) @ b.astype(np.float64))
+        wide = a.astype(np.float64) @ b.astype(np.float64)
+        assert dot_bound(a, b, "float64").holds(wide)
+        assert dot_bound(a, b, "float32").holds(wide.astype(np.float32))
 
 
 def test_a_product_of_rounded_weights_is_outside():

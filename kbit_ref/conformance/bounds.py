@@ -97,8 +97,10 @@ def dot_bound(
     Choices
     -------
     Rounding is to nearest even, subnormals are kept (a mode that flushes them to zero is another
-    arithmetic). The interval assumes that partial sums are stored in the named format: an
-    implementation that adds in a wider one lies inside as well.
+    arithmetic, and so are tensor cores that cut off bits instead of rounding). An implementation that adds
+    in a wider format, and rounds once, lies inside as well. `probable` for any order is wide: for an
+    implementation whose order is not known name `sequential`, whose partial sums are larger than those of
+    the orders in use, and read `holds(c).improbable`.
 
     Examples
     --------
