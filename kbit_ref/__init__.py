@@ -14,6 +14,8 @@ implementations by it (`kb.check`).
 from kbit_ref import datatypes as _datatypes  # fills the registry
 from kbit_ref import exact
 from kbit_ref.checkpoints import Checkpoint, dequantize_file, open_checkpoint, quantize_file
+from kbit_ref.conformance.attribute import attribute
+from kbit_ref.conformance.bounds import dot_bound
 from kbit_ref.conformance.check import check
 from kbit_ref.datatype import DataType, datatype, datatypes, register
 from kbit_ref.datatypes.learned import learn
@@ -29,6 +31,7 @@ from kbit_ref.qtensor import QTensor
 from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme, scheme
 from kbit_ref.stochastic import encode_stochastic
+from kbit_ref.transformer import Model, load_model
 
 del _datatypes
 
@@ -38,14 +41,17 @@ __all__ = [
     "DataType",
     "Explanation",
     "KbitError",
+    "Model",
     "QTensor",
     "Scheme",
+    "attribute",
     "check",
     "datatype",
     "datatypes",
     "decode",
     "dequantize",
     "dequantize_file",
+    "dot_bound",
     "encode",
     "encode_stochastic",
     "exact",
@@ -53,6 +59,7 @@ __all__ = [
     "layout",
     "layouts",
     "learn",
+    "load_model",
     "metrics",
     "open_checkpoint",
     "pack",
