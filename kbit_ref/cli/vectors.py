@@ -1,0 +1,190 @@
+"""Test vectors: list those that come with the package, write them, check an implementation, lint a file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from kbit_ref.conformance.cases import LEVELS, all_cases
+from kbit_ref.conformance.vectors import (
+    Outcome,
+    check_vectors,
+    files_of,
+    generate,
+    read_vectors,
+    vector_files,
+    write_vectors,
+)
+from kbit_ref.conformance.vectors.cover import coverage, survivors
+from kbit_ref.conformance.vectors.files import lint_file
+from kbit_ref.conformance.vectors.implementations import engine
+from kbit_ref.conformance.vectors.judge import Implementation
+from kbit_ref.conformance.vectors.model import Vectors
+from kbit_ref.conformance.vectors.strangers import of_function, of_program
+from kbit_ref.errors import BadInput, message
+from kbit_ref.progress import Progress
+
+HELP = "test vectors: list, write, check, lint"
+SHOWN = 10  # failed tests
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `kbit-ref vectors`."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    lists = verbs.add_parser("list", help="the files that come with the package, and the mutants that they kill")
+    lists.add_argument("--cases", action="store_true", help="the generators of hard cases instead")
+    lists.add_argument("--level", choices=LEVELS, help="what `write` can write at a level instead")
+
+    write = verbs.add_parser("write", help="write files from the definition, in JSON and in safetensors")
+    write.add_argument("name", nargs="*", metavar="NAME", help="of files (default: all of the level)")
+    write.add_argument("--level", choices=LEVELS, default="quick", help="by default quick")
+    write.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to write to")
+    write.add_argument("--force", action="store_true", help="replace files that exist")
+
+    check = verbs.add_parser("check", help="which tests an implementation fails, and which mistake fails those")
+    check.add_argument("file", nargs="*", metavar="FILE", help="by default those that come with the package")
+    check.add_argument("--only", metavar="GLOB", help="only schemes, types and layouts of such a name or profile")
+    judged = check.add_mutually_exclusive_group()
+    judged.add_argument("--call", metavar="MODULE:FUNCTION", help="a function (default: our own engine)")
+    judged.add_argument("--cmd", metavar="COMMAND", help="a program that answers lines of JSON")
+    check.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds a program may be silent")
+
+    lint = verbs.add_parser("lint", help="is a file of vectors well made?")
+    lint.add_argument("file", nargs="*", metavar="FILE", help="by default those that come with the package")
+    for sub in (lists, write, check, lint):
+        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List, write, check or lint."""
+    verbs: dict[str, Callable[[argparse.Namespace], int]]
+    verbs = {"list": _list, "write": _write, "check": _check, "lint": _lint}
+    return verbs[args.verb](args)
+
+
+def _print(args: argparse.Namespace, rows: Sequence[Mapping[str, object]]) -> None:
+    """Rows as a table or as JSON."""
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return
+    heads = list(rows[0])
+    widths = {head: max(len(head), *(len(str(row[head])) for row in rows)) for head in heads}
+    for row in [dict(zip(heads, heads, strict=True)), *rows]:
+        print("  ".join(str(row[head]).ljust(widths[head]) for head in heads).rstrip())
+
+
+def _list(args: argparse.Namespace) -> int:
+    if args.cases:
+        rows = [
+            {"case": case.name, "for": case.subject.__name__, "inputs": case.summary, "catches": case.catches}
+            for case in all_cases().values()
+        ]
+        _print(args, rows)
+    elif args.level:
+        files = files_of(args.level).items()
+        _print(args, [{"file": name, "type": kind, "subjects": len(names)} for name, (kind, names) in files])
+    else:
+        files_read = [read_vectors(path) for path in vector_files()]
+        _print(args, coverage(files_read))
+        if (left := survivors(files_read)) and not args.json:
+            print(f"no file kills {', '.join(left)}")
+    return 0
+
+
+def _write(args: argparse.Namespace) -> int:
+    names = args.name or list(files_of(args.level))
+    rows: list[dict[str, object]] = []
+    with Progress("vectors", len(names)) as step:
+        for name in names:
+            vectors = generate(name, args.level)
+            for path in write_vectors(vectors, args.output, force=args.force):
+                tests = sum(len(group.tests) for group in vectors.groups)
+                rows.append({"file": str(path), "tests": tests, "bytes": path.stat().st_size})
+            step()
+    _print(args, rows)
+    return 0
+
+
+def _files(args: argparse.Namespace) -> list[Path]:
+    return [Path(name) for name in args.file] or vector_files()
+
+
+def _check(args: argparse.Namespace) -> int:
+    outcomes = []
+    for path in _files(args):
+        vectors = _only(read_vectors(path), args.only)
+        if not vectors.groups:
+            continue
+        implementation: Implementation = engine
+        if args.call:
+            implementation = of_function(args.call)
+        elif args.cmd:
+            implementation = of_program(args.cmd, vectors, args.timeout)
+        outcomes.append(check_vectors(vectors, implementation))
+    if not outcomes:
+        rule = "no file has a scheme, type or layout of such a name"
+        raise BadInput(message("vectors", f"only = {args.only!r}", rule, "e.g. --only 'bnb-*'"))
+    if args.json:
+        print(json.dumps([_document(outcome) for outcome in outcomes], indent=1))
+    else:
+        for outcome in outcomes:
+            print("\n".join(_told(outcome)))
+    return 1 if any(outcome.failures for outcome in outcomes) else 0
+
+
+def _only(vectors: Vectors, pattern: str | None) -> Vectors:
+    """The groups of such a name or profile."""
+    if pattern is None:
+        return vectors
+    kept = (g for g in vectors.groups if any(fnmatchcase(name, pattern) for name in (g.name, *g.profiles)))
+    return replace(vectors, groups=tuple(kept))
+
+
+def _told(outcome: Outcome) -> list[str]:
+    """What a file says of an implementation, for people."""
+    name, failed = outcome.vectors.name, len(outcome.failures)
+    if not failed:
+        return [f"{name}: all {outcome.tests:,} tests pass"]
+    lines = [f"{name}: {failed:,} of {outcome.tests:,} tests fail"]
+    for failure in outcome.failures[:SHOWN]:
+        known_as = f" ({', '.join(failure.group.profiles)})" if failure.group.profiles else ""
+        lines.append(f"  test {failure.test.number}, {failure.group.name}{known_as}: {failure.test.comment}")
+        lines += [f"    {wrong}" for wrong in failure.wrong]
+    if failed > SHOWN:
+        lines.append(f"  and {failed - SHOWN:,} more")
+    for flag, both, failed_, having in outcome.suspects():
+        exactly = both == failed_ == having
+        fits = "fails exactly these" if exactly else f"would fail {both:,} of these {failed_:,}, and {having:,} in all"
+        lines.append(f"  {flag} {fits}: {outcome.vectors.notes[flag]['description']}")
+    return lines
+
+
+def _document(outcome: Outcome) -> dict[str, object]:
+    failures = [
+        {"tcId": f.test.number, "name": f.group.name, "comment": f.test.comment, "flags": list(f.test.flags)}
+        | {"wrong": list(f.wrong)}
+        for f in outcome.failures
+    ]
+    suspects = [
+        {"flag": flag, "failed_with_it": both, "failed": failed, "all_with_it": having}
+        for flag, both, failed, having in outcome.suspects()
+    ]
+    return {"file": outcome.vectors.name, "tests": outcome.tests, "failures": failures, "suspects": suspects}
+
+
+def _lint(args: argparse.Namespace) -> int:
+    found = {str(path): lint_file(path) for path in _files(args)}
+    if args.json:
+        print(json.dumps(found, indent=1))
+    for path, problems in found.items() if not args.json else ():
+        print(f"{path}: {'well made' if not problems else ''}".rstrip(" :"))
+        for problem in problems[:SHOWN]:
+            print(f"  {problem}")
+        if len(problems) > SHOWN:
+            print(f"  and {len(problems) - SHOWN:,} more")
+    return 1 if any(found.values()) else 0

@@ -1,0 +1,130 @@
+"""One test put to an implementation: what is asked, and whether the answer is right.
+
+An implementation is one function: a verb, the name of a scheme, data type or layout, and arrays, to arrays.
+
+    quantize      x                          -> codes, packed, scales, offsets, zero_points, ...; what it has of them
+    dequantize    shape, packed, scales, ... -> values
+    encode        x                          -> codes             decode    codes     -> values
+    pack          codes                      -> packed            unpack    packed, n -> codes
+
+It refuses by raising an exception. A part that it does not give is not judged, but it must give one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.vectors.model import Test
+from kbit_ref.errors import BadInput
+
+__all__ = ["Ended", "Implementation", "Question", "judge", "judge_one", "questions"]
+
+Array = NDArray[Any]
+Implementation = Callable[[str, str, Mapping[str, Array]], Mapping[str, Any]]
+
+
+class Ended(BadInput):
+    """An implementation that cannot be asked any more: no refusal, and the end of the check."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an implementation is asked.
+
+    Parameters
+    ----------
+    verb, arrays
+        As above.
+    answers
+        What is right, any of them; none if it must refuse.
+    """
+
+    verb: str
+    arrays: Mapping[str, Array]
+    answers: tuple[Mapping[str, Array], ...] = ()
+
+
+def questions(kind: str, test: Test) -> Iterator[Question]:
+    """The questions of a test of a group of that type."""
+    inputs, answers = test.under("inputs"), list(test.answers().values())
+    expected = answers[0]
+    refuse = test.result == "invalid"
+    if kind == "layout":
+        yield Question("pack", inputs, () if refuse else (expected,))
+        if not refuse:
+            yield Question("unpack", {"packed": expected["packed"], "n": np.array(inputs["codes"].size)}, (inputs,))
+    elif kind == "dtype":
+        verb = "encode" if "x" in inputs else "decode"
+        yield Question(verb, inputs, () if refuse else tuple(answers))
+    elif "x" in inputs:
+        without = [{part: array for part, array in one.items() if part != "values"} for one in answers]
+        yield Question("quantize", inputs, () if refuse else tuple(without))
+        if not refuse:
+            stored = {part: array for part, array in expected.items() if part not in ("codes", "values")}
+            yield Question("dequantize", _with_shape(stored, inputs["x"]), ({"values": expected["values"]},))
+    else:
+        stored = {part: array for part, array in inputs.items() if part != "codes"}
+        yield Question("dequantize", _with_shape(stored, inputs["codes"]), ({"values": expected["values"]},))
+
+
+def _with_shape(stored: Mapping[str, Array], like: Array) -> dict[str, Array]:
+    return {"shape": np.array(like.shape, np.int64), **stored}
+
+
+def judge(kind: str, name: str, test: Test, implementation: Implementation) -> list[str]:
+    """What is wrong with the answers to a test, a line each; nothing if they are right."""
+    found: list[str] = []
+    for question in questions(kind, test):
+        found += judge_one(name, question, implementation)
+    return found
+
+
+def judge_one(name: str, question: Question, implementation: Implementation) -> list[str]:
+    """What is wrong with the answer to one question."""
+    verb = question.verb
+    try:
+        got = implementation(verb, name, question.arrays)
+    except Ended:
+        raise
+    except Exception as error:  # whatever it raises is a refusal
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        return [f"{verb}: refused ({text})"] if question.answers else []
+    if not question.answers:
+        return [f"{verb}: accepted, and must be refused"]
+    wrong = [list(_wrong(verb, got, right)) for right in question.answers]
+    return min(wrong, key=len)
+
+
+def _wrong(verb: str, got: Mapping[str, Any], right: Mapping[str, Array]) -> Iterator[str]:
+    """The parts that differ from one of the right answers."""
+    parts = [part for part in right if got.get(part) is not None]
+    if not parts:
+        yield f"{verb}: no answer has {' or '.join(right)}"
+    for part in parts:
+        try:
+            theirs = np.asarray(got[part]).reshape(-1)
+            ours = right[part].reshape(-1)
+            if theirs.size != ours.size:
+                yield f"{verb}: {part} has {theirs.size} numbers, not {ours.size}"
+                continue
+            at = np.flatnonzero(~_alike(theirs, ours))
+        except (TypeError, ValueError):
+            yield f"{verb}: {part} holds no numbers"
+            continue
+        if at.size:
+            more = f" and {at.size - 1} more" if at.size > 1 else ""
+            yield f"{verb}: {part}[{at[0]}] = {theirs[at[0]]}, not {ours[at[0]]}{more}"
+
+
+def _alike(theirs: Array, ours: Array) -> NDArray[np.bool_]:
+    """Equal numbers, zeros of one sign; one NaN is as good as another."""
+    if ours.dtype.kind != "f":
+        return np.asarray(theirs == ours)
+    theirs = theirs.astype(np.float64)
+    same = (theirs == ours) & (np.signbit(theirs) == np.signbit(ours))
+    return np.asarray(same | (np.isnan(theirs) & np.isnan(ours)))
