@@ -81,30 +81,33 @@ def diagnose(
     given |= {"zero_points": zero_points, "global_scale": global_scale}
     e = evidence(s, theirs, x, given)
     found = search(e)
-    best = found.accounts[0] if found.accounts else None
-    complete = best is not None and best.agreeing == e.size
-    if found.agreeing == e.size:
-        verdict = "agrees"
-    elif complete:
-        verdict = "choice" if any(account.harmless for account in found.accounts) else "mistake"
-    else:
-        verdict = "unexplained" if best is None else "partly"
-    first = None
-    if verdict in ("partly", "unexplained"):
-        first = _first(e, found)
+    verdict = _verdict(e, found)
+    complete = verdict in ("agrees", "choice", "mistake")
+    first = None if complete else _first(e, found)
     accounts = found.accounts if complete else found.accounts[:1]
+    score = accounts[0].score if accounts else found.score
     return Diagnosis(
         scheme=str(s),
         verdict=verdict,
         sentence=sentence(e, found, verdict, first),
-        members=tuple(member(account) for account in accounts),
-        explained=e.size if verdict == "agrees" else found.agreeing if best is None else best.agreeing,
-        as_it_is=found.agreeing,
+        members=tuple(member(account, e) for account in accounts),
+        explained=score.alike,
+        as_it_is=found.score.alike,
         total=e.size,
         first=first,
-        settle=settle(e, accounts[0], accounts[1:MEMBERS]) if complete else None,
+        settle=settle(e, accounts[0], accounts[1:MEMBERS]) if complete and len(accounts) > 1 else None,
         tried=found.tried,
     )
+
+
+def _verdict(e: Evidence, found: Found) -> str:
+    """In a word; a choice and a profile are no mistakes of who quantizes, but they are of who reads given bytes."""
+    best = found.accounts[0] if found.accounts else None
+    if best is None:
+        return "agrees" if found.score.alike == e.size else "unexplained"
+    if best.score.alike < e.size:
+        return "partly"
+    return "choice" if e.x is not None and any(account.other for account in found.accounts) else "mistake"
 
 
 def _first(e: Evidence, found: Found) -> Unexplained | None:

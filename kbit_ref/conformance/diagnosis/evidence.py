@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from kbit_ref.inputs import as_reals
 from kbit_ref.packing import pack
 from kbit_ref.scheme import Scheme
 
-__all__ = ["NAMES", "Evidence", "evidence"]
+__all__ = ["NAMES", "Evidence", "Score", "evidence"]
 
 Array = NDArray[Any]
 
@@ -88,9 +88,23 @@ class Evidence:
             found[name] = _same(ours, theirs) if ours is not None and alike else np.zeros(theirs.shape, bool)
         return found
 
-    def agreeing(self, made: dict[str, Array]) -> int:
+    def score(self, made: dict[str, Array]) -> Score:
         """How many answers are what was made."""
-        return sum(int(part.sum()) for part in self.equal(made).values())
+        alike = exact = 0
+        for name, good in self.equal(made).items():
+            exact += int(good.sum())
+            alike += int(good.sum())
+            if name == "values" and name in made and made[name].size == good.size:
+                zeros = (self.theirs[name] == 0) & (made[name].reshape(good.shape) == 0)
+                alike += int((zeros & ~good).sum())
+        return Score(alike, exact)
+
+
+class Score(NamedTuple):
+    """How many answers are the same: zeros of either sign being alike, and to the bit."""
+
+    alike: int
+    exact: int
 
 
 def _same(ours: Array, theirs: Array) -> NDArray[np.bool_]:
@@ -125,7 +139,8 @@ def evidence(s: Scheme, theirs: Any, x: Any, given: dict[str, Any]) -> Evidence:
     if x is not None:
         numbers = as_reals("diagnose", x)
         shape = numbers.shape
-        return Evidence(s, numbers, None, {name: _answer(s, name, part, shape) for name, part in answers.items()})
+        in_order = sorted(answers, key=list(NAMES).index)
+        return Evidence(s, numbers, None, {name: _answer(s, name, answers[name], shape) for name in in_order})
     values = as_reals("diagnose", answers.pop("values"))
     shape = values.shape
     parts = {name: _answer(s, name, part, shape) for name, part in answers.items()}

@@ -19,6 +19,7 @@ from kbit_ref.conformance.mutants.levels import reads_table, shares_table, table
 from kbit_ref.conformance.mutants.rounding import before_encoding
 from kbit_ref.conformance.steps import Steps, Stored
 from kbit_ref.errors import KbitError
+from kbit_ref.exact.rules import RULES
 from kbit_ref.scales import Plan, Whole
 
 __all__ = ["fits"]
@@ -104,8 +105,8 @@ def fits(e: Evidence) -> Iterator[Hypothesis]:
             yield from fit(rows)
 
 
-def _fit(name: str, why: str, make: Callable[[Steps], Steps | None]) -> Hypothesis:
-    return Hypothesis(name, "fit", why, "fitted to the answers", make)
+def _fit(name: str, why: str, make: Callable[[Steps], Steps | None], cost: int = 1) -> Hypothesis:
+    return Hypothesis(name, "fit", why, "fitted to the answers", make, cost)
 
 
 def _typed(number: float) -> float:
@@ -173,8 +174,9 @@ def _table(rows: _Rows) -> Iterator[Hypothesis]:
     told = [f"code {code} as {found[code]:g} instead of {right[code]:g}" for code in other[:FEW]]
     more = f" and {other.size - FEW} more" if other.size > FEW else ""
     why = "the table is another one: it reads " + ", ".join(told) + more
-    yield _fit("another table", why, lambda steps: reads_table(steps, found))
-    yield _fit("another table", why + "; and the writer uses it too", lambda steps: _shares(steps, found))
+    cost = int(other.size)
+    yield _fit("another table", why, lambda steps: reads_table(steps, found), cost)
+    yield _fit("another shared table", why + " (and writes so)", lambda steps: _shares(steps, found), cost)
 
 
 def _shares(steps: Steps, levels: Array) -> Steps | None:
@@ -240,26 +242,37 @@ def _of_scales(e: Evidence, stored: Stored) -> Iterator[Hypothesis]:
 
 
 def _reach(rows: _Rows) -> Iterator[Hypothesis]:
-    """The largest number of a block is another level than it should be."""
+    """The largest number of a block becomes another level than it should.
+
+    Told by the largest number that comes back, if it saturates; or by the smallest one, if that is one step.
+    """
     e = rows.evidence
-    if e.runner is None or "scales" in e.theirs:
+    if e.runner is None or e.x is None or "scales" in e.theirs:
         return
     width = min(e.steps.cut.size or rows.theirs.shape[1], rows.theirs.shape[1])
     full = rows.theirs.shape[1] // width * width
-    ours, theirs = (np.abs(v[:, :full]).reshape(-1, width).max(axis=1) for v in (rows.ours, rows.theirs))
-    good = (ours != 0) & np.isfinite(ours) & np.isfinite(theirs)
-    if not good.any():
-        return
-    # the largest number is reached by some code: of all shares the one that most blocks have
-    middle = float(np.median(theirs[good].astype(np.float64) / ours[good]))
-    for code_share in (1.0, e.scheme.dtype.top / (e.scheme.dtype.top + 1)):
-        share = middle / code_share
-        if share not in (0, 1) and np.isfinite(share):
+    given, ours, theirs = (
+        np.abs(values[:, :full]).astype(np.float64).reshape(-1, width)
+        for values in (e.scheme.cut.rows(e.x), rows.ours, rows.theirs)
+    )
+    least = np.where(theirs > 0, theirs, np.inf).min(axis=1)
+    levels = np.abs(table(e.steps).astype(np.float64))
+    step = levels[levels > 0].min()
+    largest, smallest = theirs.max(axis=1) / ours.max(axis=1), least / (step * given.max(axis=1) / e.scheme.dtype.top)
+    for shares, usual in ((largest, np.median), (smallest, np.min)):  # of some blocks, the smallest is a few steps
+        good = shares[np.isfinite(shares) & (shares > 0)]
+        if good.size and (share := float(usual(good))) != 1:
             yield from _of_reach(e, share)
 
 
 def _of_reach(e: Evidence, share: float) -> Iterator[Hypothesis]:
     """The scale times a share; as the quotient by another number where it is one."""
+    if RULES[e.scheme.rule].power_of_two:
+        exponent = int(np.frexp(share)[1])
+        for factor in (2.0 ** (exponent - 1), 2.0**exponent):
+            why = f"the scale is found as {factor:g} times what it should be"
+            yield _fit(f"scale times {factor:g}", why, partial(_times_raw, factor=factor))
+        return
     top = e.scheme.dtype.top
     reach = _typed(top / share)
     why = f"the largest magnitude is divided by {reach:g} instead of {top:g}"

@@ -36,6 +36,8 @@ class Hypothesis:
         Where it happened, or who does so.
     make
         From steps to steps; None where it does not apply.
+    cost
+        How many numbers were fitted.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Hypothesis:
     why: str
     source: str
     make: Callable[[Steps], Steps | None]
+    cost: int = 0
 
     def __call__(self, steps: Steps) -> Steps | None:
         """The steps if it holds, or None."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kbit_ref.conformance.diagnosis.evidence import NAMES, Evidence
+from kbit_ref.conformance.diagnosis.evidence import NAMES, Evidence, Score
 from kbit_ref.conformance.diagnosis.search import Account, Found
 from kbit_ref.conformance.diagnosis.settle import Settling, plain
 from kbit_ref.explain import Explanation
@@ -146,19 +146,25 @@ def counted(e: Evidence, n: int | None = None) -> str:
 def sentence(e: Evidence, found: Found, verdict: str, first: Unexplained | None) -> str:
     """The one sentence."""
     if verdict == "agrees":
-        return f"{counted(e)} equal the reference"
+        return f"{counted(e)} equal the reference{_zeros(found.score).removesuffix(',')}"
     if verdict == "unexplained":
         known = "nothing that is known explains the others"
-        return f"{counted(e, found.agreeing)} equal the reference, {known}; the first: {first}"
+        return f"{counted(e, found.score.alike)} equal the reference, {known}; the first: {first}"
     best = found.accounts[0]
     if verdict == "partly":
-        text = f"{counted(e, best.agreeing)} equal the reference ({found.agreeing:,} as it is) if {best.why}"
+        text = f"{counted(e, best.score.alike)} equal the reference ({found.score.alike:,} as it is) if {best.why}"
         return f"{text}; the first that does not: {first}"
-    text = f"{counted(e)} equal the reference if {best.why}"
+    text = f"{counted(e)} equal the reference{_zeros(best.score)} if {best.why}"
     if verdict == "choice":
-        harmless = [account.name for account in found.accounts if account.harmless]
+        harmless = [account.name for account in found.accounts if account.other]
         text += f"; that is {_some(harmless)}, another choice and no mistake in itself"
     return text
+
+
+def _zeros(score: Score) -> str:
+    """What is said of zeros with the other sign."""
+    wrong = score.alike - score.exact
+    return f", but for the signs of {wrong:,} zero{'s' * (wrong != 1)}," if wrong else ""
 
 
 def _some(names: list[str]) -> str:
@@ -166,7 +172,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def member(account: Account) -> Member:
+def member(account: Account, e: Evidence) -> Member:
     """An account, told."""
     sources = tuple(dict.fromkeys(part.source for part in account.parts if part.source))
-    return Member(account.name, account.why, sources, account.harmless)
+    return Member(account.name, account.why, sources, account.other and e.x is not None)

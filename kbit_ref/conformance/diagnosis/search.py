@@ -7,15 +7,15 @@ two records of steps have in common is computed once (`Runner`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.diagnosis.evidence import Evidence
+from kbit_ref.conformance.diagnosis.evidence import Evidence, Score
 from kbit_ref.conformance.diagnosis.fits import fits
 from kbit_ref.conformance.diagnosis.hypotheses import (
     Hypothesis,
@@ -28,10 +28,11 @@ from kbit_ref.conformance.diagnosis.hypotheses import (
 from kbit_ref.conformance.steps import Steps
 from kbit_ref.errors import KbitError
 
-__all__ = ["Account", "Found", "search"]
+__all__ = ["Account", "Found", "first_unexplained", "search"]
 
 Array = NDArray[Any]
 MOST_FOR_PAIRS = 1 << 15  # answers: pairs are some thousands of runs
+FITTED = 4  # fits that are paired, too
 MOST_KEPT = 1 << 16  # answers: what is computed once is kept for so many
 
 
@@ -41,7 +42,7 @@ class Account:
 
     parts: tuple[Hypothesis, ...]
     steps: Steps
-    agreeing: int
+    score: Score
 
     @property
     def name(self) -> str:
@@ -54,14 +55,15 @@ class Account:
         return ", and ".join(part.why for part in self.parts)
 
     @property
-    def harmless(self) -> bool:
+    def other(self) -> bool:
         """Is it nothing but another choice, or another format?"""
         return all(part.kind in ("choice", "profile") for part in self.parts)
 
     @property
     def order(self) -> tuple[int, ...]:
         """The most answers first, then the simplest."""
-        return (-self.agreeing, len(self.parts), sum(part.rank for part in self.parts))
+        ranks, costs = sum(part.rank for part in self.parts), sum(part.cost for part in self.parts)
+        return (-self.score.alike, -self.score.exact, len(self.parts), ranks, costs)
 
 
 @dataclass
@@ -72,50 +74,52 @@ class Found:
     ----------
     made
         What the reference makes.
-    agreeing
+    score
         How many answers are those of the reference.
     accounts
-        The best ones; those that give all answers, if any does.
+        The best first; if some give all answers, only those that do so as exactly as the first.
     tried
         How many hypotheses and pairs were run.
     """
 
     made: dict[str, Array]
-    agreeing: int
+    score: Score
     accounts: list[Account] = field(default_factory=list)
     tried: int = 0
 
 
 def search(e: Evidence) -> Found:
     """The accounts of their answers, the best first."""
-    found = Found({}, 0)
-    found.made = e.made_by(e.steps)
-    found.agreeing = e.agreeing(found.made)
-    if found.agreeing == e.size:
+    made = e.made_by(e.steps)
+    found = Found(made, e.score(made))
+    if found.score.exact == e.size:
         return found
     work = _Search(e, found)
     source = "float32" if e.x is None else e.x.dtype.name
     mistakes = work.singles([*of_mutants(), *of_layouts(e.scheme)])
     choices = work.singles([*of_choices(e.scheme, source), *of_profiles(e.scheme, source)])
-    if not work.complete:
-        fitted = work.singles(fits(e))
-        if not work.complete and e.size <= MOST_FOR_PAIRS:
-            work.pairs(_usual(mistakes), _fitted(fitted))
+    small = e.size <= MOST_FOR_PAIRS
+    if found.score.alike == e.size:  # only signs of zeros are wrong, which one mistake explains, or none
+        found.accounts = [account for account in found.accounts if account.score.exact == e.size]
+    elif work.complete and small and not work.exact:  # and a second one about zeros?
+        work.pairs(work.completing(), _usual(mistakes))
+    elif not work.complete:
+        fitted = work.singles(fits(e))  # which explain with numbers of their own: two named mistakes may do without
+        if small:
+            enough = work.completing()
+            work.pairs([*_usual(mistakes), *(fit for fit in fitted[:FITTED] if fit not in enough)], _usual(mistakes))
             if not work.complete:
                 work.after(choices, _usual(mistakes))
     found.accounts.sort(key=lambda account: account.order)
     if work.complete:
-        found.accounts = [account for account in found.accounts if account.agreeing == e.size]
+        best = found.accounts[0].score
+        found.accounts = [account for account in found.accounts if account.score == best]
     return found
 
 
 def _usual(candidates: Iterable[Hypothesis]) -> list[Hypothesis]:
     """The mutants with their usual parameters."""
     return [candidate for candidate in candidates if candidate.kind == "mutant"]
-
-
-def _fitted(candidates: list[Hypothesis]) -> list[Hypothesis]:
-    return candidates[:4]
 
 
 class _Search:
@@ -128,8 +132,17 @@ class _Search:
 
     @property
     def complete(self) -> bool:
-        """Does some account give all answers?"""
-        return any(account.agreeing == self.e.size for account in self.found.accounts)
+        """Does some account give all answers, but perhaps for signs of zeros?"""
+        return any(account.score.alike == self.e.size for account in self.found.accounts)
+
+    @property
+    def exact(self) -> bool:
+        """Does some account give all answers to the bit?"""
+        return any(account.score.exact == self.e.size for account in self.found.accounts)
+
+    def completing(self) -> list[Hypothesis]:
+        """Those that alone give all answers."""
+        return [a.parts[0] for a in self.found.accounts if a.score.alike == self.e.size and len(a.parts) == 1]
 
     def singles(self, candidates: Iterable[Hypothesis]) -> list[Hypothesis]:
         """Run each alone; those that change something."""
@@ -140,9 +153,13 @@ class _Search:
                 changing.append(candidate)
         return changing
 
-    def pairs(self, mistakes: list[Hypothesis], fitted: list[Hypothesis]) -> None:
-        """Run every two of them."""
-        for first, second in _two(mistakes, fitted):
+    def pairs(self, firsts: list[Hypothesis], seconds: list[Hypothesis]) -> None:
+        """Run each of the first with each of the second, no two of them twice."""
+        done = set()
+        for first, second in product(firsts, seconds):
+            if first is second or (second.name, first.name) in done:
+                continue
+            done.add((first.name, second.name))
             for one, other, steps in composed(self.e.steps, first, second):
                 self.run((one, other), steps, keep=False)
 
@@ -173,20 +190,17 @@ class _Search:
             made = self.e.made_by(steps, keep=keep)
         except (KbitError, ValueError, IndexError):  # it has no answer, or none of that shape
             return False
-        agreeing = self.e.agreeing(made)
-        if agreeing > self.found.agreeing:
-            self.found.accounts.append(Account(parts, steps, agreeing))
+        score = self.e.score(made)
+        if score > self.found.score:
+            self.found.accounts.append(Account(parts, steps, score))
         return len(parts) > 1 or any(part.tobytes() != self.ours[name] for name, part in made.items())
-
-
-def _two(mistakes: list[Hypothesis], fitted: list[Hypothesis]) -> Iterator[tuple[Hypothesis, Hypothesis]]:
-    yield from combinations(mistakes, 2)
-    yield from ((fit, mistake) for fit in fitted for mistake in mistakes)
 
 
 def first_unexplained(e: Evidence, made: dict[str, Array]) -> tuple[str, tuple[int, ...]] | None:
     """The first answer that an account does not give: the part, and the index."""
     for name, good in e.equal(made).items():
+        if name == "values":
+            good = good | ((e.theirs[name] == 0) & (made[name].reshape(good.shape) == 0))
         if not good.all():
             at = int(np.flatnonzero(~good.reshape(-1))[0])
             return name, tuple(int(i) for i in np.unravel_index(at, good.shape))

@@ -84,12 +84,17 @@ def scale_of_another_block(steps: Steps, away: int = 1) -> Steps | None:
     return replace(steps, spread=wrong)
 
 
-@mutant("scales-transposed", "spread", source="microsoft/Olive/issues/2589")
-def scales_transposed(steps: Steps) -> Steps | None:
-    """The scales are read as the transpose of what they are."""
+@mutant("scales-transposed", "spread", source="microsoft/Olive/issues/2589", as_if=("written", "read"))
+def scales_transposed(steps: Steps, as_if: str = "written") -> Steps | None:
+    """The scales lie in memory as the transpose of what they should be ({as_if} so)."""
     if steps.cut.axis is None or steps.cut.size is None:
         return None
-    return replace(steps, spread=lambda grid, length: steps.spread(grid.T.reshape(grid.shape), length))
+
+    def wrong(grid: Array, length: int) -> Array:
+        turned = grid.T.reshape(grid.shape) if as_if == "written" else grid.reshape(grid.shape[::-1]).T
+        return steps.spread(turned, length)
+
+    return replace(steps, spread=wrong)
 
 
 @mutant("result-transposed", "join", source="casper-hansen/AutoAWQ/issues/275")
