@@ -106,6 +106,8 @@ def script(tmp_path):
         ("int4-b2-affine-f32", "encode", "n=2 bf800000 41600000 -> 3f800000 f9 78"),
         # blocks of 2 and a short one: scales 2**0, 2**1, then the bytes; 6 = code 7, 4 = code 6
         ("e2m1fn-b2-pow2floor-e8m0fnu", "encode", "n=3 40c00000 40800000 41000000 -> 7f 80 67 06"),
+        # one scale, 1: the mean is 1 and nothing is left of it, which has code 0 there; high nibble first
+        ("bnb-nested", "encode", "n=2 3f800000 bf800000 -> 00 00000000 3f800000 f0"),
         # along which axis of an array the blocks lay makes no difference to a row
         ("ocp-mxfp4", "encode", "n=1 3f800000 -> 7d 06"),
     ],
@@ -184,7 +186,16 @@ def test_garbage_of_schemes_is_one_line(line, text):
 
 
 ONE_OF_EACH = ("bnb-cpu-nf4", "ocp-mxfp4", "nvfp4-te", "ggml-q4_1", "ggml-q5_0", "ggml-tq1_0", "onnx-dynamic")
-ONE_OF_EACH += ("ort-matmulnbits-4-asym", "hqq-3", "quanto-qint8", "ct-int3", "keras-int4-grouped", "mlx-affine-6")
+ONE_OF_EACH += (
+    "bnb-nested",
+    "torchao-nf4",
+    "ort-matmulnbits-4-asym",
+    "hqq-3",
+    "quanto-qint8",
+    "ct-int3",
+    "keras-int4-grouped",
+    "mlx-affine-6",
+)
 
 
 @pytest.mark.parametrize("name", [*ONE_OF_EACH, "int4-channel@1-absmax-f32", "nf4-b64-absmax-f32+center=tensor"])
@@ -482,7 +493,6 @@ def test_pieces_are_summed_up(monkeypatch):
         (["check", "nf4", "--cmd", "cat", "--count", "0"], "count = 0, it is at least 1"),
         (["gen", "nf4", "--count", "0"], "gen: count = 0, it is at least 1"),
         (["gen", "nf4", "--seed", "-1"], "gen: seed = -1, it is at least 0"),
-        (["gen", "bnb-nested"], "lines do not spell scales that are quantized again"),
         (["export", "nf4"], "nothing says what to write; add --c FILE, --mem FILE or --rom FILE"),
         (["export", "nf4", "--c", "-", "--json"], "two texts in one place; name a file"),
         (["export", "nf4", "--c", "/no/such/folder/x.h"], "/no/such/folder/x.h: No such file or directory"),

@@ -88,6 +88,7 @@ def compare_stored(f: Form, n: int, given: Words, answers: Words, form: Layout) 
         elif not (field.name == "offsets" and s["center"] == "tensor"):  # compared by `other_mean`
             parts[field.name] = field.numbers(words)
     parts["codes"] = _unpacked(form, packed, n)
+    parts |= _scales_of(s, parts)
     theirs = read(s, x.shape, parts)
     found = compare(s, Case("", f.source, x), ours, theirs)
     theirs.packed = packed.reshape(-1)
@@ -102,6 +103,7 @@ def compare_decoded(f: Form, n: int, given: Words, answers: Words) -> Compared:
     s, (inputs, outputs) = f.scheme, f.sides(n)
     m = len(given)
     parts = {field.name: field.numbers(words) for field, words in split(inputs, given)}
+    parts |= _scales_of(s, parts)
     codes = _unpacked(s.layout, parts["packed"], n)
     per_block = (1, 1) if s["center"] == "tensor" else (m, s.cut.per_row(n))
     q = QTensor(
@@ -127,6 +129,17 @@ def compare_decoded(f: Form, n: int, given: Words, answers: Words) -> Compared:
     found.tried["decoded"] = ours.size
     found.spelled = ours
     return found
+
+
+def _scales_of(s: Scheme, parts: dict[str, Array]) -> dict[str, Array]:
+    """Scales that are quantized again, as the numbers that their parts stand for."""
+    if s.double is None:
+        return {}
+    codes = parts["scale_codes"].reshape(1, -1)
+    scales, mean = (np.ascontiguousarray(parts[name], np.float32) for name in ("scale_scales", "scale_offset"))
+    q = QTensor(pack(codes, s.double.layout), scales.reshape(1, -1), codes.shape, s.double, mean.reshape(1, 1))
+    with np.errstate(all="ignore"):
+        return {"scales": dequantize(q, threads=1).reshape(-1)}
 
 
 def _grid(s: Scheme, m: int, n: int) -> tuple[int, int]:

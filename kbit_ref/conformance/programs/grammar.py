@@ -11,6 +11,8 @@ decimal), cut into blocks from its beginning; most rows are one block. `stored` 
 it, in this order, each only if the scheme has it:
 
     scales         the bits of each in its type, one a block
+                   scales that are quantized again are three parts: the codes of the scales, a byte each;
+                   the scales of these, a float32 for 256 blocks; their mean, a float32
     offsets        likewise; for +center=tensor one float32
     zero points    one byte a block, negative ones in two's complement; float32 where they are real
     global scale   one float32
@@ -227,9 +229,6 @@ def subject_of(text: str) -> DataType | Scheme:
 
 def in_rows(s: Scheme) -> Scheme:
     """The same scheme, its blocks along a row: which axis of an array that was, a line does not say."""
-    if s.double is not None:
-        got, rule = f"scheme = {s}", "lines do not spell scales that are quantized again"
-        raise BadInput(message("form", got, rule, "leave double out"))
     plain = {"b": f"b{s.cut.size}" + ("@-1" if s.cut.axis is not None else ""), "channel": "channel"}
     return scheme(str(s).replace(f"-{s.cut}-", f"-{plain.get(s.cut.kind, 'tensor')}-", 1))
 
@@ -239,6 +238,13 @@ def stored_fields(s: Scheme, n: int) -> tuple[Field, ...]:
     n_blocks, rule = s.cut.per_row(n), RULES[s.rule]
     scale = "float32" if s.scale_dtype == "f32" else s.scale_type
     found = [Field("scales", scale, n_blocks)]
+    if s.double is not None:
+        assert s.double.layout.bits == 8  # a byte each
+        found = [
+            Field("scale_codes", "uint8", n_blocks),
+            Field("scale_scales", "float32", s.double.cut.per_row(n_blocks)),
+        ]
+        found.append(Field("scale_offset", "float32", 1))
     if s["center"] == "tensor":
         found.append(Field("offsets", "float32", 1))
     elif rule.offset_added or s["center"] == "block":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from kbit_ref.conformance.cases import cases_of as hard_cases
 from kbit_ref.conformance.inputs import WORD, encode_inputs, to_float64
 from kbit_ref.conformance.programs.grammar import Form, Words
 from kbit_ref.probe import probe
+from kbit_ref.qtensor import QTensor
 from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme
 
@@ -128,7 +130,8 @@ def accepted(f: Form, words: Words) -> NDArray[np.bool_]:
 
 def _decode_rows(f: Form, level: int, seed: int, endless: bool) -> Iterator[Batch]:
     """What our scheme stores for the rows of `encode`; before that every code with a few scales."""
-    yield from _all_codes(f)
+    if f.scheme.double is None:
+        yield from _all_codes(f)
     given = Form(f.subject, "encode", "float32")
     for n, words in _encode_rows(given, level, seed, endless):
         yield n, stored_words(given, n, words)
@@ -153,6 +156,14 @@ def _all_codes(f: Form) -> Iterator[Batch]:
     yield n, np.stack(found)
 
 
+def _part(q: QTensor, name: str) -> NDArray[Any]:
+    """What a field of that name holds."""
+    if q.double is not None:
+        names = {"scale_codes": "codes", "scale_scales": "scales", "scale_offset": "offsets"}
+        q, name = (q.double, names[name]) if name in names else (q, name)
+    return np.asarray(getattr(q, name))
+
+
 def stored_words(f: Form, n: int, words: Words) -> Words:
     """[m, n] -> [m, all]: what stands after the arrow of `encode` by our definition."""
     (x,), fields = f.sides(n)
@@ -161,6 +172,6 @@ def stored_words(f: Form, n: int, words: Words) -> Words:
     found = []
     for i in range(0, len(rows), at_once):
         q = quantize(rows[i : i + at_once], s, threads=1, bfloat16=f.source == "bfloat16")
-        parts = [np.asarray(getattr(q, field.name)).reshape(-1, field.count) for field in fields]
+        parts = [_part(q, field.name).reshape(-1, field.count) for field in fields]
         found.append(np.concatenate([g.words(part) for g, part in zip(fields, parts, strict=True)], axis=1))
     return np.concatenate(found)

@@ -81,7 +81,8 @@ class Judged:
                 text += ["", f"{part.part}: {kind.count:,} x {kind.cause}: {kind.why}"]
                 text += [f"  {line}" for line in str(kind.example or "").splitlines()]
         if self.diagnosis is not None:
-            text += ["", f"diagnosis: {self.diagnosis}"]
+            sure = self.diagnosis.verdict in ("mistake", "choice")
+            text += ["", f"diagnosis: {self.diagnosis if sure else self.diagnosis.sentence}"]
         return "\n".join([*text, *(f"note: {note}" for note in self.found.notes)])
 
     def as_dict(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ Arrays, `const` if the function reads them, not if it writes them:
     codes            one code an element
     packed           the bytes of the codes
     scales, offsets, zero_points, global_scale
+    scale_codes, scale_scales, scale_offset     of scales that are quantized again
     levels           of the data type, in the order of the codes; always const
 
 Their numbers are of a real type, or of an integer type for their bits. Numbers:
@@ -30,7 +31,8 @@ from kbit_ref.errors import BadInput, UnknownName, message
 
 __all__ = ["ARRAYS", "C_TYPES", "NUMBERS", "Call", "Parameter", "parse"]
 
-ARRAYS = ("x", "codes", "packed", "scales", "offsets", "zero_points", "global_scale", "levels")
+DOUBLE = ("scale_codes", "scale_scales", "scale_offset")  # of scales that are quantized again
+ARRAYS = ("x", "codes", "packed", "scales", *DOUBLE, "offsets", "zero_points", "global_scale", "levels")
 NUMBERS = ("n", "n_blocks", "n_bytes", "n_levels", "block_size", "rows", "columns")
 
 C_TYPES = {  # what they hold: a float format, or whole numbers of so many bits

@@ -38,10 +38,10 @@ class Witness:
         self.n, self.given, self.answers = n, given[kept], answers[kept]
 
     def diagnosis(self) -> Diagnosis | None:
-        """What `diagnose` says of these rows; None if there are none, or if it cannot judge them."""
-        if not len(self.given):
-            return None
+        """What `diagnose` says of these rows; None if there are none, or if it does not know such parts."""
         f = self.form
+        if not len(self.given) or f.scheme.double is not None:
+            return None
         before, after = f.sides(self.n)
         seen = _parts(before, self.given) | _parts(after, self.answers)
         x = seen.pop("x").reshape(-1, self.n)
