@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -23,6 +24,7 @@ from kbit_ref.conformance.programs.inputs import lines as given_lines
 from kbit_ref.conformance.programs.process import run
 from kbit_ref.conformance.programs.rows import Again, Rows
 from kbit_ref.conformance.programs.shared import Shared
+from kbit_ref.conformance.programs.witness import Witness
 from kbit_ref.conformance.question import Question
 from kbit_ref.conformance.verdict import Difference, Report, Verdict
 from kbit_ref.datatype import DataType
@@ -47,15 +49,20 @@ class Judged:
         Does every answer agree?
     found
         For a type its `Report`, for a scheme its `Row`.
-    diagnosis
-        For a scheme, if it differs: the name of the mistake, as `diagnose` finds it in a few rows.
+    witness
+        For a scheme: a few rows that differ.
     """
 
     name: str
     form: Form
     lines: int
     found: Report | Row
-    diagnosis: Diagnosis | None = None
+    witness: Witness | None = None
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis | None:
+        """For a scheme, if it differs: the name of the mistake, as `diagnose` finds it in a few rows."""
+        return None if self.witness is None else self.witness.diagnosis()
 
     @property
     def status(self) -> str:
@@ -153,7 +160,7 @@ def judge_lines(
     if not count:
         raise BadInput(message("check", name, "it gave no line", f"write each line as it came, {ARROW}, the answer"))
     tally.add(waiting[0].n, *_arrays(waiting))
-    return Judged(name, f, count, tally.result(), tally.diagnosis())
+    return Judged(name, f, count, tally.result(), tally.witness)
 
 
 def judge_command(
@@ -266,6 +273,8 @@ def _arrays(cases: Sequence[Case]) -> tuple[Words, Words]:
 class _Values:
     """The lines of a data type, judged as the answers of a function are."""
 
+    witness = None  # the differences have their causes already
+
     def __init__(self, f: Form):
         self.form = f
         self.verdicts: list[Verdict] = []
@@ -288,9 +297,6 @@ class _Values:
             ours = encode(f.dtype, before.numbers(words), bfloat16=f.source == "bfloat16")
             asked = Question(f.dtype, "encode", Inputs(f.source, words, left_out), to_float64(words, f.source), ours)
         self.verdicts.append(judge(asked, [Answer(FLAT, answered)], "codes" if f.what == "encode" else None))
-
-    def diagnosis(self) -> None:
-        """The differences have their causes already."""
 
     def result(self) -> Report:
         """All of them as one verdict."""

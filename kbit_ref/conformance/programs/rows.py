@@ -16,7 +16,6 @@ from kbit_ref.conformance.blocks.examples import Shrinker
 from kbit_ref.conformance.blocks.judge import _Found, _kinds, _verdicts
 from kbit_ref.conformance.blocks.reading import Refused
 from kbit_ref.conformance.blocks.verdict import Example, Kind, PartVerdict, Row
-from kbit_ref.conformance.diagnosis import Diagnosis
 from kbit_ref.conformance.explain import simplest, spell_code
 from kbit_ref.conformance.programs.blocks import compare_decoded, compare_stored, likely_layout, together
 from kbit_ref.conformance.programs.grammar import Form, Words, split
@@ -89,10 +88,6 @@ class Rows:
             kind = Kind(UNEXPLAINED, why, self.means[1], None)
             first = replace(first, parts=(*first.parts, PartVerdict("offsets", self.means[0], (kind,))))
         return first
-
-    def diagnosis(self) -> Diagnosis | None:
-        """The name of the mistake, as far as a few rows show it."""
-        return self.witness.diagnosis()
 
     def _sum_up(self) -> None:
         f, found = self.form, self.found
