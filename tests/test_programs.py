@@ -362,6 +362,16 @@ def test_the_three_ends_of_a_pipe(right, swapped):
     assert done.stderr.count("\n") == 1
 
 
+def test_the_echo_may_be_spelled_otherwise():
+    asked = ["00000000", "3f80000a"]
+    assert judge_lines("int4", ["0 -> 0", "3F80000A  ->  01"], expected=asked).agree
+    for other in ("3f80000b", "3f80000aa", "a"):
+        with pytest.raises(BadInput):
+            judge_lines("int4", ["0 -> 0", f"{other} -> 1"], expected=asked)
+    with pytest.raises(BadInput, match="it was to answer '01'"):
+        judge_lines("int8", ["01f -> 41f80000"], what="decode", expected=["01"])
+
+
 def test_a_silent_pipe_is_left():
     command = [sys.executable, "-m", "kbit_ref", "check", "--pipe", NF4, "--timeout", "0.5"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
