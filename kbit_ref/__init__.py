@@ -17,6 +17,7 @@ from kbit_ref.checkpoints import Checkpoint, dequantize_file, open_checkpoint, q
 from kbit_ref.conformance.attribute import attribute
 from kbit_ref.conformance.bounds import dot_bound
 from kbit_ref.conformance.check import check
+from kbit_ref.conformance.diagnosis import diagnose
 from kbit_ref.datatype import DataType, datatype, datatypes, register
 from kbit_ref.datatypes.learned import learn
 from kbit_ref.dequantize import dequantize
@@ -51,6 +52,7 @@ __all__ = [
     "decode",
     "dequantize",
     "dequantize_file",
+    "diagnose",
     "dot_bound",
     "encode",
     "encode_stochastic",
