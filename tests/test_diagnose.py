@@ -86,7 +86,7 @@ def check_singles(text: str, x: Any, every: int = 1) -> int:
     for name, output in list(made.items())[::every]:
         alone = differs(output, ours, ("values",))
         found = timed(output.values, x=x, scheme=text, **({} if alone else stored(output, ours)))
-        assert found.verdict in ("mistake", "choice"), (text, name)
+        assert found.verdict in ("mistake", "choice", "zeros"), (text, name)
         assert found.explained == found.total
         assert name in found.names, (text, name, found.names)
         if found.names[0] != name and found.names[0] in made:  # then the two are equal here
@@ -314,11 +314,9 @@ def nf4_typed(x: Any) -> Any:
 
 def int8_scaled(x: Any) -> Any:
     """Everything a factor too large."""
-    values = symmetric(x, 127)
     q = kb.quantize(x, "int8-b32-absmax-f32")
-    return values * 0 + (q.codes.view(np.int8).astype(F32).reshape(-1, 32) * (q.scales.reshape(-1, 1) * F32(1.3))).reshape(
-        x.shape
-    )
+    scales = q.scales.reshape(-1, 1) * F32(1.3)
+    return (q.codes.view(np.int8).astype(F32).reshape(-1, 32) * scales).reshape(x.shape)
 
 
 def int8_unfinished(x: Any) -> Any:
@@ -377,7 +375,8 @@ def ten_in_a_word(x: Any) -> Any:
     raw = np.concatenate([q.packed, np.zeros(400, np.uint8)])
     words = raw[: raw.size // 4 * 4].view("<u4")
     codes = np.stack([(words >> np.uint32(3 * i)) & np.uint32(7) for i in range(10)], axis=1).reshape(-1)[: x.size]
-    return (np.where(codes > 3, codes - 8.0, codes).astype(F32).reshape(-1, 32) * q.scales.reshape(-1, 1)).reshape(x.shape)
+    levels = np.where(codes > 3, codes - 8.0, codes).astype(F32)
+    return (levels.reshape(-1, 32) * q.scales.reshape(-1, 1)).reshape(x.shape)
 
 
 def minimum_subtracted(x: Any) -> Any:
@@ -438,7 +437,8 @@ def test_there_are_enough_faults() -> None:
 # Correct libraries are not accused -------------------------------------------------------------------
 
 ADAPTERS = block_adapters()
-LIGHT = ("gguf", "onnx", "onnxruntime", "jax", "keras")
+ACCUSED = ("mistake", "partly", "unexplained")
+ROUGH = ("nvfp4",)  # decoded by their libraries in bfloat16: these values are left out
 
 
 def right_answers(adapter: BlockAdapter) -> list[tuple[str, Any, dict[str, Any]]]:
@@ -446,7 +446,8 @@ def right_answers(adapter: BlockAdapter) -> list[tuple[str, Any, dict[str, Any]]
     found = []
     for profile in adapter.profiles:
         s = kb.scheme(profile.profile)
-        if any(known.concerns(profile.theirs) for known in adapter.known) or profile.blocks > 64:
+        known = any(known.concerns(profile.theirs) for known in adapter.known)
+        if known or "float32" not in profile.sources or s.double is not None:  # whose sums have other orders
             continue
         for seed, spread in enumerate((0, 0, 6)):
             rng = np.random.default_rng(seed)
@@ -459,6 +460,8 @@ def right_answers(adapter: BlockAdapter) -> list[tuple[str, Any, dict[str, Any]]
                     arrays["zero_points"] = q.zero_points
             parts, error = answer(adapter, {"theirs": profile.theirs, "source": "float32"}, arrays)
             if not error:
+                if any(word in profile.theirs.casefold() + str(s) for word in ROUGH):
+                    parts.pop("decoded", None)
                 found.append((profile.profile, x, parts))
     return found
 
@@ -471,7 +474,7 @@ def accused(adapter: BlockAdapter) -> tuple[list[str], int]:
         names = ("scales", "offsets", "zero_points", "global_scale", *(() if "order" in parts else ("packed", "codes")))
         given = {name: parts[name] for name in names if name in parts}
         found = timed(parts.get("decoded"), x=x, scheme=profile, **given)
-        if found.verdict != "agrees":
+        if found.verdict in ACCUSED:
             wrong.append(f"{profile}: {found.sentence}")
     return wrong, len(answers)
 
@@ -617,8 +620,9 @@ def test_signs_of_zeros_are_told_and_not_held_against_anybody() -> None:
     values = symmetric(x, 127)
     assert (np.signbit(values) & (values == 0)).any()
     found = diagnose(values, x=x, scheme="int8-b32-absmax-f32")
-    assert found.verdict == "agrees"
+    assert found.verdict == "zeros"
     assert "signs of" in found.sentence
+    assert found.members == ()
 
 
 def test_answers_in_half_precision() -> None:

@@ -82,7 +82,7 @@ def diagnose(
     e = evidence(s, theirs, x, given)
     found = search(e)
     verdict = _verdict(e, found)
-    complete = verdict in ("agrees", "choice", "mistake")
+    complete = verdict in ("agrees", "zeros", "choice", "mistake")
     first = None if complete else _first(e, found)
     accounts = found.accounts if complete else found.accounts[:1]
     score = accounts[0].score if accounts else found.score
@@ -103,8 +103,12 @@ def diagnose(
 def _verdict(e: Evidence, found: Found) -> str:
     """In a word; a choice and a profile are no mistakes of who quantizes, but they are of who reads given bytes."""
     best = found.accounts[0] if found.accounts else None
+    if found.score.exact == e.size:
+        return "agrees"
+    if found.score.alike == e.size:
+        return "zeros"
     if best is None:
-        return "agrees" if found.score.alike == e.size else "unexplained"
+        return "unexplained"
     if best.score.alike < e.size:
         return "partly"
     return "choice" if e.x is not None and any(account.other for account in found.accounts) else "mistake"

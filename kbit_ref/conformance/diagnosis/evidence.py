@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -87,6 +88,36 @@ class Evidence:
             alike = ours is not None and ours.size == theirs.size
             found[name] = _same(ours, theirs) if ours is not None and alike else np.zeros(theirs.shape, bool)
         return found
+
+    def part(self, n: int) -> Evidence | None:
+        """The first blocks of it, about n numbers; None where they say nothing without the rest."""
+        s = self.scheme
+        flat = s.cut.axis is None
+        alone = s["global"] == "none" and s["center"] != "tensor" and s.double is None and s.cut.kind == "b"
+        if self.x is None or not alone or s.cut.axis not in (None, -1) or s.cut.size is None:
+            return None
+        rows = s.cut.rows(self.x)
+        unit = math.lcm(s.cut.size, s.layout.elements)  # whole blocks that fill whole bytes
+        if flat:
+            count = columns = min(n // unit * unit, rows.shape[1])
+            begin: tuple[slice, ...] = (slice(0, 1), slice(0, columns))
+        else:
+            columns = rows.shape[1]
+            height = min(max(1, n // columns), len(rows))
+            count, begin = height * columns, (slice(0, height), slice(0, columns))
+        if not count or count % unit:
+            return None
+        theirs = {}
+        for name, part in self.theirs.items():
+            if name in ("values", "codes"):
+                kept = s.cut.rows(part)[begin]
+                theirs[name] = np.ascontiguousarray(kept[0] if flat else kept)
+            elif name == "packed":
+                theirs[name] = part[: s.layout.size(count)]
+            else:
+                theirs[name] = np.ascontiguousarray(part[begin[0], : -(-columns // s.cut.size)])
+        x = rows[begin]
+        return Evidence(s, np.ascontiguousarray(x[0] if flat else x), None, theirs)
 
     def score(self, made: dict[str, Array]) -> Score:
         """How many answers are what was made."""

@@ -68,8 +68,9 @@ class Diagnosis:
     scheme
         What it should have done.
     verdict
-        `agrees`; `choice`: all answers are those of another choice or profile, which is no mistake in itself;
-        `mistake`: all are those of a mistake; `partly`: most are; `unexplained`.
+        `agrees`; `zeros`: only signs of zeros are other ones; `choice`: all answers are those of another choice or
+        profile, which is no mistake in itself; `mistake`: all are those of a mistake; `partly`: more than the
+        reference gives; `unexplained`.
     sentence
         One sentence.
     members
@@ -146,7 +147,10 @@ def counted(e: Evidence, n: int | None = None) -> str:
 def sentence(e: Evidence, found: Found, verdict: str, first: Unexplained | None) -> str:
     """The one sentence."""
     if verdict == "agrees":
-        return f"{counted(e)} equal the reference{_zeros(found.score).removesuffix(',')}"
+        return f"{counted(e)} equal the reference"
+    if verdict == "zeros":
+        why = f" {found.accounts[0].why}" if found.accounts else ""
+        return f"{counted(e)} equal the reference{_zeros(found.score)}{why}".removesuffix(",")
     if verdict == "unexplained":
         known = "nothing that is known explains the others"
         return f"{counted(e, found.score.alike)} equal the reference, {known}; the first: {first}"

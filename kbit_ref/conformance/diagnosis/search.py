@@ -31,7 +31,8 @@ from kbit_ref.errors import KbitError
 __all__ = ["Account", "Found", "first_unexplained", "search"]
 
 Array = NDArray[Any]
-MOST_FOR_PAIRS = 1 << 15  # answers: pairs are some thousands of runs
+MOST_FOR_PAIRS = 3 << 12  # answers: pairs are some thousands of runs, for more of them a part is looked at first
+SAMPLE = 1 << 12  # numbers of such a part
 FITTED = 4  # fits that are paired, too
 MOST_KEPT = 1 << 16  # answers: what is computed once is kept for so many
 
@@ -98,18 +99,16 @@ def search(e: Evidence) -> Found:
     source = "float32" if e.x is None else e.x.dtype.name
     mistakes = work.singles([*of_mutants(), *of_layouts(e.scheme)])
     choices = work.singles([*of_choices(e.scheme, source), *of_profiles(e.scheme, source)])
-    small = e.size <= MOST_FOR_PAIRS
     if found.score.alike == e.size:  # only signs of zeros are wrong, which one mistake explains, or none
         found.accounts = [account for account in found.accounts if account.score.exact == e.size]
-    elif work.complete and small and not work.exact:  # and a second one about zeros?
+    elif work.complete and not work.exact:  # and a second one about zeros?
         work.pairs(work.completing(), _usual(mistakes))
     elif not work.complete:
         fitted = work.singles(fits(e))  # which explain with numbers of their own: two named mistakes may do without
-        if small:
-            enough = work.completing()
-            work.pairs([*_usual(mistakes), *(fit for fit in fitted[:FITTED] if fit not in enough)], _usual(mistakes))
-            if not work.complete:
-                work.after(choices, _usual(mistakes))
+        enough = work.completing()
+        work.pairs([*_usual(mistakes), *(fit for fit in fitted[:FITTED] if fit not in enough)], _usual(mistakes))
+        if not work.complete:
+            work.after(choices, _usual(mistakes))
     found.accounts.sort(key=lambda account: account.order)
     if work.complete:
         best = found.accounts[0].score
@@ -128,6 +127,9 @@ class _Search:
     def __init__(self, e: Evidence, found: Found):
         self.e, self.found = e, found
         self.keep = e.size <= MOST_KEPT
+        most = MOST_FOR_PAIRS if e.x is not None else MOST_KEPT  # to read is quick
+        self.sample = e if e.size <= most else e.part(SAMPLE)  # what pairs are tried on first
+        self.best = Score(0, 0)  # of the pairs on the sample
         self.ours = {name: part.tobytes() for name, part in found.made.items()}
 
     @property
@@ -161,7 +163,7 @@ class _Search:
                 continue
             done.add((first.name, second.name))
             for one, other, steps in composed(self.e.steps, first, second):
-                self.run((one, other), steps, keep=False)
+                self.run_both(one, other, steps)
 
     def after(self, choices: list[Hypothesis], mistakes: list[Hypothesis]) -> None:
         """Run every mistake on top of every choice that changes something, equal choices once."""
@@ -171,7 +173,7 @@ class _Search:
             for mistake in mistakes:
                 steps = mistake(base)
                 if steps is not None:
-                    self.run((choice, mistake), steps, keep=False)
+                    self.run_both(choice, mistake, steps)
 
     def distinct(self, choices: list[Hypothesis]) -> list[Hypothesis]:
         """One of those that make the same."""
@@ -182,6 +184,21 @@ class _Search:
             made = self.e.made_by(steps, keep=self.keep)
             seen.setdefault(tuple(part.tobytes() for part in made.values()), choice)
         return list(seen.values())
+
+    def run_both(self, first: Hypothesis, second: Hypothesis, steps: Steps) -> None:
+        """Run two at once; of many answers on a part first, where no pair may have explained more."""
+        if self.sample is None:
+            return
+        if self.sample is not self.e:
+            try:
+                score = self.sample.score(self.sample.made_by(steps, keep=False))
+            except (KbitError, ValueError, IndexError):
+                return
+            if score < self.best:
+                self.found.tried += 1
+                return
+            self.best = score
+        self.run((first, second), steps, keep=False)
 
     def run(self, parts: tuple[Hypothesis, ...], steps: Steps, *, keep: bool) -> bool:
         """Run it, and note it if it gives more answers than the reference; did it change anything?"""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kbit_ref.arithmetic import Arithmetic
 from kbit_ref.conformance.mutants.registry import CONSTRUCTED, mutant
 from kbit_ref.conformance.steps import Array, Steps
 from kbit_ref.datatype import datatype
@@ -45,6 +46,20 @@ def global_scale_ignored(steps: Steps) -> Steps | None:
     if steps.scheme["global"] == "none":
         return None
     return replace(steps, effective=lambda scales, whole: steps.effective(scales, np.float32(1)))
+
+
+@mutant("scale-in-bf16", "effective", source="vllm-project/vllm/pull/37464", form=("bfloat16", "float16"))
+def scale_in_bf16(steps: Steps, form: str = "bfloat16") -> Steps:
+    """The reader rounds the scale to {form} before it multiplies."""
+    narrow = Arithmetic(form)
+    return replace(steps, effective=lambda scales, whole: narrow.round(steps.effective(scales, whole)))
+
+
+@mutant("values-in-bf16", "times", source="mlx-node/mlx-node/issues/101", form=("bfloat16", "float16"))
+def values_in_bf16(steps: Steps, form: str = "bfloat16") -> Steps:
+    """The reader computes in {form}: every value is rounded to it."""
+    narrow = Arithmetic(form)
+    return replace(steps, times=lambda *parts: narrow.round(steps.times(*parts)))
 
 
 @mutant("scale-byte-as-number", "effective", source="ml-explore/mlx/issues/3762")
