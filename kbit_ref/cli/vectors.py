@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -157,10 +157,10 @@ def _told(outcome: Outcome) -> list[str]:
         lines += [f"    {wrong}" for wrong in failure.wrong]
     if failed > SHOWN:
         lines.append(f"  and {failed - SHOWN:,} more")
-    for flag, both, failed_, having in outcome.suspects():
-        exactly = both == failed_ == having
-        fits = "fails exactly these" if exactly else f"would fail {both:,} of these {failed_:,}, and {having:,} in all"
-        lines.append(f"  {flag} {fits}: {outcome.vectors.notes[flag]['description']}")
+    for s in outcome.suspects():
+        some = f"would make {s.both:,} of these {s.failed:,} answers wrong, and {s.expected:,} in all"
+        fits = "makes exactly these answers wrong" if s.fit == 1 else some
+        lines.append(f"  {s.flag} {fits}: {outcome.vectors.notes[s.flag]['description']}")
     return lines
 
 
@@ -170,10 +170,7 @@ def _document(outcome: Outcome) -> dict[str, object]:
         | {"wrong": list(f.wrong)}
         for f in outcome.failures
     ]
-    suspects = [
-        {"flag": flag, "failed_with_it": both, "failed": failed, "all_with_it": having}
-        for flag, both, failed, having in outcome.suspects()
-    ]
+    suspects = [asdict(suspect) for suspect in outcome.suspects()]
     return {"file": outcome.vectors.name, "tests": outcome.tests, "failures": failures, "suspects": suspects}
 
 

@@ -161,7 +161,8 @@ def power_of_two(s: Scheme) -> Iterator[Given]:
             largest = np.nextafter(edge, F32(way)) if way else edge
             row = _ramp(block_size(s)) * largest
             row[block_size(s) // 3] = largest
-            yield _given(s, f"largest magnitude {side} {where}", [row], "quick" if where != "2**-100" else "full")
+            level = "quick" if RULES[s.rule].power_of_two or where == "a power of two" else "full"
+            yield _given(s, f"largest magnitude {side} {where}", [row], level)
 
 
 def _ramp(size: int) -> NDArray[np.float32]:

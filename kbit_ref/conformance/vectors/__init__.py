@@ -3,7 +3,7 @@
     model        a file, its groups and tests; every array has a path
     definition   what `kb.exact` says of the inputs of a case
     flags        which mutants a test kills
-    generate     the tests of a subject, the subjects of a file, the files of a level
+    subjects     the tests of a subject, the subjects of a file, the files of a level
     as_json, as_safetensors    the two forms of a file, and back
     lint         files come from strangers: schema, arrays, notes
     check        an implementation against a file
@@ -14,6 +14,6 @@ A file is written from the definition only, and the same bytes come out every ti
 
 from kbit_ref.conformance.vectors.check import Outcome, check_vectors
 from kbit_ref.conformance.vectors.files import read_vectors, vector_files, write_vectors
-from kbit_ref.conformance.vectors.generate import files_of, generate
+from kbit_ref.conformance.vectors.subjects import files_of, generate
 
 __all__ = ["Outcome", "check_vectors", "files_of", "generate", "read_vectors", "vector_files", "write_vectors"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kbit_ref.conformance.vectors.implementations import engine
-from kbit_ref.conformance.vectors.judge import Implementation, judge
+from kbit_ref.conformance.vectors.judge import WRITING, Implementation, judge
 from kbit_ref.conformance.vectors.model import Group, Test, Vectors
 
-__all__ = ["Failure", "Outcome", "check_vectors"]
+__all__ = ["Failure", "Outcome", "Suspect", "check_vectors"]
 
-MOST = 5  # suspects
+MOST = 5  # suspects that do not fit exactly
+SIDES = ("writer", "reader")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,34 @@ class Failure:
     group: Group
     test: Test
     wrong: tuple[str, ...]
+
+    @property
+    def sides(self) -> set[str]:
+        """Was it wrong to write, to read, or both?"""
+        return {SIDES[line.partition(":")[0] not in WRITING] for line in self.wrong}
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A flag, and how the answers that failed go with those that its mistake would make fail.
+
+    Parameters
+    ----------
+    flag
+        Its name.
+    both, failed, expected
+        How many answers failed and have the flag; failed; have the flag.
+    """
+
+    flag: str
+    both: int
+    failed: int
+    expected: int
+
+    @property
+    def fit(self) -> float:
+        """1 if they are the same answers."""
+        return self.both / (self.failed + self.expected - self.both)
 
 
 @dataclass(frozen=True)
@@ -34,22 +63,21 @@ class Outcome:
         """How many there are."""
         return sum(len(group.tests) for group in self.vectors.groups)
 
-    def suspects(self) -> list[tuple[str, int, int, int]]:
-        """Flags that fit best: (flag, failed tests that have it, failed tests, all tests that have it).
-
-        A flag fits where the tests that failed are those that have it. The best come first, by the share of tests
-        that both have among those that either has.
-        """
-        failed = {failure.test.number for failure in self.failures}
-        if not failed:
-            return []
-        rows = []
+    def suspects(self) -> list[Suspect]:
+        """The flags that fit best, at most a few, the best first; if some fit exactly, only those."""
+        failed = {(f.test.number, side) for f in self.failures for side in f.sides}
+        found = []
         for flag, numbers in self.vectors.flagged().items():
-            if both := len(failed & numbers):
-                rows.append((both / len(failed | numbers), flag, both, len(failed), len(numbers)))
-        rows.sort(key=lambda row: (-row[0], row[1]))
-        best = [row for row in rows if row[0] == rows[0][0]] if rows and rows[0][0] == 1 else rows
-        return [(flag, both, failed_, having) for _, flag, both, failed_, having in best[:MOST]]
+            side = self.vectors.notes[flag]["bugType"].partition(":")[0]
+            if side in SIDES:
+                expected = {(number, side) for number in numbers}
+            else:  # it may show on either side
+                expected = {item for item in failed if item[0] in numbers}
+                expected |= {(number, SIDES[0]) for number in numbers - {number for number, _ in expected}}
+            if both := failed & expected:
+                found.append(Suspect(flag, len(both), len(failed), len(expected)))
+        found.sort(key=lambda suspect: (-suspect.fit, suspect.flag))
+        return [suspect for suspect in found if suspect.fit == 1] or found[:MOST]
 
 
 def check_vectors(vectors: Vectors, implementation: Implementation = engine) -> Outcome:

@@ -1,13 +1,15 @@
-"""Which files kill which mutants: the rows of the README's table, and what is left."""
+"""Which files and levels kill which mutants: the rows of the README's tables, and what is left."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kbit_ref.conformance.cases import cases_of
 from kbit_ref.conformance.mutants import mutants
 from kbit_ref.conformance.vectors.model import Vectors
+from kbit_ref.conformance.vectors.subjects import files_of, subject_of, subjects_of
 
-__all__ = ["coverage", "survivors"]
+__all__ = ["candidates", "coverage", "levels", "survivors"]
 
 
 def survivors(files: Iterable[Vectors]) -> list[str]:
@@ -22,8 +24,8 @@ def coverage(files: Iterable[Vectors]) -> list[dict[str, object]]:
     Examples
     --------
     >>> from kbit_ref.conformance.vectors import read_vectors, vector_files
-    >>> coverage([read_vectors(path) for path in vector_files() if path.stem == "layouts"])[0]["groups"]
-    168
+    >>> coverage([read_vectors(path) for path in vector_files() if path.stem == "layouts"])[0]["file"]
+    'layouts'
     """
     rows: list[dict[str, object]] = []
     seen: set[str] = set()
@@ -35,6 +37,23 @@ def coverage(files: Iterable[Vectors]) -> list[dict[str, object]]:
         groups, tests, seen = groups + len(vectors.groups), tests + n_tests, seen | killed
         rows.append(_row(vectors.name, len(vectors.groups), n_tests, f"{len(killed)} of {total}"))
     return [*rows, _row("all", groups, tests, f"{len(seen)} of {total}")]
+
+
+def candidates(level: str) -> int:
+    """How many tests the hard cases give for a level, before `quick` chooses among them."""
+    found = 0
+    for kind, names in files_of(level).values():
+        for spelling in subjects_of(kind, names):
+            subject = subject_of(kind, spelling)
+            found += sum(1 for case in cases_of(subject) for _ in case.given(subject, level))
+    return found
+
+
+def levels(quick: Iterable[Vectors]) -> list[dict[str, object]]:
+    """A row for `quick`, of the files given, and one for `full`, whose tests hold those of quick."""
+    row = coverage(quick)[-1]
+    rows = [{"level": "quick", "tests": row["tests"], "mutants killed": row["mutants killed"]}]
+    return [*rows, {"level": "full", "tests": candidates("full"), "mutants killed": row["mutants killed"]}]
 
 
 def _row(file: str, groups: int, tests: int, killed: str) -> dict[str, object]:

@@ -11,7 +11,7 @@ import numpy as np
 from kbit_ref.conformance.mutants import Mutant, mutants
 from kbit_ref.conformance.steps import Runner, Steps
 from kbit_ref.conformance.vectors.implementations import of_steps, reference_of
-from kbit_ref.conformance.vectors.judge import judge_one, questions
+from kbit_ref.conformance.vectors.judge import WRITING, judge_one, questions
 from kbit_ref.conformance.vectors.model import Test
 from kbit_ref.datatype import DataType
 from kbit_ref.packing import Layout
@@ -21,7 +21,6 @@ __all__ = ["killed", "kills", "note"]
 
 Subject = Scheme | DataType | Layout
 STEPS = {"dtype": {"read", "encode", "level"}, "layout": {"pack", "unpack"}}  # that a group of a type goes through
-WRITING = ("quantize", "encode", "pack")
 
 
 def killed(subject: Subject, kind: str, test: Test) -> tuple[str, ...]:
@@ -65,10 +64,11 @@ def _mutated(subject: Subject, kind: str, source: str, only: str | None) -> dict
 def note(name: str) -> dict[str, Any]:
     """What a file says of a flag, read from the registry of mutants."""
     found = mutants()[name]
+    stage = found.stage if found.side == "both" else f"{found.side}: {found.stage}"
     link = [found.source] if found.source.startswith("https://") else []
     effect = {
         "writer": "what is stored is wrong",
         "reader": "what is stored is right, and read as other numbers",
         "both": "writer and reader share the mistake: nothing shows until one of them meets another implementation",
     }[found.side]
-    return {"bugType": found.stage, "description": found.why, "effect": effect, "links": link}
+    return {"bugType": stage, "description": found.why, "effect": effect, "links": link}

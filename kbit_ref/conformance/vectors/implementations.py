@@ -78,7 +78,8 @@ def scheme_of(subject: Scheme | DataType | Layout) -> Scheme:
 
     Examples
     --------
-    >>> str(scheme_of(layout("awq4"))), str(scheme_of(datatype("nf4")))
+    >>> import kbit_ref as kb
+    >>> str(scheme_of(kb.layout("awq4"))), str(scheme_of(kb.datatype("nf4")))
     ('uint4-tensor-absmax-f32+layout=awq4', 'nf4-tensor-absmax-f32')
     """
     if isinstance(subject, Scheme):

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from kbit_ref.conformance.vectors.model import Test
 from kbit_ref.errors import BadInput
 
-__all__ = ["Ended", "Implementation", "Question", "judge", "judge_one", "questions"]
+__all__ = ["WRITING", "Ended", "Implementation", "Question", "judge", "judge_one", "questions"]
 
 Array = NDArray[Any]
+WRITING = ("quantize", "encode", "pack")  # the other verbs read what is stored
 Implementation = Callable[[str, str, Mapping[str, Array]], Mapping[str, Any]]
 
 

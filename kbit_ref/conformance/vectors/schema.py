@@ -63,7 +63,8 @@ class _Check:
             yield f"{place}: {_shown(value)} is none of {', '.join(map(str, wanted))}"
 
     def _pattern(self, place: str, value: Any, wanted: str, _: Schema) -> Iterator[str]:
-        if isinstance(value, str) and not re.search(wanted, value):
+        end = r"\Z"  # a schema means the very end by $, Python the place before a last new line as well
+        if isinstance(value, str) and not re.search(wanted.replace("$", end), value):
             yield f"{place}: {_shown(value)} is not spelled as it must be"
 
     def _minimum(self, place: str, value: Any, wanted: int, _: Schema) -> Iterator[str]:

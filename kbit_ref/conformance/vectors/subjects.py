@@ -25,7 +25,7 @@ from kbit_ref.packing import Layout, layout, layouts
 from kbit_ref.profiles import profiles
 from kbit_ref.scheme import CHOICES, SCALE_DTYPES, Scheme, scheme
 
-__all__ = ["files_of", "generate", "tests_of"]
+__all__ = ["Subject", "files_of", "generate", "subject_of", "subjects_of", "vectors_of"]
 
 Subject = Scheme | DataType | Layout
 OVERHEAD = 400  # bytes of a test besides its arrays, about
@@ -42,10 +42,11 @@ def files_of(level: str) -> dict[str, tuple[str, list[str]]]:
     if level not in LEVELS:
         raise UnknownName.among("vectors", "level", level, LEVELS, f"levels are {', '.join(LEVELS)}")
     found: dict[str, tuple[str, list[str]]] = {"layouts": ("layout", list(layouts()))}
-    for name in datatypes(grammar=level != "quick"):
-        if level == "quick" and datatype(name).bits > 8:
-            continue
-        found.setdefault("types", ("dtype", []))[1].append(name)
+    names = datatypes(grammar=level != "quick")
+    if level == "quick":
+        names = tuple(name for name in names if datatype(name).bits <= 8)
+    # of grammars the types of at most 8 bits: Binary10 and above have their thousands of levels
+    found["types"] = "dtype", [name for name in names if not name.startswith(("Binary9", "Binary1"))]
     for name in profiles():
         family = scheme(name).dtype.family
         kind = family if family in ("integer", "float") else "codebook"
@@ -111,8 +112,8 @@ def generate(name: str, level: str) -> Vectors:
     kind, names = files[name]
     groups: list[Group] = []
     number = 1
-    for spelling, known_as in _unique(kind, names).items():
-        for group in _grouped(kind, spelling, known_as, tests_of(kind, spelling, level)):
+    for spelling, known_as in subjects_of(kind, names).items():
+        for group in _grouped(kind, spelling, known_as, vectors_of(kind, spelling, level)):
             numbered = tuple(replace(test, number=number + i) for i, test in enumerate(group.tests))
             number += len(numbered)
             groups.append(replace(group, tests=numbered))
@@ -125,8 +126,8 @@ def subject_of(kind: str, name: str) -> Subject:
     return {"scheme": scheme, "dtype": datatype, "layout": layout}[kind](name)  # type: ignore[operator, no-any-return]
 
 
-def _unique(kind: str, names: Iterable[str]) -> dict[str, list[str]]:
-    """Spellings, each with the profiles that stand for it."""
+def subjects_of(kind: str, names: Iterable[str]) -> dict[str, list[str]]:
+    """The spellings of names, each once, with the profiles that stand for it."""
     found: dict[str, list[str]] = {}
     for name in names:
         known_as = found.setdefault(str(subject_of(kind, name)), [])
@@ -135,7 +136,7 @@ def _unique(kind: str, names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def tests_of(kind: str, name: str, level: str) -> list[Test]:
+def vectors_of(kind: str, name: str, level: str) -> list[Test]:
     """The tests of a subject, not numbered yet."""
     subject = subject_of(kind, name)
     found = []
