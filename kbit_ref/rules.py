@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import Arithmetic, round_to_integer
-from kbit_ref.exact.arithmetic import round_to
 from kbit_ref.exact.rules import CLIPS, EPS, Hqq, Mlx
 from kbit_ref.scheme import Scheme
 
@@ -201,7 +200,7 @@ class SignedMax(Rule):
         at = magnitudes.argmax(axis=1, keepdims=True)
         first = np.take_along_axis(x, at, axis=1)
         if s["signedtie"] == "negative":
-            tied = (x == -np.abs(first)) if finite is None else (x == -np.abs(first)) & finite
+            tied = x == -np.abs(first)  # first is finite if any element is
             first = np.where(tied.any(axis=1, keepdims=True) & (first != 0), -np.abs(first), first)
         levels = s.dtype.levels[s.dtype.emitted]
         bottom, top = levels[np.isfinite(levels)].min(), s.dtype.top
@@ -391,13 +390,9 @@ class PowerRoundedCeil(Rule):
 
 
 def _divided(m: Array, top: float) -> Array:
-    """fl32(m / top), as float64, each quotient rounded once."""
+    """fl32(m / top), as float64, as if each quotient were rounded once."""
     if m.dtype == np.float32:
         return (m / np.float32(top)).astype(np.float64)
-    twice = m / top  # where this is halfway between two float32, or below their normals, it may have hidden a side
-    quotient = twice.astype(np.float32).astype(np.float64)
-    halfway = (twice.view(np.uint64) & np.uint64(2**29 - 1)) == 2**28
-    for at in np.flatnonzero((halfway | (twice < 2.0**-126)) & (m > 0)):
-        exactly = round_to(Fraction(float(m.flat[at])) / Fraction(top), "float32")
-        quotient.flat[at] = float(exactly)
-    return quotient
+    # Rounding to float64 first hides no side of a tie h between two float32: h * top has at most 25 + 24 bits, so it
+    # is a float64, and the next m is so far from it that m / top is more than half a step of float64 from h.
+    return (m / top).astype(np.float32).astype(np.float64)

@@ -212,6 +212,12 @@ def scheme(text: str | Scheme) -> Scheme:
     return _parse("+".join([head, *(c for c in spelled if c.partition("=")[0] not in replaced), *added]))
 
 
+@lru_cache(maxsize=256)
+def _changed(dtype: DataType, choices: tuple[tuple[str, str], ...]) -> DataType:
+    """The type with other choices; to make one takes a while."""
+    return dtype.with_choices(**dict(choices))
+
+
 @lru_cache(maxsize=1024)
 def _parse(text: str) -> Scheme:
     head, *spelled = text.split("+")
@@ -232,7 +238,7 @@ def _parse(text: str) -> Scheme:
     dtype = datatype(name)
     of_type = {key: value for key, value in choices.items() if key in exact.CHOICES}
     changed = {key: value for key, value in of_type.items() if value != getattr(dtype, key)}
-    dtype = dtype.with_choices(**changed) if changed else dtype
+    dtype = _changed(dtype, tuple(sorted(changed.items()))) if changed else dtype
     if dtype.bits > 8:
         got, rule = f"dtype = {dtype.name}, {dtype.bits} bits", "schemes are for types of at most 8 bits"
         raise BadInput(message("scheme", got, rule, "use kb.encode, or a narrower type"))
@@ -354,7 +360,7 @@ def _idle(s: Scheme) -> Iterator[tuple[str, str]]:
         yield "zeroblock", "no block has the scale 0"
     if s["leastused"] != "none":
         yield "zerocode", "no scale in use is 0"
-    if s._zero == 0:
+    if s.choices.keys() & {"fill", "zerocode"} and s._zero == 0:
         yield "fill", "code 0 is that of 0.0"
         if s["encoder"] == "nearest" and not rule.zero_point:
             yield "zerocode", "code 0 is that of 0.0"
