@@ -1,0 +1,152 @@
+"""How a difference is told: the simplest block, the step that parts, and what `diagnose` says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.blocks.adapters import PARTS
+from kbit_ref.conformance.blocks.compare import Compared, records
+from kbit_ref.conformance.blocks.reading import Refused
+from kbit_ref.conformance.blocks.shrink import shrink, spell_block
+from kbit_ref.conformance.cases.of_schemes import arranged
+from kbit_ref.conformance.diagnosis import diagnose
+from kbit_ref.errors import KbitError
+from kbit_ref.explain import explain
+from kbit_ref.probe import probe
+from kbit_ref.testing.subject import Subject
+
+__all__ = ["first_part", "shrunk", "told"]
+
+Array = NDArray[Any]
+MOST_ASKED = 1500  # arrays that a subject is asked about to find a simpler one
+GIVEN = ("codes", "packed", "scales", "offsets", "zero_points", "global_scale")  # that `diagnose` takes
+
+
+def shrunk(subject: Subject, x: Array) -> Array:
+    """A simpler array on which the subject still differs: one block if it can be, with few and simple numbers."""
+    for block in _blocks(subject, x):
+        alone = subject.fit(arranged(subject.scheme.cut, block.reshape(1, -1)))
+        if subject.differs(alone):
+            x = alone
+            break
+    left = MOST_ASKED
+
+    def shows(variants: Array) -> NDArray[np.bool_]:
+        """[n, size] -> [n]: the first that shows it; after it nothing is asked."""
+        nonlocal left
+        found = np.zeros(len(variants), bool)
+        for i, variant in enumerate(variants):
+            if left == 0:
+                break
+            left -= 1
+            if _answers(subject, variant, x) and subject.differs(variant.astype(x.dtype).reshape(x.shape)):
+                found[i] = True
+                break
+        return found
+
+    return shrink(x.reshape(-1).astype(np.float32), shows).astype(x.dtype).reshape(x.shape)
+
+
+def _answers(subject: Subject, variant: Array, like: Array) -> bool:
+    """Has the scheme an answer to it?"""
+    try:
+        Subject.ours(subject.scheme).ask(variant.astype(like.dtype).reshape(like.shape))
+    except Refused:
+        return False
+    return True
+
+
+def _blocks(subject: Subject, x: Array) -> Iterator[Array]:
+    """The first blocks that differ."""
+    try:
+        compared = subject.compared(x)
+    except Refused:
+        return
+    for record in records(subject.scheme, compared, compared.wrong_blocks()[:4]):
+        yield np.asarray(record.words)
+
+
+def first_part(compared: Compared) -> tuple[str, int] | None:
+    """The first part that differs, in the order in which they are computed, and where in it (flat)."""
+    for name in PARTS:
+        wrong = compared.wrong.get(name)
+        if wrong is not None and wrong.any():
+            return name, int(np.flatnonzero(wrong)[0])
+    return None
+
+
+def told(subject: Subject, x: Array, law: str = "") -> str:
+    """The lines of a failure.
+
+    Examples
+    --------
+    >>> import kbit_ref as kb
+    >>> half_up = Subject.of(lambda x: kb.quantize(x, "int4-b4-absmax-f32+ties=away"), kb.scheme("int4-b4-absmax-f32"))
+    >>> print(told(half_up, np.array([7, 0.5, 0, 0], np.float32)).splitlines()[2])
+      parts   at codes[1]: theirs 1, ours 0
+    """
+    lines = [f"{subject.name} is not {subject.scheme}" + (f": {law}" if law else "")]
+    shape = "" if x.ndim == 1 else f", shape {'x'.join(map(str, x.shape))}"
+    lines.append(f"  block   {spell_block(x)}  ({x.dtype.name}{shape})")
+    try:
+        compared = subject.compared(x)
+    except Refused as refused:
+        return "\n".join([*lines, f"  parts   before anything: {refused}"])
+    where = first_part(compared)
+    if where is None:
+        return "\n".join([*lines, "  parts   nowhere: its answer to this array is right"])
+    lines += [f"  parts   {_step(compared, *where)}", *_why(subject, x, compared, *where)]
+    return "\n".join([*lines, *_diagnosed(subject, x)])
+
+
+def _step(compared: Compared, part: str, at: int) -> str:
+    """Both answers at the place where they part."""
+    theirs, ours = compared.theirs, compared.ours
+    pairs: dict[str, tuple[Any, Any]] = {
+        "codes": (theirs.stored.codes, ours.codes),
+        "packed": (theirs.packed, theirs.repacked),
+        "decoded": (theirs.decoded, compared.spelled),
+        "global_scale": (theirs.stored.global_scale, ours.global_scale),
+    }
+    if part in pairs:
+        two = pairs[part]
+    else:
+        two = tuple((s.blocks | s.double)[part] for s in (theirs.stored, ours))  # type: ignore[assignment]
+    said = [f"{np.asarray(each).reshape(-1)[at]:.9g}" for each in two]
+    return f"at {part}[{at}]: theirs {said[0]}, ours {said[1]}"
+
+
+def _why(subject: Subject, x: Array, compared: Compared, part: str, at: int) -> Iterator[str]:
+    """Why ours is what it is: the lines of `explain` that concern the step."""
+    if part in ("packed", "global_scale") or part.startswith("scale_"):
+        return
+    flat = at if part in ("codes", "decoded") else int(np.flatnonzero(compared.index.reshape(-1) == at)[0])
+    try:
+        found = explain(np.ascontiguousarray(x), tuple(map(int, np.unravel_index(flat, x.shape))), subject.scheme)
+    except (KbitError, AssertionError):
+        return
+    wanted = {"codes": ("scaled", "y", "below", "above", "midpoint", "why", "code"), "decoded": ("decoded",)}
+    heads = wanted.get(part, ("rule", "scale", "stored"))
+    label = ""
+    for line in str(found).splitlines()[1:]:
+        label = line[:12].strip() if line[:12].strip() else label
+        if label.split(" ")[0] in heads:
+            yield f"          {line}"
+
+
+def _diagnosed(subject: Subject, x: Array) -> Iterator[str]:
+    """The sentence of `diagnose`: of the probe, which tells most mistakes apart; of x if that shows nothing."""
+    for array in (subject.fit(probe(subject.scheme)), x):
+        try:
+            parts = subject.answer(array).parts
+            theirs = {name: parts[name] for name in GIVEN if name in parts}
+            found = diagnose(parts.get("decoded"), x=np.ascontiguousarray(array), scheme=subject.scheme, **theirs)
+        except (Refused, KbitError):
+            continue
+        if found.verdict != "agrees":
+            yield f"  it is   {found.sentence}" + (f" ({found.names[0]})" if found.names else "")
+            return
