@@ -33,6 +33,7 @@ Array = NDArray[Any]
 UNEXPLAINED, ZERO, FOLLOWS = "unexplained", "sign of zero", "follows from the scale"
 LAST_BITS = "last bits"
 FOR_PAIRS = 6  # records on which all pairs of words are tried
+FEW_ARRAYS = 3  # in which a word must explain something, where blocks are not independent
 
 
 @dataclass
@@ -52,7 +53,7 @@ def explain(s: Scheme, found: Sequence[Record], everything: Sequence[Compared]) 
     no single word explains. A word that gives theirs in some blocks, and elsewhere does not, is a
     hint and no explanation: it is called `as ... here`.
     """
-    work = _Explainer(found, everything, np.ones(len(found), bool), [])
+    work = _Explainer(s, found, everything, np.ones(len(found), bool), [])
     words = work.gains(singles(s), len(found))
     work.take({name: made for name, made in words.items() if work.keeps(made)})
     plain = np.array([plain_cause(record) for record in found])
@@ -70,6 +71,7 @@ def explain(s: Scheme, found: Sequence[Record], everything: Sequence[Compared]) 
 class _Explainer:
     """What is left to explain, and what is explained."""
 
+    s: Scheme
     found: Sequence[Record]
     everything: Sequence[Compared]
     left: NDArray[np.bool_]
@@ -82,6 +84,9 @@ class _Explainer:
             return {}
         at = at[np.unique(np.linspace(0, at.size - 1, min(most, at.size)).astype(int))]
         some = [self.found[i] for i in at]
+        if not independent(self.s):  # a whole array has to be quantized for each of them
+            few = list(dict.fromkeys(id(record.compared) for record in some))[:FEW_ARRAYS]
+            some = [record for record in some if id(record.compared) in few]
         return {name: made for name, made in candidates.items() if explained_by(made, some).any()}
 
     def keeps(self, made: Scheme) -> bool:

@@ -86,7 +86,8 @@ def specials(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         for special in row.specials:
             said = {"told": "told     ", "agree": "agree    ", "disagree": "DISAGREE "}[special.status]
-            where = row.theirs + (f" from {special.source}" if special.source != "float32" else "")
+            plain = special.source == "float32" or row.theirs.endswith(f" from {special.source}")
+            where = row.theirs if plain else f"{row.theirs} from {special.source}"
             key = (said, row.library, special.number, special.does, special.choice)
             found.setdefault(key, []).append(where)
     lines = []

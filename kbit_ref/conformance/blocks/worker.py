@@ -31,10 +31,11 @@ def answer(adapter: BlockAdapter, asked: dict[str, Any], arrays: Arrays) -> tupl
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
+            theirs = asked["theirs"].partition(" from ")[0]
             if "scales" in arrays:
-                got = adapter.quantize_given(asked["theirs"], x, arrays["scales"], arrays.get("zero_points"))
+                got = adapter.quantize_given(theirs, x, arrays["scales"], arrays.get("zero_points"))
             else:
-                got = adapter.quantize(asked["theirs"], x, asked["source"])
+                got = adapter.quantize(theirs, x, asked["source"])
             parts = {name: _plain(name, value) for name, value in dict(got).items()}
     except Exception as error:  # whatever it raises is the answer
         return {}, f"it raised {spelled(error)}"

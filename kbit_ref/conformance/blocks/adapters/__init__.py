@@ -19,7 +19,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.plugins import instances
+from kbit_ref.scheme import scheme
 
-__all__ = ["DOUBLE", "PARTS", "BlockAdapter", "BlockProfile", "KnownDifference", "Parts", "block_adapters"]
+__all__ = ["DOUBLE", "PARTS", "BlockAdapter", "BlockProfile", "KnownDifference", "Parts", "block_adapters", "halves"]
 
 Parts = dict[str, NDArray[Any]]
 
@@ -45,7 +46,7 @@ class BlockProfile:
     profile
         A profile of ours (`bnb-cpu-nf4`) or a spelling.
     theirs
-        Their name, handed to the adapter; unique in the library.
+        Their name, handed to the adapter without ` from ...` at its end; unique in the library.
     sources
         The formats of the numbers that they take.
     shapes
@@ -67,6 +68,41 @@ class BlockProfile:
     blocks: int = 1
     given: bool = False
     size: int = 32
+
+
+def halves(
+    profiles: Iterable[BlockProfile], *sources: str, scales: bool = True, compute: bool = True, words: str = ""
+) -> tuple[BlockProfile, ...]:
+    """The same names for arrays in half precision, of which a library stores other scales.
+
+    Parameters
+    ----------
+    sources
+        `float16`, `bfloat16`.
+    scales
+        Are the stored scales of the type of the array?
+    compute
+        Is every operation rounded to it?
+    words
+        More choices: `scaleuse=unrounded`.
+
+    Examples
+    --------
+    >>> (made,) = halves([BlockProfile("int8-channel-absmax-f32", "qint8")], "float16")
+    >>> made.profile, made.theirs, made.sources
+    ('int8-channel-absmax-f16+compute=float16', 'qint8 from float16', ('float16',))
+    """
+    found = []
+    for profile in profiles:
+        head, *choices = str(scheme(profile.profile)).split("+")
+        for source in sources:
+            start = head.removesuffix("-f32") + {"float16": "-f16", "bfloat16": "-bf16"}[source] if scales else head
+            more = [*choices, *([f"compute={source}"] if compute else []), *([words] if words else [])]
+            spelling = str(scheme("+".join([start, *more])))
+            found.append(
+                replace(profile, profile=spelling, theirs=f"{profile.theirs} from {source}", sources=(source,))
+            )
+    return tuple(found)
 
 
 @dataclass(frozen=True)

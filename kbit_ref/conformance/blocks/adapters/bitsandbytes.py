@@ -20,7 +20,7 @@ class Bitsandbytes(BlockAdapter):
         BlockProfile("bnb-cpu-nf4", "nf4", SOURCES, shapes="any"),
         BlockProfile("bnb-cpu-fp4", "fp4", SOURCES, shapes="any"),
         BlockProfile("bnb-dynamic8", "blockwise", SOURCES, shapes="any"),
-        BlockProfile("bnb-nested", "nf4 nested", shapes="flat"),
+        BlockProfile("bnb-nested", "nf4 nested", SOURCES, shapes="flat"),
     )
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:

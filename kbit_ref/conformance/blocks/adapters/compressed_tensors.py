@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile
+from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile, halves
 from kbit_ref.conformance.blocks.adapters._torch import to_numpy, to_torch
 
 FLOATS = {  # preset, compressor
@@ -17,6 +17,12 @@ FLOATS = {  # preset, compressor
     "mxfp8": ("MXFP8A16", "MXFP8QuantizationCompressor"),
 }
 GROUP = 32
+SAMPLE = (  # which half precision is tried on: all widths go the same way
+    *(BlockProfile(f"ct-int{bits}", f"int{bits}") for bits in (4, 8)),
+    *(BlockProfile(f"ct-int{bits}-asym", f"int{bits} asymmetric") for bits in (4, 8)),
+)
+NVFP4 = (BlockProfile("ct-nvfp4", "nvfp4"),)
+MX = tuple(BlockProfile(f"ct-{name}", name, ("float32", "bfloat16")) for name in FLOATS if name != "nvfp4")
 
 
 class CompressedTensors(BlockAdapter):
@@ -27,7 +33,12 @@ class CompressedTensors(BlockAdapter):
     profiles = (
         *(BlockProfile(f"ct-int{bits}", f"int{bits}") for bits in range(2, 9)),
         *(BlockProfile(f"ct-int{bits}-asym", f"int{bits} asymmetric") for bits in (4, 8)),
-        *(BlockProfile(f"ct-{name}", name) for name in FLOATS),
+        *NVFP4,
+        *MX,
+        *halves(SAMPLE, "float16", "bfloat16"),
+        *halves(NVFP4, "bfloat16", scales=False),
+        *halves(NVFP4, "float16", scales=False, compute=False),  # 448 * 6 * 448 is beyond float16
+        *halves(MX, "float16", scales=False, compute=False),
     )
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
@@ -64,8 +75,8 @@ def _integers(theirs: str, tensor: Any) -> dict[str, Any]:
     parts = {
         "codes": (values.astype(np.int16) + half).astype(np.uint8),
         "packed": stored["weight_packed"].numpy().reshape(-1).view(np.uint8),
-        "scales": scales.numpy(),
-        "decoded": decoded.numpy(),
+        "scales": to_numpy(scales),
+        "decoded": to_numpy(decoded),
     }
     return parts if args.symmetric else parts | {"zero_points": zeros.numpy()}
 

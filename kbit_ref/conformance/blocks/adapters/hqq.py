@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile
-from kbit_ref.conformance.blocks.adapters._torch import to_torch
+from kbit_ref.conformance.blocks.adapters._torch import to_numpy, to_torch
 
 GROUP = 64
+SOURCES = ("float32", "float16", "bfloat16")
 
 
 class Hqq(BlockAdapter):
@@ -19,7 +20,8 @@ class Hqq(BlockAdapter):
     library, module, install = "hqq", "hqq.core.quantize", "pip install torch hqq"
     distribution = "hqq"
     profiles = tuple(  # it packs the codes of 8 // bits groups together
-        BlockProfile(f"hqq-{bits}", f"{bits} bits", blocks=1 if bits == 3 else 8 // bits) for bits in (8, 4, 3, 2, 1)
+        BlockProfile(f"hqq-{bits}", f"{bits} bits", SOURCES, blocks=1 if bits == 3 else 8 // bits)
+        for bits in (8, 4, 3, 2, 1)
     )
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
@@ -33,10 +35,10 @@ class Hqq(BlockAdapter):
         packed, meta = Quantizer.quantize(to_torch(x, source), bitpack=True, **options)
         meta["compute_dtype"] = torch.float32
         parts = {
-            "codes": plain.numpy().astype(np.int16).reshape(x.shape),
-            "scales": meta["scale"].numpy(),
-            "zero_points": meta["zero"].numpy(),
-            "decoded": Quantizer.dequantize(packed, meta).numpy(),
+            "codes": to_numpy(plain).astype(np.int16).reshape(x.shape),
+            "scales": to_numpy(meta["scale"]),
+            "zero_points": to_numpy(meta["zero"]),
+            "decoded": to_numpy(Quantizer.dequantize(packed, meta)),
         }
         each = 8 // bits  # codes of a byte: one from each of so many parts of the array, the first on top
         if bits in (1, 2, 4, 8) and x.size // GROUP % each == 0:

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile
+from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile, halves
 
-MODES = {"mxfp8": 32, "nvfp4": 16}
+PROFILES = (
+    BlockProfile("jax-mxfp8", "scaled_dot_general mxfp8"),
+    BlockProfile("jax-nvfp4", "scaled_dot_general nvfp4"),
+)
 
 
 class JaxBlocks(BlockAdapter):
     """`get_scaled_dot_general_config` in its two modes."""
 
     library, module, install = "jax", "jax", "pip install jax"
-    profiles = (
-        BlockProfile("jax-mxfp8", "scaled_dot_general mxfp8"),
-        BlockProfile("jax-nvfp4", "scaled_dot_general nvfp4"),
-    )
+    profiles = (*PROFILES, *halves(PROFILES, "float16", "bfloat16", scales=False, compute=False))
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
         """The left operand of a product."""
@@ -37,8 +37,9 @@ class JaxBlocks(BlockAdapter):
                 left, right, (((1,), (1,)), ((), ())), configs=[config, config], implementation="cudnn"
             )
 
-        right = np.ones((1, x.shape[1]), np.float32)
-        codes, _, scales, _ = _operands(jax.make_jaxpr(product)(x, right), (x, right))
+        left = x.view(jax.numpy.bfloat16) if source == "bfloat16" else x
+        right = np.ones((1, x.shape[1]), left.dtype)
+        codes, _, scales, _ = _operands(jax.make_jaxpr(product)(left, right), (left, right))
         raw = np.asarray(codes)
         bits = raw.view(np.uint8) if raw.dtype.itemsize == 1 else raw
         return {

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile
+from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile, halves
 
 BLOCK = 32
 OPSET = 25
@@ -31,7 +31,7 @@ class OnnxBlocks(BlockAdapter):
     """`onnx.reference.ReferenceEvaluator`."""
 
     library, module, install = "onnx", "onnx", "pip install onnx"
-    profiles = PROFILES
+    profiles = (*PROFILES, *halves(PROFILES, "float16", "bfloat16"))
 
     def quantize_given(
         self, theirs: str, x: NDArray[Any], scales: NDArray[np.float32], zero_points: NDArray[np.uint8] | None
@@ -40,18 +40,25 @@ class OnnxBlocks(BlockAdapter):
         from onnx.reference import ReferenceEvaluator
 
         name = theirs.split()[1]
-        made = model(name, x.shape, scales, zero_points)
-        codes, decoded = ReferenceEvaluator(made).run(None, {"x": x})
+        numbers = x.view(_ml_dtypes().bfloat16) if x.dtype == np.uint16 else x
+        made = model(name, numbers, scales, zero_points)
+        codes, decoded = ReferenceEvaluator(made).run(None, {"x": numbers})
         bits = 4 if "4" in name and "8" not in name else 2 if name.endswith("2") and "FLOAT" not in name else 8
-        return {"codes": codes.view(np.uint8) & (2**bits - 1), "decoded": decoded}
+        return {"codes": codes.view(np.uint8) & (2**bits - 1), "decoded": np.asarray(decoded).astype(np.float32)}
 
 
-def model(name: str, shape: tuple[int, ...], scales: NDArray[np.float32], zero_points: NDArray[np.uint8] | None) -> Any:
-    """x -> QuantizeLinear -> q -> DequantizeLinear -> y, blocks along the last axis; scales inside."""
+def _ml_dtypes() -> Any:
+    import ml_dtypes  # onnx has it: NumPy's arrays of bfloat16
+
+    return ml_dtypes
+
+
+def model(name: str, x: NDArray[Any], scales: NDArray[np.float32], zero_points: NDArray[np.uint8] | None) -> Any:
+    """x -> QuantizeLinear -> q -> DequantizeLinear -> y, blocks along the last axis; scales of the type of x inside."""
     from onnx import TensorProto, helper, numpy_helper
 
-    kind = getattr(TensorProto, name)
-    inputs, inside = ["x", "scale"], [numpy_helper.from_array(scales, "scale")]
+    shape, kind, real = x.shape, getattr(TensorProto, name), helper.np_dtype_to_tensor_dtype(x.dtype)
+    inputs, inside = ["x", "scale"], [numpy_helper.from_array(scales.astype(x.dtype), "scale")]
     attributes: dict[str, Any] = {"axis": 1, "block_size": BLOCK}
     more: dict[str, Any] = {}
     if zero_points is not None:
@@ -63,8 +70,8 @@ def model(name: str, shape: tuple[int, ...], scales: NDArray[np.float32], zero_p
         helper.make_node("QuantizeLinear", inputs, ["q"], **attributes, **more),
         helper.make_node("DequantizeLinear", ["q", *inputs[1:]], ["y"], **attributes),
     ]
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    given = helper.make_tensor_value_info("x", real, shape)
     q = helper.make_tensor_value_info("q", kind, shape)
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
-    graph = helper.make_graph(nodes, "blocks", [x], [q, y], inside)
+    y = helper.make_tensor_value_info("y", real, shape)
+    graph = helper.make_graph(nodes, "blocks", [given], [q, y], inside)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=13)

@@ -11,11 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile
+from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile, halves
 from kbit_ref.conformance.blocks.adapters.onnx import PROFILES, model
 
 BLOCK = 32
 BITS = {"INT4": 4, "UINT4": 4, "INT2": 2, "UINT2": 2}
+OPERATORS = tuple(p for p in PROFILES if "FLOAT4" not in p.theirs)  # the CPU has no kernel for it
+GATHER = (
+    BlockProfile("ort-gather", "quantize_ndarray", shapes="ragged"),
+    BlockProfile("ort-gather-asym", "quantize_ndarray asymmetric", shapes="ragged"),
+)
+BNB4 = (BlockProfile("ort-bnb4-fp4", "MatMulBnb4 FP4"), BlockProfile("ort-bnb4-nf4", "MatMulBnb4 NF4"))
 NBITS = tuple(
     BlockProfile(f"ort-matmulnbits-{bits}{asym and '-asym'}", f"MatMulNBits {bits} bits{asym}", ("float32",), "rows")
     for bits in (2, 4, 8)
@@ -29,12 +35,13 @@ class OnnxruntimeBlocks(BlockAdapter):
     library, module, install = "onnxruntime", "onnxruntime", "pip install onnxruntime onnx"
     needs = ("onnx",)
     profiles = (
-        *(profile for profile in PROFILES if "FLOAT4" not in profile.theirs),  # the CPU has no kernel for it
+        *OPERATORS,
         *NBITS,
-        BlockProfile("ort-gather", "quantize_ndarray", shapes="ragged"),
-        BlockProfile("ort-gather-asym", "quantize_ndarray asymmetric", shapes="ragged"),
-        BlockProfile("ort-bnb4-fp4", "MatMulBnb4 FP4"),
-        BlockProfile("ort-bnb4-nf4", "MatMulBnb4 NF4"),
+        *GATHER,
+        *BNB4,
+        *halves((*OPERATORS, *GATHER), "float16"),
+        *halves(NBITS, "float16", compute=False, words="scaleuse=unrounded"),
+        *halves(BNB4, "float16", compute=False),
     )
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
@@ -55,7 +62,7 @@ class OnnxruntimeBlocks(BlockAdapter):
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        text = model(name, x.shape, scales, zero_points).SerializeToString()
+        text = model(name, x, scales, zero_points).SerializeToString()
         session = ort.InferenceSession(text, options, providers=["CPUExecutionProvider"])
         binding = session.io_binding()
         binding.bind_ortvalue_input("x", ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(x)))

@@ -7,10 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile
-from kbit_ref.conformance.blocks.adapters._torch import to_torch
+from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile, halves
+from kbit_ref.conformance.blocks.adapters._torch import to_numpy, to_torch
 
 GROUP = 32
+PROFILES = (
+    BlockProfile("quanto-qint8", "qint8"),
+    BlockProfile("quanto-qfloat8-e4m3fn", "qfloat8_e4m3fn"),
+    BlockProfile("quanto-qfloat8-e5m2", "qfloat8_e5m2"),
+    BlockProfile("quanto-qint4", "qint4"),
+    BlockProfile("quanto-qint2", "qint2"),
+    BlockProfile("quanto-qint4-zeropoint", "qint4 zeropoint"),
+    BlockProfile("quanto-qint2-zeropoint", "qint2 zeropoint"),
+)
 
 
 class Quanto(BlockAdapter):
@@ -18,15 +27,7 @@ class Quanto(BlockAdapter):
 
     library, module, install = "optimum-quanto", "optimum.quanto", "pip install torch optimum-quanto"
     distribution = "optimum-quanto"
-    profiles = (
-        BlockProfile("quanto-qint8", "qint8"),
-        BlockProfile("quanto-qfloat8-e4m3fn", "qfloat8_e4m3fn"),
-        BlockProfile("quanto-qfloat8-e5m2", "qfloat8_e5m2"),
-        BlockProfile("quanto-qint4", "qint4"),
-        BlockProfile("quanto-qint2", "qint2"),
-        BlockProfile("quanto-qint4-zeropoint", "qint4 zeropoint"),
-        BlockProfile("quanto-qint2-zeropoint", "qint2 zeropoint"),
-    )
+    profiles = (*PROFILES, *halves(PROFILES, "float16", "bfloat16"))
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
         """The optimizer, then `quantize_weight` along the first axis."""
@@ -40,13 +41,13 @@ class Quanto(BlockAdapter):
             scale = quanto.AbsmaxOptimizer()(tensor, kind, 0)
             made = quanto.quantize_weight(tensor, kind, 0, scale, optimized=False)
             codes = made._data.view(torch.uint8).numpy()
-            return {"codes": codes, "scales": scale.numpy(), "decoded": made.dequantize().numpy()}
+            return {"codes": codes, "scales": to_numpy(scale), "decoded": to_numpy(made.dequantize())}
         scale, shift = quanto.MaxOptimizer()(tensor, kind, 0, GROUP, zeropoint=bool(options))
         made = quanto.quantize_weight(tensor, kind, 0, scale, shift, GROUP, optimized=False)
         codes = made._data.unpack().numpy().reshape(x.shape)
         packed = made._data._data.numpy().reshape(-1)
-        parts = {"codes": codes, "scales": scale.numpy(), "decoded": made.dequantize().numpy()}
+        parts = {"codes": codes, "scales": to_numpy(scale), "decoded": to_numpy(made.dequantize())}
         each = 8 // kind.bits  # codes of a byte: one from each of so many parts of the array
         if codes.size // GROUP % each == 0:
             parts |= {"packed": packed, "order": np.arange(codes.size).reshape(each, -1).T.reshape(-1)}
-        return parts | ({"zero_points": shift.numpy()} if options else {"offsets": -shift.numpy()})
+        return parts | ({"zero_points": to_numpy(shift)} if options else {"offsets": -to_numpy(shift)})

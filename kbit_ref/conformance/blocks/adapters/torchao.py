@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile
+from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile, halves
 from kbit_ref.conformance.blocks.adapters._torch import to_numpy, to_torch
 
 ELEMENTS = ("fp8_e4m3", "fp8_e5m2", "fp6_e2m3", "fp6_e3m2", "fp4_e2m1")
@@ -19,6 +19,9 @@ OURS = {
     "fp6_e3m2": "mxfp6-e3m2",
     "fp4_e2m1": "mxfp4",
 }
+
+
+NF4 = (BlockProfile("torchao-nf4", "nf4", shapes="flat", blocks=256),)
 
 
 def _mx(element: str, mode: str) -> str:
@@ -36,8 +39,9 @@ class TorchaoBlocks(BlockAdapter):
             for mode in MODES
         ),
         BlockProfile("torchao-nvfp4", "nvfp4", ("float32", "bfloat16")),
-        BlockProfile("torchao-nvfp4-global", "nvfp4 per tensor"),
-        BlockProfile("torchao-nf4", "nf4", shapes="flat", blocks=256),
+        BlockProfile("torchao-nvfp4-global", "nvfp4 per tensor", ("float32", "bfloat16")),
+        *NF4,
+        *halves(NF4, "float16", "bfloat16", scales=False),
     )
 
     def load(self) -> None:
@@ -95,8 +99,8 @@ def _nf4(x: NDArray[Any], source: str) -> dict[str, Any]:
     return {
         "packed": made.quantized_data.numpy().reshape(-1),
         "scale_codes": made.quantized_scalers.numpy().view(np.uint8),
-        "scale_scales": made.quantization_factor.numpy(),
-        "scale_offset": made.scaler_mean.numpy(),
-        "scales": made.dequantize_scalers(made.quantized_scalers, made.quantization_factor, 256).numpy(),
-        "decoded": made.get_original_weight().numpy(),
+        "scale_scales": to_numpy(made.quantization_factor),
+        "scale_offset": to_numpy(made.scaler_mean),
+        "scales": to_numpy(made.dequantize_scalers(made.quantized_scalers, made.quantization_factor, 256)),
+        "decoded": to_numpy(made.get_original_weight()),
     }
