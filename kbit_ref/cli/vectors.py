@@ -9,22 +9,25 @@ from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from kbit_ref.checkpoints.header import shown
 from kbit_ref.conformance.cases import LEVELS, all_cases
 from kbit_ref.conformance.vectors import (
     Outcome,
     check_vectors,
     files_of,
     generate,
+    judge,
     read_vectors,
+    strangers,
     vector_files,
     write_vectors,
 )
-from kbit_ref.conformance.vectors.cover import coverage, survivors
-from kbit_ref.conformance.vectors.files import lint_file
+from kbit_ref.conformance.vectors.cover import coverage, levels, survivors
+from kbit_ref.conformance.vectors.files import lint_file, places
 from kbit_ref.conformance.vectors.implementations import engine
 from kbit_ref.conformance.vectors.judge import Implementation
 from kbit_ref.conformance.vectors.model import Vectors
-from kbit_ref.conformance.vectors.strangers import of_function, of_program
+from kbit_ref.conformance.vectors.subjects import subjects_of
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
 
@@ -46,7 +49,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     write.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to write to")
     write.add_argument("--force", action="store_true", help="replace files that exist")
 
-    check = verbs.add_parser("check", help="which tests an implementation fails, and which mistake fails those")
+    check = verbs.add_parser(
+        "check",
+        help="which tests an implementation fails, and which mistake fails those",
+        description=f"{judge.__doc__}\nFor --cmd: {strangers.__doc__}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     check.add_argument("file", nargs="*", metavar="FILE", help="by default those that come with the package")
     check.add_argument("--only", metavar="GLOB", help="only schemes, types and layouts of such a name or profile")
     judged = check.add_mutually_exclusive_group()
@@ -78,6 +86,16 @@ def _print(args: argparse.Namespace, rows: Sequence[Mapping[str, object]]) -> No
         print("  ".join(str(row[head]).ljust(widths[head]) for head in heads).rstrip())
 
 
+def markdown() -> str:
+    """The table of the README: what each file of `quick` kills, all of them, and the tests of `full`."""
+    files = [read_vectors(path) for path in vector_files()]
+    rows = [{**row, "file": f"`{row['file']}`"} for row in coverage(files)[:-1]]
+    whole = [{**row, "file": f"all of {row['level']}"} for row in levels(files)]
+    heads = ("file", "tests", "mutants killed")
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(str(row[head]) for head in heads) + " |" for row in [*rows, *whole])])
+
+
 def _list(args: argparse.Namespace) -> int:
     if args.cases:
         rows = [
@@ -97,15 +115,18 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _write(args: argparse.Namespace) -> int:
-    names = args.name or list(files_of(args.level))
+    files = files_of(args.level)
+    names = args.name or list(files)
+    subjects = sum(len(subjects_of(*files[name])) for name in names if name in files)
+    for name in names:
+        places(name, args.output, force=args.force)  # told now rather than after the work
     rows: list[dict[str, object]] = []
-    with Progress("vectors", len(names)) as step:
+    with Progress("vectors", subjects) as step:
         for name in names:
-            vectors = generate(name, args.level)
+            vectors = generate(name, args.level, step)
             for path in write_vectors(vectors, args.output, force=args.force):
                 tests = sum(len(group.tests) for group in vectors.groups)
                 rows.append({"file": str(path), "tests": tests, "bytes": path.stat().st_size})
-            step()
     _print(args, rows)
     return 0
 
@@ -122,9 +143,9 @@ def _check(args: argparse.Namespace) -> int:
             continue
         implementation: Implementation = engine
         if args.call:
-            implementation = of_function(args.call)
+            implementation = strangers.of_function(args.call)
         elif args.cmd:
-            implementation = of_program(args.cmd, vectors, args.timeout)
+            implementation = strangers.of_program(args.cmd, vectors, args.timeout)
         outcomes.append(check_vectors(vectors, implementation))
     if not outcomes:
         rule = "no file has a scheme, type or layout of such a name"
@@ -153,14 +174,14 @@ def _told(outcome: Outcome) -> list[str]:
     lines = [f"{name}: {failed:,} of {outcome.tests:,} tests fail"]
     for failure in outcome.failures[:SHOWN]:
         known_as = f" ({', '.join(failure.group.profiles)})" if failure.group.profiles else ""
-        lines.append(f"  test {failure.test.number}, {failure.group.name}{known_as}: {failure.test.comment}")
-        lines += [f"    {wrong}" for wrong in failure.wrong]
+        lines.append(f"  test {failure.test.number}, {failure.group.name}{known_as}: {shown(failure.test.comment)}")
+        lines += [f"    {shown(wrong)}" for wrong in failure.wrong]
     if failed > SHOWN:
         lines.append(f"  and {failed - SHOWN:,} more")
     for s in outcome.suspects():
         some = f"would make {s.both:,} of these {s.failed:,} answers wrong, and {s.expected:,} in all"
         fits = "makes exactly these answers wrong" if s.fit == 1 else some
-        lines.append(f"  {s.flag} {fits}: {outcome.vectors.notes[s.flag]['description']}")
+        lines.append(f"  {s.flag} {fits}: {shown(outcome.vectors.notes[s.flag]['description'])}")
     return lines
 
 

@@ -16,11 +16,10 @@ from kbit_ref.conformance.vectors.lint import lint
 from kbit_ref.conformance.vectors.model import Array, Vectors, in_order
 from kbit_ref.conformance.vectors.schema import load, problems
 from kbit_ref.data import data_folder
-from kbit_ref.errors import BadInput, message
+from kbit_ref.errors import BadInput, KbitError, message
 
-__all__ = ["FORMS", "lint_file", "read_vectors", "vector_files", "write_vectors"]
+__all__ = ["lint_file", "places", "read_vectors", "vector_files", "write_vectors"]
 
-FORMS = (".json", ".safetensors")
 MOST = 1 << 30  # bytes of a document
 MEND = "get the file again, or write it with `kbit-ref vectors write`"
 
@@ -31,14 +30,20 @@ def vector_files(level: str = "quick") -> list[Path]:
     return sorted(folder.glob("*.json"))
 
 
-def write_vectors(vectors: Vectors, folder: Path, *, force: bool = False) -> tuple[Path, Path]:
-    """Write a file in both forms; the paths."""
-    paths = tuple(folder / (vectors.name + form) for form in FORMS)
+def places(name: str, folder: Path, *, force: bool = False) -> tuple[Path, Path]:
+    """Where a file goes in its two forms, if it may be written there."""
+    paths = folder / f"{name}.json", folder / f"{name}.safetensors"
     if not folder.is_dir():
         raise BadInput(message("vectors", f"folder = {folder}", "there is no such folder", "make it first"))
     for path in paths:
         if path.exists() and not force:
             raise BadInput(message("vectors", str(path), "it exists", "choose another folder, or add --force"))
+    return paths
+
+
+def write_vectors(vectors: Vectors, folder: Path, *, force: bool = False) -> tuple[Path, Path]:
+    """Write a file in both forms; the paths."""
+    paths = places(vectors.name, folder, force=force)
     as_safetensors.write(paths[1], vectors, force=force)
     passing = paths[0].with_suffix(f".{os.getpid()}.tmp")
     try:
@@ -46,7 +51,7 @@ def write_vectors(vectors: Vectors, folder: Path, *, force: bool = False) -> tup
         passing.replace(paths[0])
     finally:
         passing.unlink(missing_ok=True)
-    return paths[0], paths[1]
+    return paths
 
 
 def read_vectors(path: str | os.PathLike[str]) -> Vectors:
@@ -92,7 +97,7 @@ def _checked(text: str, file: Container | None) -> tuple[Vectors | None, list[st
         if file is not None:
             _completed(document, file)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, BadInput):
+        if isinstance(error, KbitError):
             return None, [str(error)]
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         return None, [f"it is no JSON document: {reason[:200]}"]
@@ -101,7 +106,7 @@ def _checked(text: str, file: Container | None) -> tuple[Vectors | None, list[st
         return None, found
     try:
         vectors = from_document(document, None if file is None else _arrays(document, file))
-    except (ValueError, BadInput) as error:
+    except ValueError as error:
         return None, [str(error)]
     return vectors, list(lint(vectors, document["numberOfTests"]))
 

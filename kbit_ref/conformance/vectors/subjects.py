@@ -6,7 +6,7 @@ that kill every mutant that they kill together, and one of each result; `full` k
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -46,7 +46,11 @@ def files_of(level: str) -> dict[str, tuple[str, list[str]]]:
     if level == "quick":
         names = tuple(name for name in names if datatype(name).bits <= 8)
     # of grammars the types of at most 8 bits: Binary10 and above have their thousands of levels
-    found["types"] = "dtype", [name for name in names if not name.startswith(("Binary9", "Binary1"))]
+    names = tuple(name for name in names if not name.startswith(("Binary9", "Binary1")))
+    if level == "exhaustive":  # a type has all 65,536 numbers of float16, and a file of its own
+        found |= {f"types-{name}": ("dtype", [name]) for name in names}
+    else:
+        found["types"] = "dtype", list(names)
     for name in profiles():
         family = scheme(name).dtype.family
         kind = family if family in ("integer", "float") else "codebook"
@@ -98,8 +102,8 @@ def _missing() -> tuple[str, ...]:
     return tuple(found)
 
 
-def generate(name: str, level: str) -> Vectors:
-    """A file of vectors.
+def generate(name: str, level: str, tell: Callable[[], object] = lambda: None) -> Vectors:
+    """A file of vectors; `tell` is called after each subject.
 
     Raises
     ------
@@ -117,6 +121,7 @@ def generate(name: str, level: str) -> Vectors:
             numbered = tuple(replace(test, number=number + i) for i, test in enumerate(group.tests))
             number += len(numbered)
             groups.append(replace(group, tests=numbered))
+        tell()
     flags = sorted({flag for group in groups for test in group.tests for flag in test.flags})
     return Vectors(name, level, {flag: note(flag) for flag in flags}, tuple(groups))
 
