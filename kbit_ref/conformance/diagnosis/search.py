@@ -33,6 +33,7 @@ __all__ = ["Account", "Found", "first_unexplained", "search"]
 Array = NDArray[Any]
 MOST_FOR_PAIRS = 3 << 12  # answers: pairs are some thousands of runs, for more of them a part is looked at first
 SAMPLE = 1 << 12  # numbers of such a part
+FEW = 12  # explanations of a part that are tried on all
 FITTED = 4  # fits that are paired, too
 MOST_KEPT = 1 << 16  # answers: what is computed once is kept for so many
 
@@ -93,7 +94,7 @@ def search(e: Evidence) -> Found:
     """The accounts of their answers, the best first."""
     made = e.made_by(e.steps)
     found = Found(made, e.score(made))
-    if found.score.exact == e.size:
+    if found.score.exact == e.size or _by_part(e, found):
         return found
     work = _Search(e, found)
     source = "float32" if e.x is None else e.x.dtype.name
@@ -114,6 +115,18 @@ def search(e: Evidence) -> Found:
         best = found.accounts[0].score
         found.accounts = [account for account in found.accounts if account.score == best]
     return found
+
+
+def _by_part(e: Evidence, found: Found) -> bool:
+    """Of very many answers: does what explains the first blocks explain all?"""
+    part = e.part(SAMPLE) if e.size > MOST_KEPT else None
+    if part is None or part.score(part.made_by(part.steps)).exact == part.size:
+        return False
+    some = search(part)
+    found.tried = some.tried
+    whole = [Account(a.parts, a.steps, e.score(e.made_by(a.steps, keep=False))) for a in some.accounts[:FEW]]
+    found.accounts = sorted((a for a in whole if a.score.alike == e.size), key=lambda account: account.order)
+    return bool(found.accounts)
 
 
 def _usual(candidates: Iterable[Hypothesis]) -> list[Hypothesis]:
