@@ -193,7 +193,7 @@ class _Work:
         if s.double is not None:  # the scales first, then the codes
             over(lambda row, begin, end, room: self.parts(row, begin, end, None, room))
             self.double = quantize(self.scales, s.double, threads=threads)
-            self.scales = dequantize(self.double, threads=threads)
+            self.scales = dequantize(self.double, threads=threads, out=self.scales)
         over(piece)
         if joined is not None:
             pack_into(packed, joined, form, 0, s.fill)

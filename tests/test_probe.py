@@ -26,7 +26,7 @@ SEPARATED = {  # scheme: exceptions to NEVER, that are separated; and more that 
     "int8-b64-absmax-f32": (["compute=float64"], CODE0),
     "nf4-b64-absmax-f32": (["compute=float64"], ["encoder=argmin"]),  # differences are exact next to a midpoint
     # a midpoint times a scale of 11 bits is a float32, and its neighbours are too far from it to be divided onto it
-    "e4m3fn-b64-absmax-f16": (["compute=float64", "scaleuse=unrounded"], [*LEAST_USED, *CODE0, "arith=exact"]),
+    "e4m3fn-b64-absmax-f16": (["scaleuse=unrounded"], [*LEAST_USED, *CODE0, "arith=exact"]),
     "int4-channel-absmax-f32": (["compute=float64"], CODE0),
     "int4-tensor-absmax-f32": (["compute=float64"], ONE_BLOCK),
     "uint4-b32@-1-affine-f32": (["zeroadd=before", "compute=float64", "flatzero=middle"], CODE0),
@@ -35,7 +35,7 @@ SEPARATED = {  # scheme: exceptions to NEVER, that are separated; and more that 
     "e2m1fn-b32@-1-pow2floor-e8m0fnu": ([], [*POWER_OF_TWO, *CODE0]),
     "e2m1fn-b16-absmax-e4m3fn+global=multiplier": (
         ["scaleuse=unrounded", "compute=float64", "globalby=reciprocal"],
-        [*LEAST_USED, *CODE0],
+        [*LEAST_USED, *CODE0, "globalat=top"],
     ),
 }
 

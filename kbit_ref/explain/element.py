@@ -27,6 +27,7 @@ from kbit_ref.exact.arithmetic import (
     round_to,
 )
 from kbit_ref.exact.quantize import block as exact_block
+from kbit_ref.exact.quantize import candidates
 from kbit_ref.exact.rules import RULES
 from kbit_ref.explain.decision import Decision, by_encoder, by_integers
 from kbit_ref.explain.explanation import Decider, Explanation, Step
@@ -245,10 +246,10 @@ class _Element:
     def _scale_steps(self) -> tuple[Step, ...]:
         """The scale, from the rule to what is stored."""
         s, a, steps = self.s, self.a, []
-        for scale in RULES[s.rule].candidates(s, a, self.plan.finite):
+        for scale in candidates(s, a, self.whole, self.plan.finite):
             steps = [self._step("by the rule", scale)]
             raw = scale
-            if self.whole.global_scale is not None:
+            if self.whole.global_scale is not None and s["globalat"] == "scale":
                 multiply = s["global"] == "divisor"
                 raw = (a.multiply if multiply else a.divide)(raw, self.whole.global_scale)
                 steps.append(self._step("* global scale" if multiply else "/ global scale", raw))
@@ -262,7 +263,7 @@ class _Element:
     def _replaced(self, raw: Number) -> list[Step]:
         """What is stored where rounding would give 0 or infinity."""
         s = self.s
-        if raw == 0:
+        if raw == 0 and RULES[s.rule].empty(s, self.a, self.plan.finite):
             if s["zeroblock"] == "zero":
                 return []
             return [Step(f"a block of zeros has, zeroblock={s['zeroblock']}", stored(self.made.scale, s.scale_type))]
