@@ -119,3 +119,20 @@ def test_what_schemes_do_not_take():
         kb.check(quantizes(INT4, "codes"), INT4, shapes="round")
     with pytest.raises(BadInput, match="check: shapes = 'any', int4 is a data type"):
         kb.check(lambda x: x, "int4", shapes="any")
+
+
+def test_to_refuse_what_the_profile_refuses_is_no_error_and_to_refuse_less_is():
+    """The global scale of an array of tiny numbers is infinite: the profile has no answer."""
+    tiny = "e2m1fn-b16@-1-absmax-e4m3fn+global=divisor+scalerange=clamp"
+    row = kb.check(lambda x: kb.quantize(x, tiny), tiny, shapes=False)
+    assert row.agree
+    assert any("no answer" in note for note in row.notes)
+
+    def picky(x):
+        if np.abs(x).max() > 1e30:
+            raise ValueError("too large")
+        return kb.quantize(x, INT4)
+
+    row = kb.check(picky, INT4, shapes=False)
+    assert row.status == "error"
+    assert row.errors[0].startswith("it raised ValueError: too large")

@@ -1,9 +1,10 @@
 """Judging others: a function, or a library through its adapter, against the definition.
 
 Reading order: `inputs` and `question` (what is tried), `ask` (put it to a function), `reading` and
-`judge` (compare), `causes` and `differing` (why it differs), `explain` and `verdict` (say it), `check`
-(all of it for one function); then `adapters`, `worker` and `libraries` (all of it for libraries, each in a process
-of its own).
+`judge` (compare), `causes` and `differing` (why it differs), `explain` and `verdict` (say it), `rank` and `ranking`
+(conforms to X, not to Y), `check` (all of it for one function); then `adapters`, `worker_pipe`, `worker`, `library`
+and `libraries` (all of it for libraries, each in a process of its own); `blocks/` (the same for block formats);
+`matrix` (who agrees with whom).
 """
 
 from kbit_ref.conformance.check import check

@@ -64,7 +64,12 @@ def make_matrix(
         As in `judge_libraries`.
     """
     rows = judge_libraries(types, timeout=timeout, folders=folders, progress=progress)
-    formats = judge_block_libraries(blocks, timeout=timeout, folders=folders, progress=progress)
+
+    def tell(library: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(f"{library}, blocks", done, total)  # another number than for its types
+
+    formats = judge_block_libraries(blocks, timeout=timeout, folders=folders, progress=tell)
     groups = [*type_groups(rows), *block_groups(blocks, timeout, folders)]
     light = tuple(replace(row, heard=()) for row in rows)
     return Matrix(datetime.date.today().isoformat(), light, tuple(formats), tuple(groups))

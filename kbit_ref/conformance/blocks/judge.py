@@ -131,6 +131,10 @@ def _one(s: Scheme, profile: BlockProfile, case: Case, ask: Ask, found: _Found) 
     try:
         compared = _put(s, profile, case.words, case.source, ask, case)
     except Refused as refused:
+        ours = reference(s, case.words, case.source)
+        if ours.refused.all() and str(refused).startswith("it raised "):
+            found.refused.update(ours.reasons)  # both refuse all of it
+            return
         found.errors.setdefault(str(refused), []).append(f"{case.name}, {case.source}")
         return
     found.compared.append(compared)
