@@ -81,6 +81,7 @@ def test_every_profile_type_and_layout_is_there() -> None:
 
 def test_every_mutant_is_killed() -> None:
     assert survivors(FILES.values()) == []
+    assert survivors([]) == list(mutants())
     assert coverage(FILES.values())[-1]["mutants killed"] == killed_of_all()
 
 
@@ -432,6 +433,16 @@ def test_what_is_wrong_is_told(small: dict[str, Any], change: Any, problem: str,
     with pytest.raises(kb.KbitError) as caught:
         read_vectors(tmp_path / "x.json")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["expected/packed", "expected/scales", "expected/values", "inputs/x"])
+def test_a_part_that_is_missing_in_a_whole_group(small: dict[str, Any], path: str, tmp_path: Path) -> None:
+    head, _, part = path.partition("/")
+    group = small["testGroups"][0]
+    del group["arrays"][path]
+    for test in group["tests"]:
+        del test[head][part]
+    assert any(part in line for line in lint_of(small, tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,9 @@ def _arrays(subject: Subject, group: Group) -> Iterator[str]:
         needed = " or ".join("+".join(sorted(some)) for some in wanted)
         yield f"its inputs are {', '.join(sorted(inputs)) or 'none'}, not {needed}"
         return
+    expected = {path.removeprefix("expected/") for path in specs if path.startswith("expected/")}
+    for name in sorted(_outputs(subject, "x" in inputs) - expected) if expected else ():
+        yield f"expected/{name} is missing"
     given = specs["inputs/x"] if "x" in inputs else specs["inputs/codes"]
     size = math.prod(given.shape)
     whole = {"codes": ("U8", "U16"), "packed": ("U8",), "zero_points": ("U8", "I8", "F32")}
@@ -94,6 +97,15 @@ def _arrays(subject: Subject, group: Group) -> Iterator[str]:
         for path, spec in specs.items():
             if path.endswith("/scales") and spec.shape != blocks:
                 yield f"{path} has shape {list(spec.shape)}, there are {list(blocks)} blocks"
+
+
+def _outputs(subject: Subject, x: bool) -> set[str]:
+    """What a test must expect, if it expects anything."""
+    if isinstance(subject, Layout):
+        return {"packed"}
+    if not x:
+        return {"values"}
+    return {"codes"} if isinstance(subject, DataType) else {"codes", "packed", "scales", "values"}
 
 
 def _inputs(subject: Subject) -> list[list[str]]:
