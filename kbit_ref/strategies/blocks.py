@@ -43,12 +43,12 @@ def answered(x: Array, s: Scheme) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _reach(s: Scheme) -> tuple[int, ...]:
+def _reach(s: Scheme, kind: Any) -> tuple[int, ...]:
     """The exponents e for which the scheme has an answer to a block whose largest magnitude is about top * 2**e."""
     found = []
     for e in EXPONENTS:
         with np.errstate(over="ignore", under="ignore"):
-            x = np.ldexp(np.array([s.dtype.top, -s.dtype.top / 2]), e).astype(np.float32)
+            x = np.ldexp(np.array([s.dtype.top, -s.dtype.top / 2]), e).astype(kind)
         if x[0] and np.isfinite(x).all() and answered(_laid(s, x), s):
             found.append(e)
     return tuple(found) or (0,)
@@ -76,9 +76,9 @@ _SHARES = st.one_of(  # of a power of two: scales of few bits, and of many
 )
 
 
-def _power(s: Scheme) -> st.SearchStrategy[float]:
+def _power(s: Scheme, kind: Any) -> st.SearchStrategy[float]:
     """Powers of two that the scheme can take times its largest level; often 1."""
-    return st.one_of(st.just(1.0), st.sampled_from(_reach(s)).map(lambda e: 2.0**e))
+    return st.one_of(st.just(1.0), st.sampled_from(_reach(s, kind)).map(lambda e: 2.0**e))
 
 
 def _scaled(draw: Draw, s: Scheme, kind: Any, room: int, points: list[tuple[float, int]]) -> Array:
@@ -90,7 +90,7 @@ def _scaled(draw: Draw, s: Scheme, kind: Any, room: int, points: list[tuple[floa
         shift = float(levels[0]) + 2.0 ** (s.dtype.bits - 1)
         ends = [[levels[-1] - shift, levels[0] - shift]]
     with np.errstate(over="ignore", under="ignore"):
-        scale = float(kind(draw(_SHARES) * draw(_power(s))))
+        scale = float(kind(draw(_SHARES) * draw(_power(s, kind))))
         first = [(float(x), 0) for x in draw(st.sampled_from(ends))]
         more = draw(st.lists(st.sampled_from(points), max_size=max(0, room - len(first))))
         numbers = [*first, *((x - shift, ulps) for x, ulps in more)]
@@ -100,7 +100,7 @@ def _scaled(draw: Draw, s: Scheme, kind: Any, room: int, points: list[tuple[floa
 @st.composite
 def _maximum(draw: Draw, s: Scheme, kind: Any, room: int) -> Array:
     """the largest magnitude at, below and above a power of two, or that times the largest level; the largest float"""
-    power = draw(_power(s))
+    power = draw(_power(s, kind))
     edge = draw(st.sampled_from([power, power * s.dtype.top, float(np.finfo(kind).max)]))
     largest = beside(kind, edge, draw(st.sampled_from((0, -1, 1))))
     shares = draw(st.lists(st.floats(-1, 1, width=16), max_size=room - 1))
@@ -121,9 +121,10 @@ def _subnormals(draw: Draw, s: Scheme, kind: Any, room: int) -> Array:
 @st.composite
 def _outlier(draw: Draw, s: Scheme, kind: Any, room: int) -> Array:
     """one number at least a thousand times as large as the others"""
-    one = kind(s.dtype.top * draw(_power(s)) * draw(st.sampled_from([1, -1])))
+    largest = s.dtype.top * draw(_power(s, kind)) * draw(st.sampled_from([1, -1]))
     shares = draw(st.lists(st.floats(-(2.0**-10), 2.0**-10, width=16), max_size=room - 1))
     with np.errstate(over="ignore", under="ignore"):
+        one = kind(largest)
         return np.array([one, *(kind(share) * one for share in shares)])
 
 

@@ -36,10 +36,9 @@ def levels_of(dtype: DataType | str, *, special: bool = False) -> st.SearchStrat
     """
     d = datatype(dtype)
     found = sorted(finite_levels(d).tolist(), key=_simple)
-    if special:
-        emitted = d.levels[d.emitted].tolist()
-        found += [x for x in emitted if not np.isfinite(x) or (x == 0 and np.signbit(x))]
-    return st.sampled_from(found)
+    others = [x for x in d.levels[d.emitted].tolist() if not np.isfinite(x) or (x == 0 and np.signbit(x))]
+    some = st.sampled_from(found)
+    return st.one_of(some, st.sampled_from(others)) if special and others else some
 
 
 def _simple(x: float) -> tuple[float, bool]:
