@@ -43,8 +43,9 @@ def timed(*args: Any, **kwargs: Any) -> Diagnosis:
 
 # Mutants --------------------------------------------------------------------------------------------
 
-SINGLE = ("ggml-q4_0", "nf4-b48@-1-absmax-f32", "ort-matmulnbits-4-asym", "e4m3fn-b32@-1-pow2floor-e8m0fnu+nan=code")
-ALL = (*kb.profiles(), "int3-b32-absmax-f16", "uint4-b32@-1-affine-f32", "int4-b64-signedmax-f32")
+SINGLE = ("ggml-q4_0", "ort-matmulnbits-4-asym")
+MORE = ("nf4-b48@-1-absmax-f32", "e4m3fn-b32@-1-pow2floor-e8m0fnu+nan=code", "int3-b32-absmax-f16")
+ALL = (*kb.profiles(), *MORE, "uint4-b32@-1-affine-f32", "int4-b64-signedmax-f32")
 
 
 def changed(text: str, x: Any) -> tuple[Any, dict[str, Any]]:
@@ -96,16 +97,16 @@ def check_singles(text: str, x: Any, every: int = 1) -> int:
 
 @pytest.mark.parametrize("text", SINGLE)
 def test_every_mutant_is_named_on_the_probe(text: str) -> None:
-    assert check_singles(text, kb.probe(text), 8) > 30
+    assert check_singles(text, kb.probe(text), 12) > 30
 
 
 def test_every_mutant_is_named_on_random_numbers() -> None:
-    assert check_singles("int4-b32@-1-absmax-f32", normals(), 8) > 20
+    assert check_singles("int4-b32@-1-absmax-f32", normals(), 12) > 20
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", ALL)
-def test_every_mutant_of_every_profile_is_named(text: str) -> None:
+@pytest.mark.parametrize("text", [*ALL[::5], *MORE])
+def test_every_mutant_of_many_profiles_is_named(text: str) -> None:
     assert check_singles(text, kb.probe(text)) > 20
     assert check_singles(text, normals()) > 10
 
@@ -143,7 +144,7 @@ def check_pairs(texts: tuple[str, ...], n: int, seed: int) -> tuple[int, int]:
 
 
 def test_pairs_are_named() -> None:
-    named, tried = check_pairs(("ggml-q4_0", "int4-b32@-1-absmax-f32", "ocp-mxfp4"), 8, 3)
+    named, tried = check_pairs(("ggml-q4_0", "int4-b32@-1-absmax-f32", "ocp-mxfp4"), 4, 3)
     assert named >= 0.9 * tried
 
 
@@ -449,9 +450,9 @@ def right_answers(adapter: BlockAdapter) -> list[tuple[str, Any, dict[str, Any]]
         known = any(known.concerns(profile.theirs) for known in adapter.known)
         if known or "float32" not in profile.sources or s.double is not None:  # whose sums have other orders
             continue
-        for seed, spread in enumerate((0, 0, 6)):
+        for seed, spread in enumerate((0, 6)):
             rng = np.random.default_rng(seed)
-            x = (rng.standard_normal((64, 256)) * 2.0 ** rng.uniform(-spread, spread, (64, 1))).astype(F32)
+            x = (rng.standard_normal((32, 256)) * 2.0 ** rng.uniform(-spread, spread, (32, 1))).astype(F32)
             arrays = {"x": x}
             if profile.given:
                 q = kb.quantize(x, s)
