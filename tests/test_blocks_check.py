@@ -479,18 +479,6 @@ def test_choices_differ_in_one_word_or_two():
     assert all(str(made) != str(s) for made in choices.singles(s).values())
 
 
-def test_the_matrix_on_record_has_every_format_of_every_adapter():
-    folder = Path(__file__).parent.parent / "data" / "matrix"
-    latest = sorted(folder.glob("blocks-*.csv"))[-1]
-    with latest.open(encoding="utf-8", newline="") as text:
-        rows = list(csv.DictReader(text))
-    assert tuple(rows[0]) == tables.COLUMNS
-    assert {row["date"] for row in rows} == {latest.stem.removeprefix("blocks-")}
-    on_record = {(row["library"], row["profile"], row["theirs"]) for row in rows}
-    assert on_record == {(a.library, p.profile, p.theirs) for a in block_adapters().values() for p in a.profiles}
-    assert {row["verdict"] for row in rows} <= {"agree", "known", "disagree", "error"}
-
-
 # In a process of its own -------------------------------------------------------------------------
 
 PREFIX = """

@@ -11,6 +11,8 @@ import pytest
 
 import kbit_ref as kb
 from kbit_ref.cli import main
+from kbit_ref.conformance.adapters import adapters
+from kbit_ref.conformance.blocks.adapters import block_adapters
 from kbit_ref.conformance.matrix_pages import html, markdown
 from kbit_ref.conformance.matrix_pairs import Group, Member, group_of
 
@@ -142,6 +144,22 @@ def test_no_answer_agrees_with_nobody_and_what_libraries_say_is_escaped(tmp_path
     assert "  (eve blocks: no answer to 6 of 6 inputs: it raised ValueError: <script>alert(1)</script>)" in lines
     check_page(page.read_text("utf-8"))
     assert "&lt;script&gt;" in page.read_text("utf-8")
+
+
+def test_the_matrix_on_record_is_whole():
+    """Every type and format of every adapter, as JSON and as pages that it gives."""
+    latest = sorted((Path(__file__).parent.parent / "data" / "matrix").glob("*.json"))[-1]
+    found = json.loads(latest.read_text("utf-8"))
+    assert found["date"] == latest.stem
+    types = {(a.library, p.theirs) for a in adapters().values() for p in a.profiles}
+    assert {(row["library"], row["theirs"]) for row in found["types"]} == types
+    blocks = {(a.library, p.theirs) for a in block_adapters().values() for p in a.profiles}
+    assert {(row["library"], row["theirs"]) for row in found["blocks"]} == blocks
+    page = latest.with_suffix(".html").read_text("utf-8")
+    assert page == html(found)
+    assert latest.with_suffix(".md").read_text("utf-8") == markdown(found)
+    check_page(page)
+    assert sum(file.stat().st_size for file in latest.parent.iterdir()) < 2_000_000
 
 
 def test_pairs_by_hand():
