@@ -73,8 +73,10 @@ def diagnose(
     >>> x = np.array([7.0, 2.5, -2.5, 1.0], np.float32)
     >>> print(diagnose([7.0, 2.0, -2.0, 1.0], x=x, scheme="int4-b4-absmax-f32"))
     all 4 values equal the reference
-    >>> diagnose([7.0, 2.0, 1.0, -2.0], x=x, scheme="int4-b4-absmax-f32").members[0].name
-    'nibbles-swapped'
+    >>> q = kb.quantize(x, "int4-b4-absmax-f32")
+    >>> found = diagnose([2.0, 7.0, 1.0, -2.0], packed=q.packed, scales=q.scales, scheme="int4-b4-absmax-f32")
+    >>> found.verdict, found.names[0]
+    ('mistake', 'nibbles-swapped')
     """
     s = scheme_of(scheme)
     given = {"packed": packed, "codes": codes, "scales": scales, "offsets": offsets}

@@ -148,12 +148,12 @@ def _shift(rows: _Rows) -> Iterator[Hypothesis]:
     by = float(np.rint(np.median(away) * 2) / 2)
     if by == 0 or not np.isfinite(by):
         return
-    why = f"every level is read as {by:+g} of what it is"
-    yield _fit(f"levels {by:+g}", why, lambda steps: reads_table(steps, table(steps) + np.float32(by)))
     if rows.stored.zero_points is not None:
         why = f"the zero point is subtracted {-by:+g}"
         make = lambda steps: replace(steps, zeros=lambda grid: steps.zeros(grid).astype(np.float32) - by)  # noqa: E731
         yield _fit(f"zero points {-by:+g}", why, make)
+    why = f"every level is read as {by:+g} of what it is"
+    yield _fit(f"levels {by:+g}", why, lambda steps: reads_table(steps, table(steps) + np.float32(by)))
 
 
 def _table(rows: _Rows) -> Iterator[Hypothesis]:

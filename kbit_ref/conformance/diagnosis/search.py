@@ -113,8 +113,23 @@ def search(e: Evidence) -> Found:
     found.accounts.sort(key=lambda account: account.order)
     if work.complete:
         best = found.accounts[0].score
-        found.accounts = [account for account in found.accounts if account.score == best]
+        found.accounts = _without_doubles(e, [account for account in found.accounts if account.score == best])
     return found
+
+
+def _without_doubles(e: Evidence, accounts: list[Account]) -> list[Account]:
+    """A layout, a fit or a variant that makes, and stores, the same as an account before it says nothing new."""
+    kept, seen = [], set()
+    for account in accounts:
+        if e.runner is None:
+            made = e.made_by(account.steps, keep=False)
+        else:
+            made = e.runner(account.steps, keep=False).parts()
+        key = tuple((name, part.tobytes()) for name, part in made.items())
+        if key not in seen or all(part.kind in ("mutant", "choice", "profile") for part in account.parts):
+            kept.append(account)
+        seen.add(key)
+    return kept
 
 
 def _by_part(e: Evidence, found: Found) -> bool:
@@ -221,7 +236,8 @@ class _Search:
         except (KbitError, ValueError, IndexError):  # it has no answer, or none of that shape
             return False
         score = self.e.score(made)
-        if score > self.found.score:
+        fitted = sum(part.cost for part in parts)  # numbers, which must explain more answers than they are
+        if score > self.found.score and (not fitted or score.alike - self.found.score.alike > fitted):
             self.found.accounts.append(Account(parts, steps, score))
         return len(parts) > 1 or any(part.tobytes() != self.ours[name] for name, part in made.items())
 
