@@ -71,7 +71,7 @@ class BlockProfile:
 
 
 def halves(
-    profiles: Iterable[BlockProfile], *sources: str, scales: bool = True, compute: bool = True, words: str = ""
+    profiles: Iterable[BlockProfile], *sources: str, scales: bool = True, compute: bool = True
 ) -> tuple[BlockProfile, ...]:
     """The same names for arrays in half precision, of which a library stores other scales.
 
@@ -83,8 +83,6 @@ def halves(
         Are the stored scales of the type of the array?
     compute
         Is every operation rounded to it?
-    words
-        More choices: `scaleuse=unrounded`.
 
     Examples
     --------
@@ -97,8 +95,8 @@ def halves(
         head, *choices = str(scheme(profile.profile)).split("+")
         for source in sources:
             start = head.removesuffix("-f32") + {"float16": "-f16", "bfloat16": "-bf16"}[source] if scales else head
-            more = [*choices, *([f"compute={source}"] if compute else []), *([words] if words else [])]
-            spelling = str(scheme("+".join([start, *more])))
+            words = [*choices, f"compute={source}"] if compute else choices
+            spelling = str(scheme("+".join([start, *words])))
             found.append(
                 replace(profile, profile=spelling, theirs=f"{profile.theirs} from {source}", sources=(source,))
             )

@@ -40,8 +40,7 @@ class OnnxruntimeBlocks(BlockAdapter):
         *GATHER,
         *BNB4,
         *halves((*OPERATORS, *GATHER), "float16"),
-        *halves(NBITS, "float16", compute=False, words="scaleuse=unrounded"),
-        *halves(BNB4, "float16", compute=False),
+        *halves((*NBITS, *BNB4), "float16", compute=False),
     )
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
