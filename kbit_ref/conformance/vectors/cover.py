@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from kbit_ref.conformance.cases import cases_of
 from kbit_ref.conformance.mutants import mutants
@@ -39,6 +40,7 @@ def coverage(files: Iterable[Vectors]) -> list[dict[str, object]]:
     return [*rows, _row("all", groups, tests, f"{len(seen)} of {total}")]
 
 
+@cache
 def candidates(level: str) -> int:
     """How many tests the hard cases give for a level, before `quick` chooses among them."""
     found = 0
