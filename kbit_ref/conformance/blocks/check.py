@@ -22,6 +22,7 @@ from kbit_ref.scheme import scheme
 __all__ = ["WORKER", "by", "judge_block_libraries", "parts_by"]
 
 Progress = Callable[[str, int, int], None]
+GIVEN = "not ranked: its scales are given to it"
 WORKER = "kbit_ref.conformance.blocks.worker"
 
 
@@ -67,7 +68,9 @@ def judge_block_libraries(
         with Library(adapter.library, WORKER, timeout, places, processes) as library:
             for i, profile in enumerate(own):
                 row = judge_profile(adapter, profile, by(library))
-                if rank and row.spelling and not profile.given:
+                if rank and profile.given:
+                    row = replace(row, notes=(*row.notes, GIVEN))
+                elif rank and row.spelling:
                     ranking = rank_blocks(scheme(profile.profile), profile, parts_by(library, profile.theirs))
                     row = replace(row, ranking=ranking)
                 rows.append(replace(row, notes=(*row.notes, FLUSHES)) if library.flushes else row)
