@@ -108,7 +108,7 @@ def result_transposed(steps: Steps) -> Steps | None:
     return replace(steps, join=wrong)
 
 
-@mutant("last-blocks-lost", "times", source=CONSTRUCTED, n=(8, 1, 2, 3, 4, 16, 32))
+@mutant("last-blocks-lost", "times", source="tracel-ai/burn/issues/4659", n=(8, 1, 2, 3, 4, 16, 32))
 def last_blocks_lost(steps: Steps, n: int = 8) -> Steps | None:
     """The last {n} blocks are never written: they are zeros."""
 
@@ -150,7 +150,7 @@ def part_of_each_block(steps: Steps, parts: int = 4) -> Steps | None:
     return replace(steps, times=wrong)
 
 
-@mutant("tail-dropped", "times", source="bitsandbytes-foundation/bitsandbytes/issues/565")
+@mutant("tail-dropped", "times", source="PTO-ISA/SuperNPUBench/pull/39")
 def tail_dropped(steps: Steps) -> Steps | None:
     """What is left of a row after its full blocks is not written: it is zeros."""
     size = steps.cut.size

@@ -74,7 +74,7 @@ def excess_as_twos_complement(steps: Steps) -> Steps | None:
     return reads_table(steps, datatype(f"int{bits}").levels) if _kind(steps) == "oint" else None
 
 
-@mutant("twos-complement-as-excess", "level", source="casper-hansen/AutoAWQ/issues/275")
+@mutant("twos-complement-as-excess", "level", source="1bit-MONSTER/1bit-MONSTER/pull/572")
 def twos_complement_as_excess(steps: Steps) -> Steps | None:
     """A two's complement code is read as if it counted from the lowest level (excess 2^(bits-1))."""
     bits = steps.scheme.dtype.bits
@@ -170,7 +170,7 @@ def nf4_read_as_fp4(steps: Steps) -> Steps | None:
     return reads_table(steps, datatype("fp4_bnb").levels) if steps.scheme.dtype.name.startswith("nf4") else None
 
 
-@mutant("fp4-confused", "level", source="intel/neural-compressor/pull/1241")
+@mutant("fp4-confused", "level", source="intel/neural-compressor/issues/1891")
 def fp4_confused(steps: Steps) -> Steps | None:
     """Codes of bitsandbytes' FP4 are read as E2M1, or codes of E2M1 as bitsandbytes' FP4."""
     name = steps.scheme.dtype.name.partition("+")[0]
@@ -238,7 +238,7 @@ def negative_zero_read_as_zero(steps: Steps) -> Steps | None:
     return reads_table(steps, levels + np.float32(0))
 
 
-@mutant("nan-read-as-number", "level", source="google/XNNPACK/pull/10460")
+@mutant("nan-read-as-number", "level", source="ml-explore/mlx/issues/4135")
 def nan_read_as_number(steps: Steps) -> Steps | None:
     """The code of NaN is read as the number that would come next, 480 for e4m3fn."""
     d = steps.scheme.dtype

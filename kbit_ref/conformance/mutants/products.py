@@ -205,7 +205,7 @@ def scale_and_zero_swapped(steps: Steps) -> Steps | None:
     return replace(steps, times=wrong)
 
 
-@mutant("offset-dropped", "times", source="Tencent/ncnn/pull/580")
+@mutant("offset-dropped", "times", source=CONSTRUCTED)
 def offset_dropped(steps: Steps) -> Steps | None:
     """The offset is not added."""
     if not FACTS[steps.scheme.rule].offset_added and steps.scheme["center"] == "none":

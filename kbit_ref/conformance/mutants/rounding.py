@@ -77,7 +77,7 @@ def nan_to_zero(steps: Steps) -> Steps | None:
     return None if other is None else replace(steps, admit=other.admit)
 
 
-@mutant("nan-to-the-largest", "encode", source="uxlfoundation/oneDNN/pull/3675")
+@mutant("nan-to-the-largest", "encode", source="tenstorrent/tt-metal/issues/56826")
 def nan_to_the_largest(steps: Steps) -> Steps | None:
     """NaN gets the code of the largest number."""
     if steps.scheme["nan"] != "code":
@@ -214,7 +214,7 @@ def truncates(steps: Steps) -> Steps | None:
     return encodes_as(steps, ("rounding", "toward_zero"), ("encoder", "nearest"))
 
 
-@mutant("rounds-down", "encode", source="uxlfoundation/oneDNN/blob/main/src/common/float8.cpp")
+@mutant("rounds-down", "encode", source="pytorch/glow/pull/3707")
 def rounds_down(steps: Steps) -> Steps | None:
     """Numbers are rounded down, to the level below."""
     if _is_integer(steps):

@@ -51,7 +51,7 @@ def scale_over_the_negative_end(steps: Steps) -> Steps | None:
     return by_rule(steps, "absmaxfull") if steps.scheme.rule in SYMMETRIC else None
 
 
-@mutant("sign-of-the-largest-ignored", "scale", source="Xilinx/brevitas/issues/1328")
+@mutant("sign-of-the-largest-ignored", "scale", source="Xilinx/brevitas/pull/1308")
 def sign_of_the_largest_ignored(steps: Steps) -> Steps | None:
     """The scale is max|x| / top, without the sign of the largest element."""
     return by_rule(steps, "absmax") if steps.scheme.rule == "signedmax" else None
@@ -174,7 +174,7 @@ def scale_through_half(steps: Steps, form: str = "float16") -> Steps | None:
     return replace(steps, store=lambda p: narrow.round(steps.store(p)))
 
 
-@mutant("scale-truncated", "store", source="flashinfer-ai/flashinfer/pull/3932")
+@mutant("scale-truncated", "store", source="1bit-MONSTER/1bit-MONSTER/issues/304")
 def scale_truncated(steps: Steps) -> Steps | None:
     """The stored scale is cut off below instead of rounded to nearest."""
     if steps.scheme.scale_dtype in ("f32", "e8m0fnu"):
@@ -201,7 +201,7 @@ def _a_step_smaller(scales: Array, name: str) -> Array:
     return np.asarray(np.copysign(below, scales), np.float32)
 
 
-@mutant("small-scale-flushed", "store", source="flashinfer-ai/flashinfer/issues/2440")
+@mutant("small-scale-flushed", "store", source="invergent-ai/surogate/issues/162")
 def small_scale_flushed(steps: Steps) -> Steps | None:
     """Scales below the normal numbers of the stored type become 0."""
     least = {"f16": 2.0**-14, "e4m3fn": 2.0**-6, "ue4m3": 2.0**-6, "f32": 2.0**-126, "bf16": 2.0**-126}
