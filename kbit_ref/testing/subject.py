@@ -116,10 +116,11 @@ class Subject:
 
     def fit(self, x: Array) -> Array:
         """x in a shape that the subject takes."""
-        if self.shapes in ("any", "flat") or x.ndim == 2:
+        if self.shapes in ("any", "flat") or self.scheme.cut.axis is not None:
             return x
         size = self.scheme.cut.size
-        return x.reshape(-1, size) if size and x.size % size == 0 else x.reshape(1, -1)
+        whole = size is not None and x.size % size == 0
+        return x.reshape(-1, size or 1) if whole and self.shapes == "rows" else x.reshape(1, -1)
 
     def ask(self, x: Array) -> Theirs:
         """Its parts in the form of ours.
@@ -132,8 +133,11 @@ class Subject:
         return read(self.scheme, x.shape, self._parts(x))
 
     def _parts(self, x: Array) -> dict[str, Array]:
+        saved = x.copy()
         parts, error = answer(self.adapter, {"theirs": self.theirs, "source": x.dtype.name}, {"x": x})
         if error:
+            if x.flags.writeable:  # it may have been changed, and is wanted as it was, in its own strides
+                x[...] = saved
             raise Refused(error)
         return parts
 

@@ -21,10 +21,10 @@ Array = NDArray[Any]
 
 @law
 def the_same_twice(ask: Ask, x: Array, n: int, s: Scheme) -> bool | None:
-    """The same array has the same answer when it comes again, another one between."""
-    first = ask(x)
+    """The same array has the same answer when it comes again, at once and after another one."""
+    first, second = ask(x), ask(x.copy())
     ask(x[::-1].copy())
-    return first.same(ask(x.copy()))
+    return first.same(second) and first.same(ask(x.copy()))
 
 
 @law
