@@ -32,7 +32,7 @@ from kbit_ref.scales import Plan, Whole, centred, effective, plan, step, used_sc
 from kbit_ref.scheme import Scheme, scheme
 from kbit_ref.stochastic import encode_stochastic
 
-__all__ = ["quantize", "whole_of"]
+__all__ = ["Work", "quantize", "taken", "whole_of"]
 
 Array = NDArray[Any]
 CLEAN = "clean the input, or use"
@@ -87,8 +87,8 @@ def quantize(
     array([ 0.5, -1. ,  3. ,  6. ], dtype=float32)
     """
     s = scheme(scheme_)
-    reals, a = _taken(x, s, bfloat16)
-    work = _Work(s, a, reals, _drawn(s, random, reals.array.shape), random_bits)
+    reals, a = taken(x, s, bfloat16)
+    work = Work(s, a, reals, _drawn(s, random, reals.array.shape), random_bits)
     work.whole = whole_of(x, s, bfloat16=bfloat16) if whole is None else whole
     return work.run(threads, out)
 
@@ -96,11 +96,11 @@ def quantize(
 def whole_of(x: Any, scheme_: Scheme | str, *, bfloat16: bool = False) -> Whole:
     """What belongs to the whole tensor: its global scale and its mean, where the scheme has them."""
     s = scheme(scheme_)
-    (array, kind), a = _taken(x, s, bfloat16)
+    (array, kind), a = taken(x, s, bfloat16)
     return whole_numbers(s, a, lambda rows: a.round(_read(rows, kind)), s.cut.rows(array))
 
 
-def _taken(x: Any, s: Scheme, bfloat16: bool) -> tuple[Reals, Arithmetic]:
+def taken(x: Any, s: Scheme, bfloat16: bool) -> tuple[Reals, Arithmetic]:
     """The numbers of x, and the arithmetic for them."""
     reals = real_array("quantize", x, bfloat16=bfloat16)
     if reals.kind == "longdouble":
@@ -132,7 +132,7 @@ class _Special(BadInput):
         super().__init__("NaN or infinity", "somewhere")
 
 
-class _Work:
+class Work:
     """One array on its way to a QTensor."""
 
     def __init__(self, s: Scheme, a: Arithmetic, x: Reals, random: Array | None, random_bits: int):

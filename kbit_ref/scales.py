@@ -22,7 +22,7 @@ from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.rules import RULES, AbsMax, in_order
 from kbit_ref.scheme import WIDE, Scheme
 
-__all__ = ["Plan", "Whole", "centred", "effective", "plan", "step", "used_scale", "whole_numbers"]
+__all__ = ["Plan", "Whole", "centred", "effective", "plan", "step", "stored_scale", "used_scale", "whole_numbers"]
 
 ZERO_BLOCK = {"zero": 0.0, "one": 1.0}  # other names are numbers
 
@@ -175,7 +175,7 @@ def _with_scale(s: Scheme, a: Arithmetic, whole: Whole, p: Plan, raw: Array) -> 
         raw = np.maximum(raw, _constant(a, s["leastscale"]))
     if (raw == 0).any():
         p.empty = RULES[s.rule].empty(s, a, p.seen, p.seen_finite)
-    return raw, _stored_scale(s, raw, p.empty)
+    return raw, stored_scale(s, raw, p.empty)
 
 
 def _constant(a: Arithmetic, text: str) -> Any:
@@ -239,7 +239,7 @@ def _is_power_of_two(values: NDArray[np.float32]) -> bool:
     return bool((exponent << np.uint32(23) == words).all() and (exponent - np.uint32(1) < np.uint32(254)).all())
 
 
-def _stored_scale(s: Scheme, raw: Array, empty: Any = True) -> Array:
+def stored_scale(s: Scheme, raw: Array, empty: Any = True) -> Array:
     """The scales as they are stored; `empty` says where a block has nothing to scale."""
     stored = _stored_as(s, raw)
     none = (raw == 0) | (stored == 0)

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from libraries import heavy
 from test_bounds import matmul_n_bits
 
 import kbit_ref as kb
@@ -142,9 +143,10 @@ def test_onnxruntime_rounds_activations_to_int8_in_blocks():
     assert exact.accumulation
 
 
+@pytest.mark.heavy
 @pytest.mark.slow
 def test_bitsandbytes_computes_in_bfloat16_when_it_evaluates():
-    torch, bnb = pytest.importorskip("torch"), pytest.importorskip("bitsandbytes")
+    torch, bnb = heavy("torch"), heavy("bitsandbytes")
     x, w = given(256)
     w = np.concatenate([w, w[:12]])  # 32 rows, for their packing
     layer = bnb.nn.Linear4bit(256, 32, bias=False, compute_dtype=torch.float32, compress_statistics=False)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from libraries import heavy
 
 from kbit_ref.transformer.backward import PAIRS, cross_entropy, gradients, layer_norm, linear, logits, rms_norm, rotate
 from kbit_ref.transformer.config import Config, Rotary, shapes
@@ -152,7 +153,7 @@ def test_a_wrong_gradient_would_be_found() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("family", ["gpt2", "opt", "opt-350m", "bloom", "gpt_neox", "llama", "qwen3"])
 def test_gradients_are_those_of_torch(family: str, tmp_path: Any) -> None:
-    torch = pytest.importorskip("torch")
+    torch = heavy("torch")
     from test_transformer import theirs
 
     from kbit_ref.transformer import load_model

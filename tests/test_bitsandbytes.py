@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from libraries import heavy
 
 import kbit_ref as kb
 
@@ -77,10 +78,11 @@ def functional() -> Any:
     """`bitsandbytes.functional`; what it warns of while it is imported is its own affair."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pytest.importorskip("torch")
-        return pytest.importorskip("bitsandbytes.functional", exc_type=ImportError)
+        heavy("torch")
+        return heavy("bitsandbytes.functional")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_dynamic(functional: Any, bits: int) -> None:
     signed, unsigned = (functional.create_dynamic_map(s, bits - 1, bits).numpy() for s in (True, False))
@@ -88,11 +90,13 @@ def test_dynamic(functional: Any, bits: int) -> None:
     assert np.array_equal(np.unique(unsigned), distinct(f"udynamic{bits}"))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_linear(functional: Any, bits: int) -> None:
     assert np.array_equal(np.unique(functional.create_linear_map(True, bits).numpy()), distinct(f"linear{bits}"))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", FLOATS)
 def test_floats(functional: Any, name: str) -> None:
     bits, split = name.removeprefix("bnbfloat").split("_e")
@@ -103,6 +107,7 @@ def test_floats(functional: Any, name: str) -> None:
     assert np.array_equal(np.unique(table), distinct(name))
 
 
+@pytest.mark.heavy
 def test_four_bits(functional: Any) -> None:
     for theirs, ours in (("nf4", "nf4"), ("fp4", "fp4_bnb")):
         table = functional.get_4bit_type(theirs, device="cpu").numpy()

@@ -1,10 +1,10 @@
 """The adapters of block formats: each library answers, and one flipped code or scale in its answer is found."""
 
-import importlib.util
 import warnings
 
 import numpy as np
 import pytest
+from libraries import needed
 
 from kbit_ref.conformance.blocks.adapters import PARTS, BlockAdapter, block_adapters
 from kbit_ref.conformance.blocks.judge import Answer, judge_profile
@@ -30,14 +30,13 @@ CHANGED = {
 
 
 def libraries(names=CHANGED):
-    marks = {name: [pytest.mark.slow] if name in HEAVY else [] for name in names}
+    marks = {name: [pytest.mark.slow, pytest.mark.heavy] if name in HEAVY else [] for name in names}
     return [pytest.param(name, marks=marks[name], id=name) for name in names]
 
 
 def loaded(name: str) -> BlockAdapter:
     adapter = ADAPTERS[name]
-    if not adapter.installed():
-        pytest.skip(f"{name} is not installed")
+    needed(name, adapter.installed())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about what they import
         adapter.load()
@@ -128,7 +127,7 @@ def test_no_adapter_reaches_into_private_names():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+@pytest.mark.heavy
 def test_bitsandbytes_never_gives_the_code_of_zero():
     """[1, 0, 0, ...] comes back with 2.125e-05: the fault is found unaided, shrunk to one number, and named."""
     adapter = loaded("bitsandbytes")
@@ -143,7 +142,7 @@ def test_bitsandbytes_never_gives_the_code_of_zero():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+@pytest.mark.heavy
 def test_bitsandbytes_takes_the_scale_of_another_block():
     """Rows of 96 are one and a half blocks of 64; the vector code looks scales up by row."""
     adapter = loaded("bitsandbytes")

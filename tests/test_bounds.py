@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from libraries import heavy, light
 
 import kbit_ref as kb
 from kbit_ref.arithmetic import Arithmetic
@@ -434,14 +435,15 @@ def test_a_product_of_rounded_weights_is_outside():
 
 
 def test_jax_matmul():
-    jnp = pytest.importorskip("jax.numpy")
+    jnp = light("jax.numpy")
     a, b = operands(500)
     assert dot_bound(a, b, "float32").holds(np.asarray(jnp.matmul(a, b)))
 
 
+@pytest.mark.heavy
 @pytest.mark.slow
 def test_torch_matmul():
-    torch = pytest.importorskip("torch")
+    torch = heavy("torch")
     a, b = operands(500)
     assert dot_bound(a, b).holds((torch.from_numpy(a) @ torch.from_numpy(b)).numpy())
     for form, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
@@ -452,11 +454,12 @@ def test_torch_matmul():
     assert dot_bound(x.numpy(), y.numpy(), "int32").holds(torch._int_mm(x, y).numpy())
 
 
+@pytest.mark.heavy
 @pytest.mark.slow
 def test_bitsandbytes_4_bit_product():
-    torch = pytest.importorskip("torch")
-    functional = pytest.importorskip("bitsandbytes.functional")
-    bnb = pytest.importorskip("bitsandbytes")
+    torch = heavy("torch")
+    functional = heavy("bitsandbytes.functional")
+    bnb = heavy("bitsandbytes")
     a, b = operands(256)
     weight = torch.from_numpy(np.ascontiguousarray(b.T))
     packed, state = functional.quantize_4bit(weight, blocksize=64, quant_type="nf4")
@@ -467,7 +470,7 @@ def test_bitsandbytes_4_bit_product():
 
 def matmul_n_bits(a, q, level: int):
     """onnxruntime's product of a [M, K] with int4 weights [K, N] in blocks of 32 along K."""
-    ort = pytest.importorskip("onnxruntime")
+    ort = light("onnxruntime")
     from onnx import TensorProto, helper, numpy_helper
 
     k, n = q.shape

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from libraries import light
 
 import kbit_ref as kb
 from kbit_ref.conformance import ask
@@ -20,7 +21,7 @@ from kbit_ref.conformance.verdict import worst
 from kbit_ref.errors import KbitError, MissingLibrary
 from kbit_ref.explain.spelling import exactly
 
-ml_dtypes = pytest.importorskip("ml_dtypes")
+ml_dtypes = light("ml_dtypes")
 
 
 def encoder(name):

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from libraries import light
 
 from kbit_ref.cli import main
 from kbit_ref.conformance.adapters import adapters
@@ -152,7 +153,7 @@ def test_unknown_library(mine, capsys):
 
 @pytest.mark.parametrize("name", ["e2m1fn", "e4m3fn+overflow=ieee"])
 def test_type_chooses_rows(name, capsys):
-    pytest.importorskip("ml_dtypes")
+    light("ml_dtypes")
     main(["check", "ml_dtypes", "--type", name])
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("float")]
     assert [row.split()[1] for row in rows] == [name]

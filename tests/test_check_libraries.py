@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from libraries import cases, needed
 
 import kbit_ref as kb
 from kbit_ref.conformance.adapters import adapters
@@ -64,10 +65,9 @@ def changed(method: str, body: str) -> str:
     return f"{RIGHT}\nclass Fake(Fake):\n    def {method}({arguments}):\n{lines}\n"
 
 
-@pytest.mark.parametrize("library", FLIPPED)
+@pytest.mark.parametrize("library", cases(FLIPPED))
 def test_one_flipped_code_is_found_exactly(library, tmp_path):
-    if not adapters()[library].installed():
-        pytest.skip(f"{library} is not installed")
+    needed(library, adapters()[library].installed())
     name, theirs = FLIPPED[library]
     rows = judge(
         tmp_path,

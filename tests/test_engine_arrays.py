@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from libraries import light
 
 import kbit_ref as kb
 from kbit_ref import engine
@@ -227,7 +228,7 @@ def test_float16_as_numpy_does(kind: str) -> None:
 
 
 def test_bfloat16_as_ml_dtypes_does() -> None:
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    ml_dtypes = light("ml_dtypes")
     x = edges("float32")
     with np.errstate(invalid="ignore"):  # some NaNs signal
         theirs = x.astype(ml_dtypes.bfloat16).view(np.uint16)

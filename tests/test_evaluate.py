@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from libraries import heavy
 
 import kbit_ref as kb
 from kbit_ref.cli import main
@@ -252,7 +253,7 @@ def test_train_as_a_command(tmp_path: Path) -> None:
 @pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore")
 def test_our_directories_load_in_transformers(trained: Path) -> None:
-    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    torch, transformers = heavy("torch"), heavy("transformers")
     there = transformers.AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32).eval()
     tokens = World().windows(8, np.random.default_rng(0))[:, :-1]
     with torch.no_grad():

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from libraries import heavy, light
 
 import kbit_ref as kb
 from kbit_ref.inputs import real_array
@@ -21,7 +22,7 @@ def test_float16_and_bfloat16() -> None:
     assert kb.encode("e2m1fn", X.astype(np.float16)).tolist() == CODES
     bits = (X.view(np.uint32) >> 16).astype(np.uint16)
     assert kb.encode("e2m1fn", bits, bfloat16=True).tolist() == CODES
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    ml_dtypes = light("ml_dtypes")
     assert kb.encode("e2m1fn", X.astype(ml_dtypes.bfloat16)).tolist() == CODES
 
 
@@ -57,8 +58,9 @@ def test_dlpack_shares_memory() -> None:
     assert kb.encode("e2m1fn", OnlyDLPack(X)).tolist() == CODES
 
 
+@pytest.mark.heavy
 def test_torch() -> None:
-    torch = pytest.importorskip("torch")
+    torch = heavy("torch")
     tensor = torch.from_numpy(X.copy())
     assert kb.encode("e2m1fn", tensor).tolist() == CODES
     assert real_array("encode", tensor).array.ctypes.data == tensor.data_ptr()
@@ -71,19 +73,20 @@ def test_torch() -> None:
 
 
 def test_jax() -> None:
-    jnp = pytest.importorskip("jax.numpy")
+    jnp = light("jax.numpy")
     assert kb.encode("e2m1fn", jnp.asarray(X)).tolist() == CODES
     assert kb.encode("e2m1fn", jnp.asarray(X).astype(jnp.bfloat16)).tolist() == CODES
 
 
 def test_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "numpy")
-    keras = pytest.importorskip("keras")
+    keras = light("keras")
     assert kb.encode("e2m1fn", keras.ops.convert_to_tensor(X)).tolist() == CODES
 
 
+@pytest.mark.heavy
 def test_tensorflow() -> None:
-    tensorflow = pytest.importorskip("tensorflow")
+    tensorflow = heavy("tensorflow")
     assert kb.encode("e2m1fn", tensorflow.constant(X)).tolist() == CODES
 
 

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from libraries import light
 
 import kbit_ref as kb
 from kbit_ref.datatypes import literals, quantile
@@ -103,7 +104,7 @@ def test_every_float_has_its_facts_here() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(FACTS) - {"f16", "bf16", "ue4m3", "ue5m3", "e4m4"}))
 def test_floats_as_ml_dtypes_has_them(name: str) -> None:
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    ml_dtypes = light("ml_dtypes")
     d = kb.datatype(name)
     theirs = np.arange(2**d.bits, dtype=np.uint8).view(getattr(ml_dtypes, f"float{d.bits}_{name}")).astype(np.float64)
     assert np.array_equal(theirs, d.levels, equal_nan=True)

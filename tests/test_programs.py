@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from libraries import needed
 
 from kbit_ref import exact
 from kbit_ref.cli import main
@@ -634,8 +635,8 @@ def test_c_types_have_the_sizes_that_they_have_here():
 def bitsandbytes() -> str:
     """Its library for the CPU, found without an import."""
     found = importlib.util.find_spec("bitsandbytes")
-    if found is None:
-        pytest.skip("bitsandbytes is not installed")
+    needed("bitsandbytes", found is not None)
+    assert found is not None
     (path,) = Path(found.submodule_search_locations[0]).glob("libbitsandbytes_cpu.*")
     return str(path)
 
@@ -649,6 +650,7 @@ BLOCKWISE = {
 FOUR = "(const uint8_t *packed, const float *scales, float *x, long long block_size, long long rows, long long columns)"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("what", ["encode", "decode"])
 def test_bitsandbytes_by_its_library_alone(what):
     judged = judge_shared("bnb-cpu-dynamic8", bitsandbytes(), BLOCKWISE[what], 60, what=what, level=2)
@@ -656,6 +658,7 @@ def test_bitsandbytes_by_its_library_alone(what):
     assert not {"torch", "bitsandbytes"} & {name for name in sys.modules if "worker" in name}
 
 
+@pytest.mark.heavy
 def test_four_bits_of_bitsandbytes():
     path = bitsandbytes()
     judged = judge_shared("bnb-cpu-nf4", path, f"void cdequantize_blockwise_cpu_nf4_fp32{FOUR}", 60, what="decode")
@@ -667,6 +670,7 @@ def test_four_bits_of_bitsandbytes():
     assert "code 0x8 = -0.0" in kind.example.at
 
 
+@pytest.mark.heavy
 def test_no_torch_is_imported():
     text = f"""
 import sys

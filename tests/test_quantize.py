@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from libraries import light
 
 import kbit_ref as kb
 from kbit_ref.arithmetic import Arithmetic
@@ -76,7 +77,7 @@ def compare(s: kb.Scheme, x: np.ndarray[Any, Any], form: str) -> bool:
     """Do engine and definition agree on everything stored and decoded, bit for bit? True if they answered."""
     given, options = x, {}
     if form == "bfloat16":
-        given = x.astype(pytest.importorskip("ml_dtypes").bfloat16)
+        given = x.astype(light("ml_dtypes").bfloat16)
     if s.dtype.rounding.startswith("stochastic"):
         options = {"random": np.arange(x.size).reshape(x.shape) * 5 % 16, "random_bits": 4}
     try:

@@ -3,6 +3,9 @@
 import doctest
 import re
 import shlex
+import sys
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from kbit_ref import exact, open_checkpoint, profiles
 from kbit_ref.checkpoints import Writer
 from kbit_ref.checkpoints.header import Spec
-from kbit_ref.cli import commands, main
+from kbit_ref.cli import audit, commands, main, vectors
 from kbit_ref.cli.list_ import TABLES as PRINTED
 from kbit_ref.cli.list_ import markdown
 from kbit_ref.exact.encoders import ENCODERS
@@ -21,30 +24,45 @@ from kbit_ref.scheme import CHOICES, DOUBLES, MEANINGS, SCALE_DTYPES
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 
 
-TABLES = {"list": "types", "list schemes": "schemes", "list profiles": "profiles", "list layouts": "layouts"}
+LISTS = {"list": "types", "list schemes": "schemes", "list profiles": "profiles", "list layouts": "layouts"}
+TABLES = (*LISTS, "vectors")
+SLOW = ("audit",)  # half a minute
 
 
-def stale(text: str) -> list[str]:
+@cache
+def printed(name: str) -> str:
+    """What a command prints for the README."""
+    if name == "audit":
+        return audit.markdown()
+    return vectors.markdown() if name == "vectors" else markdown(LISTS[name])
+
+
+def stale(text: str, names: Iterable[str] = TABLES) -> list[str]:
     """The tables that are not what the command prints."""
     found = []
-    for name, what in TABLES.items():
+    for name in names:
         match = re.search(rf"<!-- generated: {name} -->\n(.*?)<!-- end -->", text, re.S)
-        if match is None or match[1] != markdown(what) + "\n":
+        if match is None or match[1] != printed(name) + "\n":
             found.append(name)
     return found
 
 
-def renewed(text: str) -> str:
+def renewed(text: str, names: Iterable[str] = TABLES) -> str:
     """The README with its tables printed again."""
-    for name, what in TABLES.items():
+    for name in names:
         before, marker, rest = text.partition(f"<!-- generated: {name} -->\n")
-        text = before + marker + markdown(what) + "\n<!-- end -->" + rest.partition("<!-- end -->")[2]
+        text = before + marker + printed(name) + "\n<!-- end -->" + rest.partition("<!-- end -->")[2]
     return text
 
 
 def test_tables_are_generated() -> None:
-    assert set(TABLES.values()) == set(PRINTED)
+    assert set(LISTS.values()) == set(PRINTED)
     assert stale(README) == [], "print them again: python tests/test_readme.py"
+
+
+@pytest.mark.slow
+def test_the_table_of_acceptance_rules_is_generated() -> None:
+    assert stale(README, SLOW) == [], "print it again: python tests/test_readme.py audit"
 
 
 @pytest.mark.parametrize(
@@ -126,4 +144,4 @@ def test_the_other_commands_run(
 
 
 if __name__ == "__main__":
-    (Path(__file__).parent.parent / "README.md").write_text(renewed(README), "utf-8")
+    (Path(__file__).parent.parent / "README.md").write_text(renewed(README, sys.argv[1:] or TABLES), "utf-8")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from libraries import heavy
 
 import kbit_ref as kb
 from kbit_ref.checkpoints.container import Writer
@@ -90,7 +91,7 @@ SEEDS = 20
 
 def theirs(name: str, seed: int) -> Any:
     """A model of transformers with random weights of a realistic scale."""
-    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    transformers, torch = heavy("transformers"), heavy("torch")
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     architecture, entries = VARIANTS[name]
@@ -119,7 +120,7 @@ def batch(seed: int) -> tuple[Any, Any]:
 @pytest.mark.filterwarnings("ignore")  # of the other library
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_family_agrees_with_transformers(name: str, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
+    torch = heavy("torch")
     torch.set_num_threads(1)
     ratios = []
     for seed in range(SEEDS):
@@ -144,7 +145,7 @@ def test_every_family_agrees_with_transformers(name: str, tmp_path: Path) -> Non
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["gpt2", "opt", "bloom", "gpt_neox", "llama", "qwen3"])
 def test_generation_is_that_of_transformers(name: str, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
+    torch = heavy("torch")
     model = theirs(name, 0)
     model.save_pretrained(tmp_path)
     tokens, mask = batch(1)

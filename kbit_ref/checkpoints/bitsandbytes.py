@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.checkpoints.container import Container
-from kbit_ref.checkpoints.foreign import reader
+from kbit_ref.checkpoints.foreign import ROWS, Found, reader
 from kbit_ref.checkpoints.header import shown
 from kbit_ref.dequantize import dequantize
 from kbit_ref.errors import BadInput, message
@@ -34,7 +34,7 @@ NESTED = "+double=bnb+scaleuse=unrounded"
 
 
 @reader
-def read(file: Container, name: str) -> QTensor | None:
+def read(file: Container, name: str) -> Found | None:
     """The matrix of that name, or None if it is not stored in this way.
 
     Raises
@@ -71,7 +71,7 @@ def read(file: Container, name: str) -> QTensor | None:
         return values
 
     if name + ".nested_absmax" not in file.entries:
-        return QTensor(packed, numbers("absmax", n_blocks), shape, _scheme(kind, size))
+        return QTensor(packed, numbers("absmax", n_blocks), shape, _scheme(kind, size)), ROWS
     s = _scheme(kind, size, NESTED)
     assert s.double is not None  # NESTED says so
     double = s.double
@@ -89,7 +89,7 @@ def read(file: Container, name: str) -> QTensor | None:
         scheme=double,
         offsets=np.full((1, 1), offset, np.float32),
     )
-    return QTensor(packed, dequantize(q), shape, s, double=q)
+    return QTensor(packed, dequantize(q), shape, s, double=q), ROWS
 
 
 def _scheme(kind: str, size: int, more: str = "") -> Scheme:

@@ -1,7 +1,8 @@
-"""Formats of other libraries inside safetensors: each is a function that finds a matrix of its own by name.
+"""Formats of quantized matrices inside safetensors: each is a function that finds a matrix of its own by name.
 
 A format is one file of this folder with one function under `reader`; the files are found by looking
-for them, when the first matrix is asked for.
+for them, when the first matrix is asked for. A function gives the QTensor, and says whether it is
+[d_out, d_in] whatever the family of the model (`ROWS`) or as that family stores matrices (`AS_STORED`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from functools import cache
 from kbit_ref.checkpoints.container import Container
 from kbit_ref.qtensor import QTensor
 
-__all__ = ["quantized", "reader"]
+__all__ = ["AS_STORED", "ROWS", "Found", "quantized", "reader"]
 
-Reader = Callable[[Container, str], QTensor | None]
+ROWS, AS_STORED = "rows", "as stored"
+Found = tuple[QTensor, str]
+Reader = Callable[[Container, str], Found | None]
 _readers: list[Reader] = []
 
 
@@ -35,9 +38,9 @@ def _found() -> tuple[Reader, ...]:
     return tuple(_readers)
 
 
-def quantized(file: Container, name: str) -> QTensor | None:
+def quantized(file: Container, name: str) -> Found | None:
     """The quantized matrix that is stored under a name in any known format, or None."""
     for read in _found():
-        if (q := read(file, name)) is not None:
-            return q
+        if (found := read(file, name)) is not None:
+            return found
     return None

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.checkpoints.container import NUMPY, Container, Writer, target
-from kbit_ref.checkpoints.foreign import reader
+from kbit_ref.checkpoints.foreign import AS_STORED, Found, reader
 from kbit_ref.checkpoints.header import Entry, Spec, shown
 from kbit_ref.checkpoints.stored import assembled
 from kbit_ref.checkpoints.table import FLOATS, KEY, Tensor, described, of_tensor, read_tensors
@@ -221,14 +221,14 @@ def open_checkpoint(path: PathLike) -> Checkpoint:
 
 
 @reader
-def read(file: Container, name: str) -> QTensor | None:
+def read(file: Container, name: str) -> Found | None:
     """One quantized tensor of a file that `kbit-ref quantize` wrote, or None."""
     if KEY not in file.metadata:
         return None
     if file not in _read_before:
         _read_before[file] = read_tensors(file)
     tensor = _read_before[file].get(name)
-    return None if tensor is None else assembled(tensor.scheme, tensor.shape, _raw(file, tensor))
+    return None if tensor is None else (assembled(tensor.scheme, tensor.shape, _raw(file, tensor)), AS_STORED)
 
 
 _read_before: WeakKeyDictionary[Container, dict[str, Tensor]] = WeakKeyDictionary()

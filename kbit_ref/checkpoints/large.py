@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kbit_ref.blocks import Cut
 from kbit_ref.inputs import Reals
 from kbit_ref.kernels import BY_LARGEST
-from kbit_ref.quantize import _taken, _Work
+from kbit_ref.quantize import Work, taken
 from kbit_ref.rules import in_order
 from kbit_ref.scales import Plan, Whole, plan
 from kbit_ref.scheme import Scheme
@@ -55,8 +55,8 @@ class LargeBlocks:
 
     def __init__(self, s: Scheme, x: Array, bfloat16: bool, whole: Whole, n: int, missing: int):
         self.s, self.missing = replace(s, cut=Cut("channel", None, 0)), missing
-        (array, kind), self.a = _taken(x, s, bfloat16)
-        self.work = _Work(self.s, self.a, Reals(np.empty((n, 1), array.dtype), kind), None, 0)
+        (array, kind), self.a = taken(x, s, bfloat16)
+        self.work = Work(self.s, self.a, Reals(np.empty((n, 1), array.dtype), kind), None, 0)
         self.work.whole = whole
         self.total, self.count = np.zeros((n, 1)), np.zeros((n, 1), np.int64)
         self.first, self.most = np.zeros((n, 1), self.a.dtype), np.full((n, 1), -1, self.a.dtype)

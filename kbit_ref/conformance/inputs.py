@@ -81,7 +81,8 @@ def _beside(dtype: DataType, kind: str) -> Words:
     if kind in ("float16", "bfloat16"):
         return np.empty(0, np.uint16)  # all words are there
     tiny = float(np.finfo(kind).smallest_subnormal)
-    numbers = np.array([0.0, dtype.top, -0.0, 1e-6, 1.0, 1e-6 * dtype.top, tiny, dtype.top / 2], kind)
+    with np.errstate(over="ignore"):  # the largest levels of wide types are infinite in it
+        numbers = np.array([0.0, dtype.top, -0.0, 1e-6, 1.0, 1e-6 * dtype.top, tiny, dtype.top / 2], kind)
     return np.array(list(dict.fromkeys(numbers.view(WORD[kind]).tolist())), WORD[kind])  # none twice
 
 

@@ -216,7 +216,7 @@ def _compare_levels(asked: Question, got: Got) -> tuple[Difference, ...]:
         if kind.where.any():
             i = int(np.flatnonzero(kind.where)[0])
             code = f"0x{int(asked.ours[i]):0{-(-asked.dtype.bits // 4)}x}"
-            steps = (f"the level of code {code} is {levels[i]!r}", kind.why)
+            steps = (f"the level of code {code} is {float(levels[i])!r}", kind.why)
             example = Counterexample("codes", code, f"code {i}", repr(float(values[i])), repr(float(levels[i])), steps)
             found.append(Difference(kind.name, kind.why, int(kind.where.sum()), example))
     return tuple(found)

@@ -30,8 +30,7 @@ from kbit_ref.inputs import as_reals
 from kbit_ref.packing import pack_into, unpack
 from kbit_ref.quantize import quantize
 from kbit_ref.rules import RULES, in_order
-from kbit_ref.scales import Plan, Whole, centred, effective, plan, step, used_scale, whole_numbers
-from kbit_ref.scales import _stored_scale as stored_scale
+from kbit_ref.scales import Plan, Whole, centred, effective, plan, step, stored_scale, used_scale, whole_numbers
 from kbit_ref.scheme import Scheme, scheme
 
 __all__ = ["ORDER", "READER", "WRITER", "Output", "Runner", "Steps", "Stored", "reference", "run"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,20 +35,39 @@ def shrunk(subject: Subject, x: Array) -> Array:
             break
     left = MOST_ASKED
 
+    def show(variant: Array) -> bool:
+        nonlocal left
+        left -= 1
+        asked = left >= 0 and _answers(subject, variant, x)
+        return asked and subject.differs(variant.astype(x.dtype).reshape(x.shape))
+
     def shows(variants: Array) -> NDArray[np.bool_]:
         """[n, size] -> [n]: the first that shows it; after it nothing is asked."""
-        nonlocal left
         found = np.zeros(len(variants), bool)
-        for i, variant in enumerate(variants):
-            if left == 0:
-                break
-            left -= 1
-            if _answers(subject, variant, x) and subject.differs(variant.astype(x.dtype).reshape(x.shape)):
-                found[i] = True
-                break
+        first = next((i for i, variant in enumerate(variants) if show(variant)), None)
+        found[first if first is not None else slice(0)] = True
         return found
 
-    return shrink(x.reshape(-1).astype(np.float32), shows).astype(x.dtype).reshape(x.shape)
+    few = _sparser(x.reshape(-1).astype(np.float32), show)
+    return shrink(few, shows).astype(x.dtype).reshape(x.shape)
+
+
+def _sparser(block: Array, show: Callable[[Array], bool]) -> Array:
+    """The block with numbers set to 0, half of them at once, then quarters, ..., where it still shows.
+
+    Numbers that cannot be 0 (a scheme may refuse 0 times an infinite reciprocal) become the largest one.
+    """
+    for fill in (0, block[np.abs(np.nan_to_num(block)).argmax()]):
+        size = len(block)
+        while size > 1:
+            size = -(-size // 2)
+            for begin in range(0, len(block), size):
+                fewer = block.copy()
+                part = fewer[begin : begin + size]
+                part[part != 0] = fill
+                if fewer.tobytes() != block.tobytes() and show(fewer):
+                    block = fewer
+    return block
 
 
 def _answers(subject: Subject, variant: Array, like: Array) -> bool:

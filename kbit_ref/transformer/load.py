@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kbit_ref.checkpoints.container import Container
-from kbit_ref.checkpoints.foreign import quantized
+from kbit_ref.checkpoints.foreign import AS_STORED, quantized
 from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.qtensor import QTensor
 from kbit_ref.transformer.config import Config, shapes
@@ -130,11 +130,10 @@ def _read(
     turned = family.transposed and len(shape) == 2 and name.startswith("blocks.")
     wanted = shape[::-1] if turned else shape
     if len(shape) == 2 and (stored := _quantized(tensors, names)) is not None:
-        found, q = stored
-        if q.shape == wanted and turned:
-            return Matrix(q, turned=True)
-        if q.shape == shape:  # as it is, or as bitsandbytes turns it
-            return Matrix(q)
+        found, q, form = stored
+        turned = turned and form == AS_STORED
+        if q.shape == (shape[::-1] if turned else shape):
+            return Matrix(q, turned=turned)
         got, rule = f"{found} of shape {q.shape}", f"config.json asks for {wanted}"
         raise BadInput(message("load_model", got, rule, "the two do not belong together"))
     found = next((candidate for candidate in names if candidate in tensors), "")
@@ -159,12 +158,12 @@ def _read(
     return numbers.T if turned else numbers
 
 
-def _quantized(tensors: Mapping[str, Container], names: list[str]) -> tuple[str, QTensor] | None:
+def _quantized(tensors: Mapping[str, Container], names: list[str]) -> tuple[str, QTensor, str] | None:
     """The first of these names under which a quantized matrix is stored, and the matrix."""
     for name in names:
         for entry in (name, f"{name}.packed"):  # what it begins with: of other libraries, of ours
-            if entry in tensors and (q := quantized(tensors[entry], name)) is not None:
-                return name, _kept(q)
+            if entry in tensors and (found := quantized(tensors[entry], name)) is not None:
+                return name, _kept(found[0]), found[1]
     return None
 
 

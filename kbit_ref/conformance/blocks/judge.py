@@ -34,7 +34,7 @@ from kbit_ref.packing import layout, layouts, pack
 from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme, scheme
 
-__all__ = ["Answer", "Ask", "given_scales", "judge_profile"]
+__all__ = ["Answer", "Ask", "Found", "given_scales", "judge_profile", "kinds_of", "verdicts_of"]
 
 Array = NDArray[Any]
 WHY_RECORD = {
@@ -65,7 +65,7 @@ OF_ARRAYS = ("global_scale", *DOUBLE)
 
 
 @dataclass
-class _Found:
+class Found:
     """Everything about one profile, as it comes in."""
 
     compared: list[Compared] = field(default_factory=list)
@@ -87,14 +87,14 @@ def judge_profile(adapter: BlockAdapter, profile: BlockProfile, ask: Ask, s: Sch
         s = s or scheme(profile.profile)
     except KbitError as error:
         return Row(adapter.library, adapter.version(), profile.profile, "", profile.theirs, (), (str(error),))
-    found = _Found()
+    found = Found()
     for case in cases(s, profile.sources, profile.shapes, profile.blocks, profile.size):
         _one(s, profile, case, ask, found)
     odd = tuple(special for source in profile.sources for special in _specials(s, profile, source, ask))
     known = [k for k in adapter.known if k.concerns(profile.theirs)]
     shrinker = Shrinker(s, profile, ask, lambda words, source: _put(s, profile, words, source, ask))
-    kinds = _kinds(s, found, shrinker)
-    parts, errors = _verdicts(found, kinds, known)
+    kinds = kinds_of(s, found, shrinker)
+    parts, errors = verdicts_of(found, kinds, known)
     errors = [*(f"{text} ({_some(where)})" for text, where in found.errors.items()), *errors]
     notes = [f"{count:,} blocks left out, the profile has no answer: {why}" for why, count in found.refused.items()]
     about = (adapter.library, adapter.version(), profile.profile, str(s), profile.theirs)
@@ -126,7 +126,7 @@ def _some(where: Sequence[str]) -> str:
     return ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
 
 
-def _one(s: Scheme, profile: BlockProfile, case: Case, ask: Ask, found: _Found) -> None:
+def _one(s: Scheme, profile: BlockProfile, case: Case, ask: Ask, found: Found) -> None:
     """Ask about one array, and compare."""
     try:
         compared = _put(s, profile, case.words, case.source, ask, case)
@@ -167,7 +167,8 @@ def _put(s: Scheme, profile: BlockProfile, words: Array, source: str, ask: Ask, 
 # Differences of one part by cause ----------------------------------------------------------------
 
 
-def _kinds(s: Scheme, found: _Found, shrinker: Shrinker) -> dict[str, list[Kind]]:
+def kinds_of(s: Scheme, found: Found, shrinker: Shrinker) -> dict[str, list[Kind]]:
+    """By part: what differs, each kind with its cause and its smallest example."""
     kinds: dict[str, list[Kind]] = {name: [] for name in PARTS}
     every = [record for compared in found.compared for record in records(s, compared)]
     explanations = explain(s, every, found.compared) if every else []
@@ -215,7 +216,7 @@ def _why(cause: str, explanation: Explanation, complete: bool) -> str:
     return WHY_RECORD.get(cause, "no named choice gives theirs")
 
 
-def _of_arrays(found: _Found, part: str) -> list[Kind]:
+def _of_arrays(found: Found, part: str) -> list[Kind]:
     """Numbers of the whole array, and scales that are quantized again: the first that differs, and how many."""
     bad = [c for c in found.compared if part in c.wrong and c.wrong[part].any()]
     if not bad:
@@ -241,7 +242,7 @@ def _numbers(stored: Stored, part: str) -> Array:
     return np.array([stored.global_scale]) if part == "global_scale" else stored.double[part]
 
 
-def _of_elements(s: Scheme, part: str, found: _Found, shrinker: Shrinker) -> list[Kind]:
+def _of_elements(s: Scheme, part: str, found: Found, shrinker: Shrinker) -> list[Kind]:
     """Bytes and decoded numbers: compared with their own codes, so by causes of their own."""
     counts: Counter[str] = Counter()
     first: dict[str, tuple[Compared, NDArray[np.bool_]]] = {}
@@ -273,8 +274,8 @@ def _layout_of(s: Scheme, compared: Compared) -> str:
     return "other bits"
 
 
-def _verdicts(
-    found: _Found, kinds: dict[str, list[Kind]], known: Sequence[KnownDifference]
+def verdicts_of(
+    found: Found, kinds: dict[str, list[Kind]], known: Sequence[KnownDifference]
 ) -> tuple[tuple[PartVerdict, ...], list[str]]:
     """The verdicts by part, and what is on record and did not occur."""
     parts = []

@@ -61,7 +61,7 @@ def _anchors(s: Scheme) -> tuple[NDArray[np.float64], float]:
     if s.rule == "signedmax":
         return np.array([found[0] if -found[0] > found[-1] else found[-1]]), 0.0
     if s.rule == "pow2ceil":
-        return np.array([2.0 ** np.floor(np.log2(s.dtype.top))]), 0.0  # of a level: far from where log2 errs
+        return np.array([2.0 ** (np.frexp(s.dtype.top)[1] - 1)]), 0.0
     reach = getattr(rule, "reach", None)
     return np.array([float(reach(s)) if reach else s.dtype.top]), 0.0
 

@@ -113,7 +113,7 @@ def exponent_by_logarithm(steps: Steps) -> Steps | None:
         seen = found.seen if found.seen_finite is None else np.where(found.seen_finite, found.seen, 0)
         largest = np.abs(seen).max(axis=1, keepdims=True).astype(np.float32)
         with np.errstate(divide="ignore"):
-            exponent = whole(np.log(largest) * np.float32(1 / np.log(2)))
+            exponent = whole(np.log(largest.astype(np.float64)).astype(np.float32) * np.float32(1 / np.log(2)))
         power = np.exp2(np.where(np.isfinite(exponent), exponent, 0).astype(np.float64) - top)
         return replace(found, raw=np.where(largest > 0, power, found.raw))
 

@@ -13,7 +13,7 @@ from kbit_ref.conformance.blocks.adapters import PARTS, BlockProfile
 from kbit_ref.conformance.blocks.causes import UNEXPLAINED, WHY, decoded_causes
 from kbit_ref.conformance.blocks.compare import Compared, same
 from kbit_ref.conformance.blocks.examples import Shrinker
-from kbit_ref.conformance.blocks.judge import _Found, _kinds, _verdicts
+from kbit_ref.conformance.blocks.judge import Found, kinds_of, verdicts_of
 from kbit_ref.conformance.blocks.reading import Refused
 from kbit_ref.conformance.blocks.verdict import Example, Kind, PartVerdict, Row
 from kbit_ref.conformance.explain import simplest, spell_code
@@ -47,7 +47,7 @@ class Rows:
         self.form, self.name, self.again = f, name, again
         self.layout = f.scheme.layout  # of its bytes, as far as we know
         self.witness = Witness(f)
-        self.found, self.numbers = _Found(), 0
+        self.found, self.numbers = Found(), 0
         self.means = [0, 0]  # of whole rows: tried, wrong
         self.sums: list[Row] = []
 
@@ -95,15 +95,15 @@ class Rows:
         profile = BlockProfile(str(s), self.name)
         if f.what == "encode":
             shrinker = Shrinker(s, profile, None, self._put)
-            kinds = _kinds(s, found, shrinker)
+            kinds = kinds_of(s, found, shrinker)
             kinds["packed"] = packed_kinds(s, found.compared, self.layout, lambda blocks: self._put(blocks, f.source))
-            parts, _ = _verdicts(found, kinds, ())
+            parts, _ = verdicts_of(found, kinds, ())
         else:
             parts = (_decoded(f, found.compared),) if found.compared else ()
         errors = tuple(f"{text} ({len(where)} rows)" for text, where in found.errors.items())
         notes = tuple(f"{n:,} blocks left out, the scheme has no answer: {why}" for why, n in found.refused.items())
         self.sums.append(Row(self.name, "", str(s), str(s), f.what, parts, errors, notes))
-        self.found, self.numbers = _Found(), 0
+        self.found, self.numbers = Found(), 0
 
     def _put(self, words: NDArray[Any], source: str) -> Compared:
         """The answers to other rows, compared."""
