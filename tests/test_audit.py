@@ -238,7 +238,6 @@ def test_a_test_of_pytest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for name, text in {
         "never": "it never calls the quantizer; call kbit_quantizer",
         "without": "it does not take the fixture kbit_quantizer; add kbit_quantizer to its arguments",
-        "strict": "for the reference it is rejected; mend it",
     }.items():
         with pytest.raises(KbitError) as caught:
             audit_test(f"test_theirs.py::test_{name}", TEXT, only=["ties-away"])

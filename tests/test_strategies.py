@@ -50,7 +50,7 @@ def drawn(strategy: st.SearchStrategy[Array], examples: int) -> list[Array]:
 
 @pytest.fixture(scope="module")
 def some_blocks() -> list[Array]:
-    return drawn(blocks(TEXT), 700)
+    return drawn(blocks(TEXT), 500)
 
 
 def scaled(x: Array) -> Array:
@@ -100,7 +100,7 @@ def test_normal_numbers_reach_few_of_them() -> None:
 
 def test_special_numbers_at_every_position() -> None:
     found = set()
-    for x in drawn(blocks(OPEN, kinds=["nan", "infinity"], ragged=False), 400):
+    for x in drawn(blocks(OPEN, kinds=["nan", "infinity"], ragged=False), 450):
         for at in np.flatnonzero(~np.isfinite(x)):
             found.add((int(at), "nan" if np.isnan(x[at]) else "inf", bool(np.signbit(x[at]))))
     assert found == {(at, kind, minus) for at in range(8) for kind in ("nan", "inf") for minus in (True, False)}
@@ -168,7 +168,7 @@ def test_schemes_reach_rules_types_and_choices() -> None:
     rules, scales, choices = set[str](), set[str](), set[str]()
 
     @given(schemes())
-    @settings(max_examples=150)
+    @settings(max_examples=120)
     def look(s: kb.Scheme) -> None:
         rules.add(s.rule)
         scales.add(s.scale_dtype)
@@ -236,7 +236,7 @@ def test_packed_reaches() -> None:
 
 def test_the_simplest() -> None:
     assert simplest(datatypes(), lambda d: True) == kb.datatype("int2")
-    assert str(simplest(schemes("int3"), lambda s: True, examples=5)) == "int3-tensor-absmax-f32"
+    assert str(simplest(schemes("int3"), lambda s: s.rule == "rms", examples=40)) == "int3-tensor-rms-f32"
     assert simplest(levels_of("kfloat4"), lambda x: True) == 0
     assert simplest(near_midpoints("uint1"), lambda x: True) == 0.5
     assert simplest(packed("awq4"), lambda pair: True)[1] == 0  # type: ignore[index]
@@ -244,10 +244,6 @@ def test_the_simplest() -> None:
     assert block is not None
     assert block.tolist() == [0] * 8
     assert not np.signbit(block).any()
-    array = simplest(tensors("int4-b8@-1-absmax-f32"), lambda x: True)
-    assert array is not None
-    assert array.tolist() == [[0] * 8]
-    assert array.flags.c_contiguous
 
 
 def test_what_must_be_there_stays_and_the_rest_goes() -> None:

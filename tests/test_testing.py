@@ -61,7 +61,7 @@ def test_arrays_that_are_drawn_show_nearly_all_of_them() -> None:
     left = {name: wrong(TEXT, name) for name in witnesses(kb.scheme(TEXT))}
 
     @given(tensors(TEXT, max_blocks=2))
-    @settings(max_examples=250)
+    @settings(max_examples=200)
     def look(x: Array) -> None:
         for name in [name for name, subject in left.items() if subject.differs(x)]:
             del left[name]
@@ -288,7 +288,7 @@ def test_from_outside_and_in_three_lines(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(MINE)
     (tmp_path / "expected.txt").write_text(EXPECTED)
     said = run(
-        *(tmp_path, "--pyargs", "kbit_ref.testing", "test_mine.py", "-k", "conforms or kept or again or twice"),
+        *(tmp_path, "--pyargs", "kbit_ref.testing", "test_mine.py", "-k", "conforms or kept or twice"),
         KBIT_REF_ADAPTER="mymod",
         KBIT_REF_XFAILS="expected.txt",
     )
@@ -298,7 +298,6 @@ def test_from_outside_and_in_three_lines(tmp_path: Path) -> None:
     assert of["test_law[int4-b4-absmax-f32/conforms]"] == "XFAIL"
     assert of["test_law[int4-b4-absmax-f32/order_is_kept]"] == "XFAIL"
     assert of["test_law[nf4-b4@-1-absmax-f32/order_is_kept]"] == "FAILED"  # it was expected to fail, and passes
-    assert of["test_law[int4-b4-absmax-f32/again]"] == "FAILED"
     assert of["test_law[nf4-b4@-1-absmax-f32/conforms]"] == "PASSED"
     assert of["test_conforms"] == "FAILED"  # of the three lines
     assert of["test_the_same_twice"] == "PASSED"

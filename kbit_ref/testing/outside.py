@@ -32,7 +32,7 @@ from kbit_ref.testing.subject import Subject
 __all__ = ["DEFAULT", "OURS", "expected_failures", "ids", "subjects", "warn_unknown"]
 
 DEFAULT = "kbit_ref_xfails.txt"
-OURS = ("nf4-b16-absmax-f32", "uint4-b8@-1-affine-f32", "ocp-mxfp4")  # of kbit_ref itself, if nobody else is judged
+OURS = ("nf4-b16-absmax-f32", "uint4-b8@-1-affine-f32")  # of kbit_ref itself, if nobody else is judged
 CONFORMS = "conforms"
 
 
@@ -47,7 +47,7 @@ def subjects(adapter: str | None) -> dict[str, Subject]:
     Examples
     --------
     >>> list(subjects(None))
-    ['nf4-b16-absmax-f32', 'uint4-b8@-1-affine-f32', 'ocp-mxfp4']
+    ['nf4-b16-absmax-f32', 'uint4-b8@-1-affine-f32']
     """
     if not adapter:
         return {name: Subject.ours(scheme(name)) for name in OURS}

@@ -11,7 +11,7 @@ from kbit_ref.testing.law import LAWS
 from kbit_ref.testing.outside import expected_failures, ids, subjects, warn_unknown
 
 ADAPTER = os.environ.get("KBIT_REF_ADAPTER")
-EXAMPLES = int(os.environ.get("KBIT_REF_EXAMPLES") or (30 if ADAPTER else 5))
+EXAMPLES = int(os.environ.get("KBIT_REF_EXAMPLES") or (30 if ADAPTER else 3))
 SUBJECTS = subjects(ADAPTER)
 EXPECTED = expected_failures(os.environ.get("KBIT_REF_XFAILS"))
 
