@@ -123,5 +123,6 @@ def zeros(ask: Ask, x: Array, n: int, s: Scheme) -> bool | None:
 def _alike(one: Answer, two: Answer) -> bool:
     """Equal numbers of blocks, and values, in whatever shapes."""
     pairs = [(numbers, two.numbers.get(name)) for name, numbers in one.numbers.items()]
-    pairs.append((one.values, two.values)) if one.values is not None else None
+    if one.values is not None:
+        pairs.append((one.values, two.values))
     return all(b is not None and a.size == b.size and bool(same(a.ravel(), b.ravel()).all()) for a, b in pairs)
