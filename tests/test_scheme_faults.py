@@ -148,7 +148,7 @@ def test_the_first_of_equal_magnitudes_beside_an_infinity() -> None:
 
 
 def test_errors_of_clip_are_those_of_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    work = sys.modules["kbit_ref.quantize"]._Work  # type: ignore[attr-defined]
+    work = sys.modules["kbit_ref.quantize"].Work
     right, found = work.error, []
 
     def error(self: Any, p: Any) -> Array:

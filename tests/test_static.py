@@ -25,7 +25,10 @@ FLOORS = [
     {"conformance", "strategies", "testing", "world", "family", "study", "progress", "data"},
     {"figures", "lessons", "explorer", "cli", "__main__", "__init__"},
 ]
-OPTIONAL = {"ml_dtypes", "gfloat", "onnx", "onnxruntime", "jax", "torch", "torchao", "keras", "tqdm", "matplotlib"}
+OPTIONAL = {
+    *("ml_dtypes", "gfloat", "onnx", "onnxruntime", "jax", "torch", "torchao", "keras", "transformers", "tokenizers"),
+    *("tqdm", "matplotlib", "hypothesis", "pytest"),
+}
 
 
 def floor(room: str) -> int:
