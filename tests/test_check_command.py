@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import children
 import pytest
 from libraries import light
 
@@ -176,10 +177,9 @@ def test_an_interrupt_ends_it_and_its_processes_at_once(blocks, mine, tmp_path):
     sleep = f"import os, pathlib, time; {tell}; time.sleep(60)"
     path.write_text(path.read_text("utf-8").replace("return", f"{sleep}; return"), "utf-8")
     process = subprocess.Popen(
-        [sys.executable, "-m", "kbit_ref", *command],
+        children.command(*command, first=children.INTERRUPTS),
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it in the background
     )
     while not (tmp_path / "id").exists() or not (tmp_path / "id").read_text("utf-8"):
         time.sleep(0.02)

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import children
 import ml_dtypes
 import numpy as np
 import pytest
@@ -687,16 +688,12 @@ def test_types_that_lie(matrix: Path, out: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit of the size of files")
 def test_a_full_disk(tmp_path: Path) -> None:
     """A real refusal by the system, in a process that may write 10 kB files."""
-    import resource
 
     save_file({"w": numbers((200, 200), np.float32, 1)}, tmp_path / "in")
     (tmp_path / "out").write_text("old")
-    argv = [*COMMAND, "quantize", tmp_path / "in", "int8-b64-absmax-f32", "-o", tmp_path / "out", "--force"]
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-
-    done = subprocess.run(argv, env=ENV, preexec_fn=limit, capture_output=True, text=True)
+    rest = ["quantize", tmp_path / "in", "int8-b64-absmax-f32", "-o", tmp_path / "out", "--force"]
+    argv = children.command(*rest, first=children.SHORT_FILES)
+    done = subprocess.run(argv, env=ENV, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "bytes are more than a file may have here" in done.stderr
@@ -707,11 +704,10 @@ def test_a_full_disk(tmp_path: Path) -> None:
 def killed_after(argv: list[object], seconds: float, number: signal.Signals) -> int:
     """Run, send a signal after so long; the exit code."""
     process = subprocess.Popen(
-        argv,
+        children.command(*argv[len(COMMAND) :], first=children.INTERRUPTS),
         env=ENV,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it in the background
     )
     time.sleep(seconds)
     process.send_signal(number)
