@@ -68,12 +68,14 @@ def _endless(s: Scheme, size: int) -> Iterator[Block]:
     alone = scheme(str(s).replace(f"-{s.cut}-", f"-b{s.cut.size or size}-", 1))
     shared = s["global"] != "none" or s["center"] == "tensor"  # all blocks have a part in one number
     accepted = []
+    stochastic = s.dtype.rounding.startswith("stochastic")
+    draws: dict[str, Any] = {"random": 0, "random_bits": 1} if stochastic else {}  # scales do not depend on them
     for seed in range(SEEDS):
         for block in _kinds(s, size, np.random.default_rng(seed)):
             if shared and not _moderate(block):
                 continue
             try:
-                quantize(block[:size], alone)
+                quantize(block[:size], alone, **draws)
             except BadInput:  # its scale is out of range, or NaN has no code
                 continue
             accepted.append(block[:size])

@@ -108,8 +108,8 @@ def plan(s: Scheme, a: Arithmetic, whole: Whole, numbers: Array, finite: Finite,
         if p.seen_finite is not None:
             count = p.seen_finite.sum(axis=1, keepdims=True)
         mean = in_order(p.seen, p.seen_finite) / np.maximum(count, 1)
-        p.offset = _bounded(s, mean, _stored_as(s, a.round(mean)))
-        p.offset = np.where(mean == 0, np.float32(0), p.offset)  # a sum of -0 is -0, and no number but 0 has a sign
+        rounded = a.round(mean)
+        p.offset = np.where(rounded == 0, np.float32(0), _bounded(s, mean, _stored_as(s, rounded)))  # no mean of -0
         p.numbers = centred(a, p.numbers, p.offset)
         p.seen = centred(a, p.seen, p.offset) if padding else p.numbers
     rule = RULES[s.rule]

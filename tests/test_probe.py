@@ -97,6 +97,13 @@ def test_every_profile_has_a_probe(name: str) -> None:
     assert np.array_equal(x, kb.probe(name), equal_nan=True)
 
 
+@pytest.mark.parametrize("rounding", ["stochastic_a", "stochastic_b", "stochastic_c"])
+def test_stochastic_rounding_has_a_probe(rounding: str) -> None:
+    plain, drawn = (kb.probe(f"e2m1fn-b32-absmax-f16{more}") for more in ("", f"+rounding={rounding}"))
+    assert drawn.shape == plain.shape
+    assert np.isfinite(drawn).all()
+
+
 def test_specials_are_there_where_they_have_an_answer() -> None:
     assert not np.isfinite(kb.probe("e4m3fn-b64-absmax-f32+nan=code+inf=saturate")).all()
     assert np.isfinite(kb.probe("e4m3fn-b64-absmax-f32")).all()
