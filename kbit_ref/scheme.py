@@ -325,8 +325,9 @@ def _check(s: Scheme, text: str) -> None:
         refuse("a sum with the exact quotient is no operation of the arithmetic", "leave zeroadd out")
     if s["leastused"] != "none" and rule.negative:
         refuse(f"{s.rule} makes negative scales, and a least scale is for positive ones", "drop leastused")
-    if s.layout.digits and s.dtype.emitted.max() >= s.layout.codes:
-        refuse(f"layout {s.layout.name} writes codes 0 to {s.layout.codes - 1}", "use it with ternary")
+    highest = s.dtype.emitted.max() if s["encoder"] == "nearest" else 2**s.dtype.bits - 1  # others give any code
+    if s.layout.digits and highest >= s.layout.codes:
+        refuse(f"layout {s.layout.name} writes codes 0 to {s.layout.codes - 1}", "use it with ternary, to the nearest")
     if rule.zero_point == "real" and s["arith"] != "divide":
         refuse(f"{s.rule} multiplies by a factor of its own", "leave arith out")
     for encoder, name in (("bnb_fp4", "fp4_bnb"), ("bnb_nf4", "nf4")):
