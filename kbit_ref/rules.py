@@ -291,6 +291,7 @@ class MlxAffine(Rule):
         steps = np.rint(a.divide(edge, scale))
         at_zero = steps == 0
         fitted = a.divide(edge, np.where(at_zero, a.dtype(1), steps))
+        fitted = np.where(np.isinf(steps), a.dtype(0), fitted)  # a zero without a sign
         return np.where(at_zero, scale, fitted), np.where(at_zero, a.dtype(0), edge)
 
     def scale(self, s: Scheme, a: Arithmetic, x: Array, finite: Finite) -> Array:
