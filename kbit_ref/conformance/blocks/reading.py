@@ -125,7 +125,8 @@ def _packed(s: Scheme, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _per_block(name: str, values: Array, n_blocks: int) -> NDArray[np.float64]:
     if values.size != n_blocks:
         raise Refused(f"{values.size} {name} came back for {n_blocks} blocks")
-    return values.reshape(-1).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a NaN of a small float is told as one
+        return values.reshape(-1).astype(np.float64)
 
 
 def _zero_kind(s: Scheme) -> Any:
