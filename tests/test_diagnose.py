@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from libraries import cases, light, needed
 
 import kbit_ref as kb
 from kbit_ref.cli import main
@@ -235,8 +236,7 @@ void mxfp4_greater_equal(const float *x, uint8_t *q, float *d, float *y, int n) 
 def compiled(folder: str) -> Any:
     """The faults in C."""
     compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("there is no C compiler")
+    assert compiler, "there is no C compiler"  # a failure, not a reason to skip
     source, library = Path(folder) / "faults.c", Path(folder) / "faults.so"
     source.write_text(SOURCE)
     flags = ["-O1", "-ffp-contract=off", "-shared", "-fPIC"]
@@ -482,8 +482,7 @@ def accused(adapter: BlockAdapter) -> tuple[list[str], int]:
 
 def loaded(name: str) -> BlockAdapter:
     adapter = ADAPTERS[name]
-    if not adapter.installed():
-        pytest.skip(f"{name} is not installed")
+    needed(name, adapter.installed())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about what they import
         adapter.load()
@@ -499,7 +498,7 @@ def test_light_libraries_are_not_accused(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(ADAPTERS) - {"gguf", "onnx", "onnxruntime"}))
+@pytest.mark.parametrize("name", cases(sorted(set(ADAPTERS) - {"gguf", "onnx", "onnxruntime"})))
 @pytest.mark.filterwarnings("ignore")
 def test_other_libraries_are_not_accused(name: str) -> None:
     wrong, n = accused(loaded(name))
@@ -509,7 +508,7 @@ def test_other_libraries_are_not_accused(name: str) -> None:
 
 def cast_by_ml_dtypes(y: Any, name: str) -> Any:
     """float32 to the type and back."""
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    ml_dtypes = light("ml_dtypes")
     kind = getattr(ml_dtypes, f"float{4 if name == 'e2m1fn' else 6 if name[1] in '23' else 8}_{name}")
     most = float(ml_dtypes.finfo(kind).max)
     return np.clip(y, -most, most).astype(kind).astype(F32)
@@ -517,8 +516,8 @@ def cast_by_ml_dtypes(y: Any, name: str) -> Any:
 
 def cast_by_gfloat(y: Any, name: str) -> Any:
     """The same."""
-    formats = pytest.importorskip("gfloat.formats")
-    gfloat = pytest.importorskip("gfloat")
+    formats = light("gfloat.formats")
+    gfloat = light("gfloat")
     kinds = {"e4m3fn": "ocp_e4m3", "e5m2": "ocp_e5m2", "e2m1fn": "ocp_e2m1", "e2m3fn": "ocp_e2m3", "e3m2fn": "ocp_e3m2"}
     info = getattr(formats, f"format_info_{kinds[name]}")
     return gfloat.round_ndarray(info, y.astype(np.float64), sat=True).astype(F32)
