@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from kbit_ref.transformer import load_model
+from kbit_ref.transformer import Model, load_model
 from kbit_ref.transformer.generate import stream
 from kbit_ref.transformer.model import EMBEDDINGS
 from kbit_ref.transformer.tokens import load_tokenizer
@@ -38,7 +38,7 @@ def add_quantization(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="quantize embeddings and output matrix, too")
 
 
-def loaded(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # a Model
+def loaded(args: argparse.Namespace) -> Model:
     """The model of the directory, quantized if that was asked for."""
     model = load_model(args.directory)
     if args.scheme is None:

@@ -24,7 +24,9 @@ LONGEST_LINE = 1 << 24  # bytes of a jsonl file
 class Model(Protocol):
     """What is judged: `transformer.Model`, or anything that has its `forward` and `config`."""
 
-    config: Any
+    @property
+    def config(self) -> Any:
+        """With n_positions and positions."""
 
     def forward(self, tokens: Any) -> NDArray[Any]:
         """Tokens [n_batch, n_seq] to logits [n_batch, n_seq, n_vocab]."""
