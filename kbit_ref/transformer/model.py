@@ -52,7 +52,7 @@ class Model:
     @property
     def bits(self) -> int:
         """All bits of the parameters, everything counted: 32 a float32 number, and what QTensors store."""
-        return sum(v.q.bits if isinstance(v, Matrix) else 8 * v.nbytes for v in self.parameters.values())
+        return sum(v.bits if isinstance(v, Matrix) else 8 * v.nbytes for v in self.parameters.values())
 
     @property
     def bits_per_parameter(self) -> float:

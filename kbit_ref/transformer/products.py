@@ -1,26 +1,49 @@
-"""Products with matrices that may be quantized: those are decoded a tile of rows at a time, and never as a whole."""
+"""Products with matrices: arrays, or objects that know how they are multiplied (`Factor`).
+
+Quantized ones (`Matrix`) are decoded a tile of rows at a time, and never as a whole, unless something has to be
+done to the decoded matrix (`methods.coded.Step`).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.dequantize import dequantize
+from kbit_ref.methods.coded import Coded, Step
 from kbit_ref.qtensor import QTensor
 from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme
 
-__all__ = ["Matrix", "Parameters", "product", "rows_of", "tiles_of"]
+__all__ = ["Factor", "Matrix", "Parameters", "product", "rows_of", "tiles_of"]
 
 Array = NDArray[Any]
-Parameters = Mapping[str, Any]  # arrays; for matrices also `Matrix`
+Parameters = Mapping[str, Any]  # arrays; for matrices also a `Factor`
 ELEMENTS = 1 << 17  # of a tile, about: decoded they fit the cache
+
+
+class Factor(Protocol):
+    """A matrix [d_out, d_in] that is no array and does its own products: a quantized one, or one that listens."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[d_out, d_in]."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its numbers."""
+
+    def times(self, x: Array) -> Array:
+        """x [n, d_in] @ W.T -> [n, d_out]."""
+
+    def rows(self, index: NDArray[np.intp]) -> Array:
+        """W[index]: [...] -> [..., d_in]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +58,14 @@ class Matrix:
         The scheme in which the other factor of a product is rounded, if it is.
     turned
         Is the QTensor transposed?
+    steps
+        What is done to the decoded matrix; with any the matrix is decoded as a whole in every product.
     """
 
     q: QTensor
     activations: Scheme | None = None
     turned: bool = False
+    steps: Sequence[Step] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -51,10 +77,47 @@ class Matrix:
         """Of what is decoded."""
         return np.dtype(np.float32)
 
+    @property
+    def bits(self) -> int:
+        """All bits stored, those of the steps too."""
+        return Coded(self.q, self.steps).bits
+
     @cached_property
     def tiles(self) -> list[tuple[int, QTensor]]:
         """Some rows each, with the number of the first; they look into the same memory."""
-        return tiles_of(self.q)
+        return [(0, self.q)] if self.steps else tiles_of(self.q)
+
+    def decoded(self, tile: QTensor, out: NDArray[np.float32] | None = None) -> Array:
+        """float32: the rows of a tile, after the steps."""
+        x: Array = dequantize(tile, out=out, threads=1)
+        for step in self.steps:
+            x = step(x)
+        return x
+
+    def times(self, x: Array) -> Array:
+        """x [n, d_in] @ W.T -> [n, d_out]."""
+        if self.activations is not None:
+            x = dequantize(quantize(x, self.activations)).astype(x.dtype, copy=False)
+        y = np.zeros((len(x), self.shape[0]), x.dtype)
+        room = np.empty((max(tile.shape[0] for _, tile in self.tiles), self.q.shape[1]), np.float32)
+        for first, tile in self.tiles:
+            rows = self.decoded(tile, room[: tile.shape[0]]).astype(x.dtype, copy=False)
+            last = first + len(rows)
+            if self.turned:  # rows [tile, d_out] are a part of d_in
+                y += x[:, first:last] @ rows
+            else:  # rows [tile, d_in] are a part of d_out
+                np.matmul(x, rows.T, out=y[:, first:last])
+        return y
+
+    def rows(self, index: NDArray[np.intp]) -> Array:
+        """W[index]: [...] -> [..., d_in]."""
+        assert not self.turned  # embeddings never are
+        found = np.empty((*index.shape, self.shape[1]), np.float32)
+        for first, tile in self.tiles:
+            here = (index >= first) & (index < first + tile.shape[0])
+            if here.any():
+                found[here] = self.decoded(tile)[index[here] - first]
+        return found
 
 
 def tiles_of(q: QTensor, about: int = ELEMENTS) -> list[tuple[int, QTensor]]:
@@ -100,34 +163,13 @@ def tiles_of(q: QTensor, about: int = ELEMENTS) -> list[tuple[int, QTensor]]:
     return found
 
 
-def product(x: Array, weight: Any) -> Array:
+def product(x: Array, weight: Array | Factor) -> Array:
     """x [..., d_in] @ weight.T [d_in, d_out] -> [..., d_out]."""
     flat = x.reshape(-1, x.shape[-1])  # one large product instead of many small ones
-    if not isinstance(weight, Matrix):
-        y: Array = flat @ weight.T
-        return y.reshape(*x.shape[:-1], -1)
-    if weight.activations is not None:
-        flat = dequantize(quantize(flat, weight.activations)).astype(x.dtype, copy=False)
-    y = np.zeros((len(flat), weight.shape[0]), x.dtype)
-    room = np.empty((max(tile.shape[0] for _, tile in weight.tiles), weight.q.shape[1]), np.float32)
-    for first, tile in weight.tiles:
-        rows = dequantize(tile, out=room[: tile.shape[0]], threads=1).astype(x.dtype, copy=False)
-        last = first + len(rows)
-        if weight.turned:  # rows [tile, d_out] are a part of d_in
-            y += flat[:, first:last] @ rows
-        else:  # rows [tile, d_in] are a part of d_out
-            np.matmul(flat, rows.T, out=y[:, first:last])
+    y: Array = flat @ weight.T if isinstance(weight, np.ndarray) else weight.times(flat)
     return y.reshape(*x.shape[:-1], -1)
 
 
-def rows_of(weight: Any, index: NDArray[np.intp]) -> Array:
+def rows_of(weight: Array | Factor, index: NDArray[np.intp]) -> Array:
     """weight[index]: the rows of some tokens.  [...] -> [..., d]."""
-    if not isinstance(weight, Matrix):
-        return np.asarray(weight[index])
-    assert not weight.turned  # embeddings never are
-    found = np.empty((*index.shape, weight.shape[1]), np.float32)
-    for first, tile in weight.tiles:
-        here = (index >= first) & (index < first + tile.shape[0])
-        if here.any():
-            found[here] = dequantize(tile, threads=1)[index[here] - first]
-    return found
+    return np.asarray(weight[index]) if isinstance(weight, np.ndarray) else weight.rows(index)
