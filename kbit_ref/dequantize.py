@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kbit_ref.arithmetic import Arithmetic
 from kbit_ref.engine import CHUNK, decode, in_pieces
 from kbit_ref.inputs import as_out
-from kbit_ref.kernels import Room, aligned, levels_times, pieces_of, whole_bytes
+from kbit_ref.kernels import STRETCH, Room, aligned, levels_times, pieces_of, whole_bytes
 from kbit_ref.packing import unpack, unpack_from
 from kbit_ref.qtensor import QTensor
 from kbit_ref.scales import effective
@@ -50,11 +50,12 @@ def dequantize(
     values = rows if direct else np.empty(rows.shape, np.float32)
     width = s.cut.size or max(length, 1)
     used = effective(s, Arithmetic("float32"), q.global_scale, q.scales)
-    pieces = pieces_of(n_rows, length, width, form.elements, CHUNK)
+    plain = values.flags.c_contiguous and q.zero_points is None and q.offsets is None
+    plain = plain and whole_bytes(form, width) and s.dtype.level_dtype == np.float32
+    about = STRETCH if plain else CHUNK
+    pieces = pieces_of(n_rows, length, width, form.elements, about)
     flat = None if aligned(pieces, length, form.elements) else unpack(q.packed, form, q.size).reshape(rows.shape)
-
-    plain = values.flags.c_contiguous and flat is None and whole_bytes(form, width)
-    plain = plain and q.zero_points is None and q.offsets is None and s.dtype.level_dtype == np.float32
+    plain = plain and flat is None
 
     def piece(row: slice, begin: int, end: int, room: Room) -> None:
         at = row, slice(begin // width, end // width)
@@ -82,7 +83,7 @@ def dequantize(
 
     in_pieces(
         *(len(pieces), threads, 1, lambda i, _, room: piece(*pieces[i], room)),
-        *(lambda _: Room(q.size if plain else 0), CHUNK, "dequantize"),
+        *(lambda _: Room(q.size if plain else 0), about, "dequantize"),
     )
     if not direct:
         result[...] = s.cut.join(values, q.shape)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from kbit_ref.scheme import Scheme
 from kbit_ref.tables import Scratch, table_for
 
 __all__ = [
-    *("BY_LARGEST", "PIECE", "Room", "aligned", "encode_blocks", "fits"),
+    *("BY_LARGEST", "PIECE", "STRETCH", "Room", "aligned", "encode_blocks", "fits"),
     *("levels_times", "maxima", "pieces_of", "whole_bytes"),
 ]
 
@@ -39,8 +39,8 @@ Array = NDArray[Any]
 Codes = NDArray[np.uint8]
 Read = Callable[[Array], Array]  # elements of an array as float32, a stretch at a time
 
-STRETCH = 1 << 17  # elements handled at once: what is read and written for them lies in the cache
-PIECE = 1 << 18  # elements of a piece, whose blocks are handled at once
+STRETCH = 1 << 18  # elements handled at once: what is read and written for them lies in the cache
+PIECE = 1 << 19  # elements of a piece, whose blocks are handled at once; threads meet a few times for each
 
 BY_LARGEST = (  # the rules whose scale depends on the largest magnitude alone, and which yield one scale
     *("absmax", "absmaxhalf", "absmaxfull"),
@@ -52,12 +52,26 @@ TO_INTEGER = np.float32(1.5 * 2**23)  # float32 numbers beside it are integers: 
 
 
 class Room:
-    """The memory that one thread works in: 24 bytes for each element of a stretch."""
+    """The memory that one thread works in: 24 bytes for each element of a stretch, a byte for each of a piece.
+
+    It is made once: threads that ask the system for memory again and again wait for each other.
+    """
 
     def __init__(self, elements: int):
-        n = min(elements, STRETCH)
-        self.scratch = Scratch(n)
-        self.numbers = np.empty(n, np.float32)
+        self.numbers = np.empty(min(elements, STRETCH), np.float32)
+        self._codes = np.empty(0, np.uint8)
+
+    @cached_property
+    def scratch(self) -> Scratch:
+        """What tables work in."""
+        return Scratch(self.numbers.size)
+
+    def codes(self, shape: tuple[int, int]) -> Codes:
+        """uint8 of that shape, to be written; what was given before is written over."""
+        n = math.prod(shape)
+        if n > self._codes.size:
+            self._codes = np.empty(n, np.uint8)
+        return self._codes[:n].reshape(shape)
 
 
 def fits(s: Scheme, a: Arithmetic) -> bool:
@@ -134,10 +148,10 @@ def encode_blocks(
     with np.errstate(all="ignore"):
         integers = _is_integer(dtype) and bool((operation(largest, np.abs(operand)) < dtype.top + 0.5).all())
     for rows, columns in stretches(*blocks.shape):
-        part = read(blocks[rows, columns]).reshape(-1)
+        part = read(blocks[rows, columns])
         numbers = room.numbers[: part.size]
-        with np.errstate(all="ignore"):
-            operation(part, np.repeat(operand[rows, 0], columns.stop - columns.start), out=numbers)
+        with np.errstate(all="ignore"):  # no array is made for it: threads would wait for each other's pages
+            operation(part, operand[rows], out=numbers.reshape(part.shape))
         target = codes[rows, columns].reshape(-1)
         if integers:
             _encode_integers(dtype.bits, numbers, target)
@@ -186,8 +200,7 @@ def levels_times(s: Scheme, packed: NDArray[np.uint8], scales: Array, out: Array
             np.copyto(index, piece)
             _levels_of_bytes(s.dtype, s.layout).take(index, axis=0, out=levels.reshape(-1, per_byte), mode="clip")
         with np.errstate(all="ignore"):
-            factors = np.repeat(scales[rows, 0], target.shape[1])
-            operation(levels, factors, out=target.reshape(-1))
+            operation(levels.reshape(target.shape), scales[rows], out=target)
 
 
 @lru_cache(maxsize=64)

@@ -180,7 +180,7 @@ class Work:
             elif whole_bytes(form, 1):  # a code is a byte
                 self.parts(row, begin, end, packed[first : first + math.prod(shape)].reshape(shape), room)
             else:
-                codes = np.empty(shape, np.uint8)
+                codes = room.codes(shape)
                 self.parts(row, begin, end, codes, room)
                 pack_into(packed, codes, form, first, s.fill)
 
