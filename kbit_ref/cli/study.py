@@ -1,0 +1,95 @@
+"""The study: bits against loss and accuracy, over models, types, block sizes and methods."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from kbit_ref.data import data_folder
+from kbit_ref.errors import BadInput, message
+from kbit_ref.progress import Progress
+from kbit_ref.study.plan import Plan, read_plan
+from kbit_ref.study.quick import headlines, table
+from kbit_ref.study.results import read
+from kbit_ref.study.run import run as run_plan
+
+HELP = "bits against loss and accuracy, over models, types, block sizes, methods"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `kbit-ref study`."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    full = actions.add_parser("run", help="measure what a plan asks and the results do not have yet")
+    full.add_argument("plan", metavar="PLAN.toml", help="what is asked; data/study/plan.toml is the full study")
+    full.add_argument("-o", "--output", required=True, metavar="RESULTS.sqlite", help="made, or gone on with")
+    quick = actions.add_parser("quick", help="the paper's four types at 3 to 8 bits, in a minute")
+    quick.add_argument("-o", "--output", metavar="RESULTS.sqlite", help="keep the results (default: table only)")
+    for sub in (full, quick):
+        workers = os.cpu_count() or 1
+        sub.add_argument("--workers", type=int, default=0, metavar="N", help=f"processes (default {workers})")
+    full.add_argument("--dask", default="", metavar="ADDRESS", help="use the workers of a Dask scheduler instead")
+    report = actions.add_parser("report", help="fits, findings and pictures of results")
+    report.add_argument("results", metavar="RESULTS.sqlite")
+    report.add_argument("-o", "--output", required=True, metavar="DIR", help="for the report")
+    for sub in (full, quick, report):
+        sub.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run, or report."""
+    if args.action == "report":
+        from kbit_ref.study.report import report
+
+        report(args.results, args.output)
+        print(json.dumps({"report": args.output}) if args.json else args.output)
+        return 0
+    if args.workers < 0:
+        raise BadInput(message("study", f"workers = {args.workers}", "it is at least 1", "leave it out"))
+    workers = args.workers or os.cpu_count() or 1
+    if args.action == "quick":
+        return _quick(args.output, workers, args.json)
+    begin = time.monotonic()
+    measured = _run(read_plan(args.plan), args.output, workers, args.dask)
+    facts = {"results": args.output, "measured": measured, "seconds": time.monotonic() - begin}
+    print(json.dumps(facts) if args.json else args.output)
+    return 0
+
+
+def _run(plan: Plan, path: str, workers: int, dask: str = "") -> int:
+    """With progress and time left."""
+    with Progress("study", 1) as step:
+
+        def tell(done: int, all_: int, title: str) -> None:
+            step.expect(all_)
+            step(done - step.done, title=title)
+
+        return run_plan(plan, path, workers, dask, tell)
+
+
+def _quick(output: str | None, workers: int, as_json: bool) -> int:
+    """The table and what it says."""
+    plan = read_plan(data_folder("study") / "quick.toml")
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        path = output or str(Path(folder) / "quick.sqlite")
+        _run(plan, path, workers)
+        results = read(path)
+    rows, lines = table(results), headlines(results)
+    if as_json:
+        print(json.dumps({"seconds": time.monotonic() - begin, "rows": rows, "findings": lines}, indent=1))
+        return 0
+    names = list(rows[0])
+    cells = [names, *([_text(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    for line in cells:
+        print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)))
+    print("", *lines, sep="\n")
+    return 0
+
+
+def _text(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
