@@ -544,3 +544,18 @@ def test_a_scale_is_blamed_for_its_nan(text: str, x: list[float]) -> None:
     for quantize in (kb.quantize, kb.exact.quantize):
         with pytest.raises(kb.KbitError, match=r"quantize: x / scale = nan, the scale or its reciprocal is inf"):
             quantize(np.float32(x), text)
+
+
+@pytest.mark.parametrize("layout", ["low4", "high4"])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_bytes_are_read_alike_wherever_they_lie(layout: str, shift: int) -> None:
+    """Two bytes are looked up at once where they lie at an even address: the numbers do not depend on it."""
+    codes = np.arange(192, dtype=np.uint8) % 15
+    first, second = codes[0::2], codes[1::2]
+    room = np.empty(97, np.uint8)
+    packed = room[shift : shift + 96]
+    packed[:] = first | second << 4 if layout == "low4" else first << 4 | second
+    s = kb.scheme(f"nf4-b64-absmax-f32+layout={layout}")
+    q = kb.QTensor(packed, np.array([[1, 2, 4]], np.float32), (192,), s)
+    by_hand = kb.datatype("nf4").levels.astype(np.float32)[codes] * np.repeat(np.float32([1, 2, 4]), 64)
+    assert np.array_equal(kb.dequantize(q), by_hand)
