@@ -93,7 +93,7 @@ class Loaded:
 
     def given(self, how: Method, name: str) -> Given | None:
         """What a method needs to know about a matrix; None where that does not exist."""
-        parts = {part: getattr(self, part).get(name) for part in how.row.needs}
+        parts = {part: getattr(self, part).get(name) for part in how.needs}
         return None if any(value is None for value in parts.values()) else Given(**parts)
 
     @cached_property
