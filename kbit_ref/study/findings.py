@@ -1,0 +1,322 @@
+"""The eight findings of the paper, each held against our results: supported, not supported, or undecided.
+
+Differences are taken at the same total bits (`curves.gap`), so that what small blocks and kept columns cost is
+paid for; they are means over all totals at which both are measured. Losses decide, as the paper prefers them;
+only the second finding is about accuracy itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.errors import BadInput, message
+from kbit_ref.study.bootstrap import Draws
+from kbit_ref.study.curves import Curve, best_precisions, by_precision, curves_of, gap, totals
+from kbit_ref.study.evidence import Evidence, Finding, clear, concluded, positive, small
+from kbit_ref.study.groups import groups, longest
+from kbit_ref.study.rows import Result
+
+__all__ = ["PAPER", "findings", "tails"]
+
+Floats = NDArray[np.float64]
+PAPER = ("int", "float", "dynamic", "quantile")  # its four types
+NOTHING = 0.01  # nats a token: a hundredth of the perplexity; less than this is no improvement
+RANDOM = 0.1  # of the accuracy above chance; who keeps less is close to random
+BLOCK = 64  # the paper's usual one
+LARGE = 1024  # a large block; where there is none, whole tensors
+
+
+class _Data:
+    """What the findings look at: curves of one scope, weights only, and the results behind them."""
+
+    def __init__(self, results: Iterable[Result], scope: str, n: int, seed: int):
+        rows = [row for row in longest(results) if row.cell.scope == scope and not row.cell.activations]
+        if not rows:
+            raise BadInput(message("study", f"scope = {scope}", "there is no result of it", "name another scope"))
+        self.rows = rows
+        self.measure = "excess" if all(row.excess is not None for row in rows) else "loss"
+        self.draws = Draws(rows, self.measure, n, seed)
+        self.all = curves_of(self.draws)
+        self.scope, self.n, self.seed = scope, n, seed
+
+    @cached_property
+    def accuracy(self) -> Draws | None:
+        """Of the questions, if there are any."""
+        return Draws(self.rows, "accuracy", self.n, self.seed) if all(row.right for row in self.rows) else None
+
+    def curve(self, kind: str, bits: int, block: int, method: str = "nearest") -> Curve | None:
+        """One curve, if it was measured."""
+        for curve in self.all:
+            s = curve.series
+            if (s.kind, s.bits, s.block, s.method) == (kind, bits, block, method):
+                return curve
+        return None
+
+    @cached_property
+    def precisions(self) -> dict[int, Curve]:
+        """For each width the best of the paper's types, to the nearest level."""
+        ours = [c for c in self.all if c.series.kind in (*PAPER, "none") and c.series.method == "nearest"]
+        return {curve.series.bits: curve for curve in by_precision(ours)}
+
+    def gap(self, worse: Curve | None, better: Curve | None) -> Floats | None:
+        """`curves.gap`, if both were measured."""
+        return None if worse is None or better is None else gap(worse, better)
+
+    def mean_gap(self, pairs: Iterable[tuple[Curve | None, Curve | None]]) -> Floats | None:
+        """The mean of the gaps that were measured."""
+        found = [one for one in (self.gap(*pair) for pair in pairs) if one is not None]
+        return np.mean(found, axis=0) if found else None
+
+    def method(self, name: str) -> str | None:
+        """The spelling of a method that was measured: the plain one, if it is there."""
+        known = sorted({c.series.method for c in self.all if c.series.method.startswith(name)}, key=len)
+        return known[0] if known else None
+
+    def large(self, kind: str, bits: int) -> Curve | None:
+        """The curve with the smallest block that is large, or with whole tensors."""
+        mine = [c for c in self.all if (c.series.kind, c.series.bits, c.series.method) == (kind, bits, "nearest")]
+        wide = sorted((c for c in mine if c.series.block >= LARGE), key=lambda c: c.series.block)
+        return wide[0] if wide else next((c for c in mine if not c.series.block), None)
+
+
+def findings(results: Iterable[Result], *, scope: str = "all", n: int = 1000, seed: int = 0) -> list[Finding]:
+    """The paper's eight findings as rows.
+
+    Parameters
+    ----------
+    results
+        Of any models; of each size those count that saw the most tokens.
+    scope
+        "all" or "linear".
+    n, seed
+        How often items and seeds are drawn again.
+
+    Raises
+    ------
+    BadInput
+        `study: scope = linear, there is no result of it; name another scope`
+    """
+    data = _Data(list(results), scope, n, seed)
+    return [_explained(make(data), data) for make in _ALL]
+
+
+def _explained(found: Finding, data: _Data) -> Finding:
+    """Says what is missing, where nothing or not all was measured."""
+    missing = [one.what for one in found.evidence if one.estimate is None]
+    if not missing or found.verdict == "not supported":
+        return found
+    return replace(found, why=" ".join([f"Not measured: {'; '.join(missing)}.", found.why]).strip())
+
+
+def tails(results: Iterable[Result]) -> dict[str, float]:
+    """For each size the kurtosis of its weights: 3 for a normal distribution, more where tails are heavy."""
+    found: dict[str, float] = {}
+    for group in groups(longest(results)):
+        values = [result.kurtosis for result in group.results if result.kurtosis > 0]
+        if values:
+            found.setdefault(group.size, float(np.mean(values)))
+    return found
+
+
+def _about_tails(data: _Data) -> str:
+    known = tails(data.rows)
+    if not known:
+        return "The kurtosis of the weights is not known."
+    said = ", ".join(f"{size} {value:.1f}" for size, value in known.items())
+    return f"Kurtosis of our weights: {said}; 3 is normal, and on normal weights even spacing beats the paper's floats."
+
+
+# The eight --------------------------------------------------------------------------------------
+
+
+def _optimum(data: _Data) -> Finding:
+    """1: four bits."""
+    claim = "For the same total bits, quality improves from 16 down to 4 bits and falls at 3: 4 bits is best."
+    four = data.precisions.get(4)
+    evidence = []
+    for bits in sorted({3, 16, *data.precisions} - {4}):
+        test: Callable[..., Evidence] = clear if bits == 3 else positive
+        evidence.append(test(f"4 bits better than {bits}", data.gap(data.precisions.get(bits), four)))
+    best = [row for row in best_precisions(list(data.precisions.values())) if not row.lacking]
+    said = ""
+    if best:
+        small_, large = best[0], best[-1]
+        said = (
+            f"The best width is {small_.series.bits} at {small_.total_bits:.2g} bits in all and {large.series.bits} at "
+            f"{large.total_bits:.2g}, the largest total that all widths reach."
+        )
+    rule = "4 bits beats every other width, 3 bits by more than three standard errors"
+    return concluded(1, claim, evidence, rule, said)
+
+
+def _unstable(data: _Data) -> Finding:
+    """2: three bits are unstable where models are large."""
+    claim = "With 3 bits the largest models (of OPT and Pythia) are close to random."
+    rule = (
+        f"at the largest size 3 bits keep less than {RANDOM:g} of the accuracy above chance, and less than at the next"
+    )
+    what = ["share of the accuracy above chance kept at the largest size", "so much more is kept at the size below"]
+    kept = _kept(data)
+    last = kept[-1] if kept else None
+    lost = kept[-2] - kept[-1] if len(kept) > 1 else None
+    evidence = [small(what[0], last, RANDOM, "share"), positive(what[1], lost, "share")]
+    why = (
+        f"Our largest model has {max(row.subject.n_parameters for row in data.rows):,} parameters; outlying columns, "
+        f"which make 3 bits unstable, come with billions. {_about_tails(data)}"
+    )
+    return concluded(2, claim, evidence, rule, why)
+
+
+def _kept(data: _Data) -> list[Floats]:
+    """For each size [1 + 2 n]: the share of the accuracy above chance that float in 3 bits keeps."""
+    if data.accuracy is None:
+        return []
+    found = []
+    plain = {g.size: g for g in data.accuracy.groups_of(bits=16) if g.series.kind == "none"}
+    for group in data.accuracy.groups_of(kind="float", bits=3, block=BLOCK, method="nearest"):
+        if group.series.kind == "none" or group.size not in plain:
+            continue
+        chance = float(np.mean(list(group.results[0].chances.values())))
+        above = data.accuracy[plain[group.size]] - chance
+        found.append((data.accuracy[group] - chance) / np.where(above > 0, above, np.nan))
+    return found
+
+
+def _wide(data: _Data) -> Finding:
+    """3: from six bits on nothing matters."""
+    claim = "At 6 to 8 bits no data type and no block size improves scaling."
+    evidence = []
+    for bits in (6, 7, 8):
+        rivals = [
+            c
+            for c in data.all
+            if c.series.kind in PAPER and c.series.bits == bits and c.series.block and c.series.method == "nearest"
+        ]
+        spread = None
+        if len(rivals) > 1:
+            best = data.precisions[bits] if data.precisions[bits].series.block else rivals[0]
+            gaps = [one for one in (gap(rival, best) for rival in rivals) if one is not None]
+            spread = max(gaps, key=lambda one: float(one[0]))
+        evidence.append(small(f"best over worst type and block at {bits} bits", spread, NOTHING))
+    return concluded(3, claim, evidence, f"none gains {NOTHING:g} nats on another", _about_tails(data))
+
+
+def _blocks(data: _Data) -> Finding:
+    """4: small blocks."""
+    claim = "Small blocks help much at 4 bits, little but surely at 5, and considerably but not enough at 3."
+
+    def gain(bits: int) -> Floats | None:
+        return data.mean_gap((data.large(kind, bits), data.curve(kind, bits, BLOCK)) for kind in PAPER)
+
+    gains = {bits: gain(bits) for bits in (3, 4, 5)}
+    evidence = [positive(f"blocks of {BLOCK} better than large ones at {bits} bits", gains[bits]) for bits in (4, 5, 3)]
+    more = None if gains[4] is None or gains[5] is None else gains[4] - gains[5]
+    evidence.append(positive("so much more at 4 bits than at 5", more))
+    pairs = ((data.curve(kind, 3, BLOCK), data.curve(kind, 4, BLOCK)) for kind in PAPER)
+    evidence.append(positive(f"4 bits better than 3 in blocks of {BLOCK}", data.mean_gap(pairs)))
+    rule = "means over the paper's four types: every gain is above 0, and that at 4 bits above that at 5"
+    return concluded(4, claim, evidence, rule, _about_tails(data))
+
+
+def _types(data: _Data) -> Finding:
+    """5: which type."""
+    claim = "Quantile is the best type; float is better than int, but not at 5 bits; dynamic and int are worse."
+    evidence = []
+    for bits in (3, 4, 5):
+        of = {kind: data.curve(kind, bits, BLOCK) for kind in PAPER}
+        wanted = [("quantile", "float"), ("quantile", "int"), ("quantile", "dynamic"), ("float", "dynamic")]
+        wanted.append(("int", "float") if bits == 5 else ("float", "int"))
+        for better, worse in wanted:
+            evidence.append(positive(f"{better} better than {worse} at {bits} bits", data.gap(of[worse], of[better])))
+    rule = f"in blocks of {BLOCK} every pair of types differs in the paper's direction"
+    return concluded(5, claim, evidence, rule, f"{_ranks(data)} {_about_tails(data)}".strip())
+
+
+def _ranks(data: _Data) -> str:
+    """Types at 4 bits by loss and by squared error of the weights."""
+    rows = [r for r in data.rows if (r.cell.bits, r.cell.block, r.cell.method) == (4, BLOCK, "nearest")]
+    rows = [r for r in rows if r.cell.kind in PAPER]
+    if not rows:
+        return ""
+
+    def ranked(key: Callable[[Result], float]) -> str:
+        means = {k: np.mean([key(r) for r in rows if r.cell.kind == k]) for k in {r.cell.kind for r in rows}}
+        return ", ".join(sorted(means, key=lambda kind: float(means[kind])))
+
+    return f"At 4 bits by loss: {ranked(lambda r: r.loss)}; by error of weights: {ranked(lambda r: r.weight_error)}."
+
+
+def _proxy(data: _Data) -> Finding:
+    """6: proxy quantization."""
+    claim = "Keeping 2 % of the columns in 16 bits stabilises 3 bits; 4 bits stays better, and gains nothing."
+    name = data.method("proxy")
+    three, four = data.curve("float", 3, BLOCK), data.curve("float", 4, BLOCK)
+    kept3 = data.curve("float", 3, BLOCK, name) if name else None
+    kept4 = data.curve("float", 4, BLOCK, name) if name else None
+    evidence = [
+        positive("kept columns help float in 3 bits", data.gap(three, kept3)),
+        positive("4 bits better than 3 bits with kept columns", data.gap(kept3, four)),
+        small("gain of kept columns at 4 bits", data.gap(four, kept4), NOTHING),
+    ]
+    rule = f"float, blocks of {BLOCK}: a gain at 3 bits, less than 4 bits are better, and below {NOTHING:g} nats at 4"
+    return concluded(6, claim, evidence, rule, _about_tails(data))
+
+
+def _centering(data: _Data) -> Finding:
+    """7: centering."""
+    claim = "To centre the weights before quantizing them never improves scaling."
+    name = data.method("cent")
+    evidence = []
+    for kind in PAPER:
+        for bits in (3, 4, 5):
+            plain, centred = data.curve(kind, bits, BLOCK), name and data.curve(kind, bits, BLOCK, name)
+            if plain and centred:
+                evidence.append(small(f"gain of centering for {kind} in {bits} bits", gap(plain, centred), NOTHING))
+    evidence = evidence or [small("gain of centering", None, NOTHING)]
+    return concluded(7, claim, evidence, f"it gains less than {NOTHING:g} nats everywhere", _about_tails(data))
+
+
+def _advice(data: _Data) -> Finding:
+    """8: the recommendation."""
+    claim = "Use 4 bits in blocks of at most 128, float or quantile."
+    advised = [
+        c
+        for c in data.all
+        if c.series.kind in ("float", "quantile")
+        and c.series.bits == 4
+        and 0 < c.series.block <= 128
+        and c.series.method == "nearest"
+    ]
+    best = by_precision(advised)
+    rivals = list(data.precisions.values())
+    lost = _regret(best[0], rivals) if best and len(rivals) > 1 else None
+    said = f" ({best[0].series})" if best else ""
+    evidence = [small(f"loss of what is advised{said} against the best width at the same total bits", lost, NOTHING)]
+    why = _optimum(data).why
+    return concluded(8, claim, evidence, f"what is advised is never {NOTHING:g} nats behind, on the mean", why)
+
+
+def _regret(advised: Curve, rivals: list[Curve]) -> Floats:
+    """[1 + 2 n]: how far one curve is behind the best at the same total bits, the mean over its range."""
+    found = []
+    for total in totals([advised]):
+        here = [curve.at(total) for curve in rivals if curve.covers(total)] + [advised.at(total)]
+        found.append(advised.at(total) - min(here, key=lambda draws: float(draws[0])))
+    return np.asarray(np.mean(found, axis=0))
+
+
+_ALL: tuple[Callable[[_Data], Finding], ...] = (
+    _optimum,
+    _unstable,
+    _wide,
+    _blocks,
+    _types,
+    _proxy,
+    _centering,
+    _advice,
+)
