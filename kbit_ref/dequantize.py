@@ -25,7 +25,11 @@ Array = NDArray[Any]
 
 
 def dequantize(
-    q: QTensor, *, threads: int | None = None, out: NDArray[np.float32] | None = None
+    q: QTensor,
+    *,
+    threads: int | None = None,
+    out: NDArray[np.float32] | None = None,
+    room: Room | None = None,
 ) -> NDArray[np.float32]:
     """The numbers that a QTensor stands for: level * scale, then + offset, each rounded to float32.
 
@@ -37,6 +41,9 @@ def dequantize(
         How many to use; by default as many as help.
     out : [*shape]
         float32, C-contiguous: where to write.
+    room
+        Memory for intermediate results that earlier calls have used, for one thread (`kernels.Room`); many small
+        calls are faster with it.
 
     Returns
     -------
@@ -82,8 +89,8 @@ def dequantize(
             target[...] = values_of(s, part, used[at].reshape(-1, 1), zero, offset).reshape(target.shape)
 
     in_pieces(
-        *(len(pieces), threads, 1, lambda i, _, room: piece(*pieces[i], room)),
-        *(lambda _: Room(q.size if plain else 0), about, "dequantize"),
+        *(len(pieces), 1 if room else threads, 1, lambda i, _, room: piece(*pieces[i], room)),
+        *(lambda _: room or Room(q.size if plain else 0), about, "dequantize"),
     )
     if not direct:
         result[...] = s.cut.join(values, q.shape)

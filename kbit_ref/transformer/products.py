@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.dequantize import dequantize
+from kbit_ref.kernels import Room
 from kbit_ref.methods.coded import Coded, Step
 from kbit_ref.qtensor import QTensor
 from kbit_ref.quantize import quantize
@@ -87,9 +88,9 @@ class Matrix:
         """Some rows each, with the number of the first; they look into the same memory."""
         return [(0, self.q)] if self.steps else tiles_of(self.q)
 
-    def decoded(self, tile: QTensor, out: NDArray[np.float32] | None = None) -> Array:
+    def decoded(self, tile: QTensor, out: NDArray[np.float32] | None = None, room: Room | None = None) -> Array:
         """float32: the rows of a tile, after the steps."""
-        x: Array = dequantize(tile, out=out, threads=1)
+        x: Array = dequantize(tile, out=out, threads=1, room=room)
         for step in self.steps:
             x = step(x)
         return x
@@ -99,9 +100,10 @@ class Matrix:
         if self.activations is not None:
             x = dequantize(quantize(x, self.activations)).astype(x.dtype, copy=False)
         y = np.zeros((len(x), self.shape[0]), x.dtype)
-        room = np.empty((max(tile.shape[0] for _, tile in self.tiles), self.q.shape[1]), np.float32)
+        largest = max(tile.shape[0] for _, tile in self.tiles)
+        target, room = np.empty((largest, self.q.shape[1]), np.float32), Room(largest * self.q.shape[1])
         for first, tile in self.tiles:
-            rows = self.decoded(tile, room[: tile.shape[0]]).astype(x.dtype, copy=False)
+            rows = self.decoded(tile, target[: tile.shape[0]], room).astype(x.dtype, copy=False)
             last = first + len(rows)
             if self.turned:  # rows [tile, d_out] are a part of d_in
                 y += x[:, first:last] @ rows
