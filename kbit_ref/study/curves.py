@@ -154,7 +154,7 @@ class Best:
     certain
         The interval of the margin lies above zero.
     lacking
-        Widths whose curves end before, for want of larger models: they might be better here.
+        Widths that are not measured at this total, for want of larger or smaller models: they might be better.
     """
 
     total_bits: float
@@ -276,7 +276,7 @@ def best_precisions(found: Sequence[Curve], n: int = 25) -> list[Best]:
     for total in grid:
         here = [curve for curve in found if curve.covers(total)]
         if len(here) > 1:
-            rows.append(_best_at(float(total), here, [c.series.bits for c in found if c.last < total * (1 - 1e-9)]))
+            rows.append(_best_at(float(total), here, [c.series.bits for c in found if not c.covers(total)]))
     return rows
 
 
