@@ -28,7 +28,7 @@ class _Listening:
     """A matrix that does its products as before, and remembers rows of what it is multiplied with."""
 
     weight: Any
-    wanted: Array  # the rows of the products to come that are remembered: bool [n], set before each batch
+    wanted: Array  # bool [n]: which rows of the products to come are remembered
     heard: list[Array] = field(default_factory=list)
 
     @property
@@ -37,7 +37,8 @@ class _Listening:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.weight.dtype)
+        found: np.dtype[Any] = self.weight.dtype
+        return found
 
     def times(self, x: Array) -> Array:
         self.heard.append(x[self.wanted].astype(np.float32))
@@ -82,19 +83,16 @@ def inputs_of(model: Model, tokens: Any, limit: int = 2048, seed: int = 0) -> di
     >>> heard["blocks.0.attention.q.weight"].shape, heard["blocks.0.mlp.down.weight"].shape
     ((5, 4), (5, 6))
     """
-    ids = np.asarray(tokens)
+    ids: Array = np.asarray(tokens)
     if limit < 1:
         raise BadInput(message("inputs_of", f"limit = {limit}", "it is at least 1", "give more"))
     if ids.ndim != 2 or not ids.size:
         rule = "it is [n_batch, n_seq], and not empty"
         raise BadInput(message("inputs_of", f"tokens of shape {ids.shape}", rule, "use [[...]] for one sequence"))
-    kept = np.zeros(ids.size, bool)
-    kept[np.random.default_rng(seed).choice(ids.size, min(limit, ids.size), replace=False)] = True
-    kept = kept.reshape(ids.shape)
-
+    kept: Array = np.zeros(ids.shape, bool)
+    kept.flat[np.random.default_rng(seed).choice(ids.size, min(limit, ids.size), replace=False)] = True
     step = max(1, TOKENS // ids.shape[1])
-    wanted = np.zeros(min(step, len(ids)) * ids.shape[1], bool)
-    ears = {name: _Listening(w, wanted) for name, w in model.parameters.items() if len(w.shape) == 2}
+    ears = {name: _Listening(w, kept[:0]) for name, w in model.parameters.items() if len(w.shape) == 2}
     listening = replace(model, parameters=model.parameters | ears)
     for begin in range(0, len(ids), step):
         here = kept[begin : begin + step]

@@ -5,7 +5,7 @@ A method is spelled like a scheme's choices: `gptq`, `gptq+order=act`, `proxy+sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ class Row:
     name: str
     build: Callable[..., Coded]
     choices: Mapping[str, tuple[Any, ...]]
-    needs: tuple[str, ...]  # parts of Given
+    needs: Mapping[str, str]  # parts of Given; the choice that needs it, `axis=paper`, or "": all do
     source: str
 
     @property
@@ -60,13 +60,17 @@ _ROWS: dict[str, Row] = {}
 
 
 def register(
-    name: str, *, source: str, needs: tuple[str, ...] = (), **choices: tuple[Any, ...]
+    name: str, *, source: str, needs: Iterable[str] | Mapping[str, str] = (), **choices: tuple[Any, ...]
 ) -> Callable[[Callable[..., Coded]], Callable[..., Coded]]:
-    """Add a function (weights [d_out, d_in], scheme, given, **choices) -> Coded."""
+    """Add a function (weights [d_out, d_in], scheme, given, **choices) -> Coded.
+
+    `needs` are parts of `Given`; where one choice alone needs a part, `{"previous": "axis=paper"}`.
+    """
 
     def add(build: Callable[..., Coded]) -> Callable[..., Coded]:
         assert name not in _ROWS, name
-        _ROWS[name] = Row(name, build, choices, needs, source)
+        parts = needs if isinstance(needs, Mapping) else dict.fromkeys(needs, "")
+        _ROWS[name] = Row(name, build, choices, parts, source)
         return build
 
     return add
@@ -97,16 +101,24 @@ class Method:
         said = [f"+{k}={v}" for k, v in self.chosen.items() if v != self.row.choices[k][0]]
         return self.row.name + "".join(said)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The parts of `Given` without which it cannot be called."""
+        made = {f"{name}={value}" for name, value in self.chosen.items()}
+        return tuple(part for part, choice in self.row.needs.items() if not choice or choice in made)
+
+    def lacks(self, given: Given | None) -> tuple[str, ...]:
+        """The parts that it needs and that are not given."""
+        return tuple(part for part in self.needs if getattr(given, part, None) is None)
+
     def __call__(self, weights: Any, scheme_: Scheme | str, given: Given | None = None) -> Coded:
         """float [d_out, d_in] to few bits."""
         x = np.asarray(weights)
         if x.ndim != 2 or not x.size:
             got = f"weights of shape {x.shape}"
             raise BadInput(message(self.row.name, got, "a matrix is [d_out, d_in]", "quantize one matrix at a time"))
-        for part in self.row.needs:
-            if getattr(given, part, None) is None:
-                rule = f"{self.row.name} needs them"
-                raise BadInput(message(self.row.name, f"{part} = None", rule, f"give Given({part}=...)"))
+        for part in self.lacks(given):
+            raise BadInput(message(self.row.name, f"{part} = None", f"{self} needs it", f"give Given({part}=...)"))
         return self.row.build(x, scheme(scheme_), given or Given(), **self.chosen)
 
 
