@@ -1,8 +1,9 @@
 """The family of trained models in `data/models`: sizes, runs, and how they are made.
 
 Seven sizes, evenly spaced by the logarithm of their parameters; five seeds of those up to 250,000;
-four sizes at half and at a quarter of the tokens as well, each with a schedule of its own. A run is
-a directory of its name; what is there already is not made again, and a run that was stopped goes on.
+four sizes at half and at a quarter of the tokens as well, each with a schedule of its own; the
+smallest three trained for 2, 3 and 4 bits, too. A run is a directory of its name; what is there
+already is not made again, and a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ STEPS = 6000
 N_BATCH = 64
 SEEDED = 250_000  # parameters up to which there are five seeds
 SHORTENED = ("xs", "s", "m", "l")  # sizes with fewer tokens, too
+AWARE = ("xxs", "xs", "s")  # sizes that are trained for few bits, too
+FEW_BITS = (2, 3, 4)
 WORLD = 0
 CURVE = 50  # steps whose mean loss is a row of the curve
 
@@ -100,6 +103,8 @@ def runs() -> Iterator[Run]:
         yield from (Run(size, 0, STEPS // part) for part in (2, 4))
     for seed in range(1, 5):
         yield from (Run(size, seed) for size in SIZES if n_parameters(size) <= SEEDED)
+    for bits in FEW_BITS:
+        yield from (Run(size, scheme=f"int{bits}sym-b64-absmax-f16") for size in AWARE)
 
 
 def run_of(name: str) -> Run:

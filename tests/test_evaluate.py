@@ -132,8 +132,10 @@ def test_the_plan_of_the_family() -> None:
     for size, count in zip(SIZES, counts, strict=True):
         seeds = {run.seed for run in plan if run.size == size and run.steps == STEPS}
         assert seeds == (set(range(5)) if count <= 250_000 else {0})
-    several = [size for size in SIZES if len({run.steps for run in plan if run.size == size}) >= 3]
+    plain = [run for run in plan if not run.scheme]
+    several = [size for size in SIZES if len({run.steps for run in plain if run.size == size}) >= 3]
     assert len(several) >= 4
+    assert {kb.scheme(run.scheme).dtype.bits for run in plan if run.scheme} == {2, 3, 4}
     assert all(run_of(run.name) == run for run in plan)
     with pytest.raises(kb.KbitError, match="run = 's-9', there is no such name"):
         run_of("s-9")
