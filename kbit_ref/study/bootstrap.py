@@ -124,6 +124,10 @@ class Draws:
         """[1 + 2 n]: the mean over its seeds."""
         return self._of[group.key]
 
+    def __contains__(self, group: Group) -> bool:
+        """Is there such a group?"""
+        return group.key in self._of
+
     def groups_of(self, **fixed: Any) -> list[Group]:
         """The groups whose series have these values, as in `groups.groups`."""
         return [group for group in self.groups if matches(group.series, **fixed)]

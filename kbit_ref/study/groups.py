@@ -17,6 +17,7 @@ __all__ = ["MEASURES", "Group", "Part", "Series", "groups", "longest", "matches"
 
 Array = NDArray[Any]
 MEASURES = {"loss": -1, "excess": -1, "accuracy": 1}  # 1: more is better
+BROKEN = 20.0  # nats a token that a loss counts which is no finite number: worse than guessing among any words
 
 
 @dataclass(frozen=True, order=True)
@@ -130,8 +131,11 @@ def matches(series: Series, **fixed: Any) -> bool:
 
 
 def longest(results: Iterable[Result]) -> list[Result]:
-    """Of each size, the models that saw the most tokens: those that stand in a curve over sizes."""
-    rows = list(results)
+    """Of each size, the models that saw the most tokens: those that stand in a curve over sizes.
+
+    Models of ours that were trained for a scheme (size `s-lloyd2-...`) are another question, and left out.
+    """
+    rows = [row for row in results if row.subject.seed is None or "-" not in row.subject.size]
     most: dict[str, int] = {}
     for row in rows:
         most[row.subject.size] = max(most.get(row.subject.size, 0), row.subject.tokens or 0)
@@ -175,7 +179,7 @@ def parts(result: Result, measure: str) -> list[Part]:
         What was measured.
     measure
         "loss" (nats a token), "excess" (loss less the known floor), "accuracy" (mean over tasks); of one text or task
-        alone: "excess:ask".
+        alone: "excess:ask". The loss of a model that few bits have broken counts at most `BROKEN`.
 
     Raises
     ------
@@ -184,7 +188,9 @@ def parts(result: Result, measure: str) -> list[Part]:
     """
     sign(measure)
     name, _, task = measure.partition(":")
-    source: dict[str, Any] = dict(result.right if name == "accuracy" else result.nats)
+    source: dict[str, Any] = dict(result.right)
+    if name != "accuracy":
+        source = {key: np.nan_to_num(x, nan=BROKEN, posinf=BROKEN).clip(max=BROKEN) for key, x in result.nats.items()}
     if name == "excess":
         if set(result.floors) != set(source):
             rule = "the floor of its texts is not known"

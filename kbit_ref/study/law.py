@@ -282,7 +282,7 @@ def _solved(data: _Data, terms: Sequence[str]) -> dict[str, Floats] | str:
 
     def misfit(p: Floats, j: int) -> Floats:
         fitted = np.maximum(data.base[data.model, j], 1e-12) + np.exp(_log_damage(p, data, by_size, by_tokens))
-        return np.log(fitted / np.maximum(data.excess[:, j], 1e-12))
+        return np.asarray(np.log(fitted / np.maximum(data.excess[:, j], 1e-12)))
 
     rest = [(0.0, 0.5)] * by_size + [(0.0, 0.5)] * by_tokens
     damage = _fitted(misfit, product((1.0, 4.0), (-0.5, 0.3), *rest), n_draws)
@@ -303,12 +303,14 @@ def _solved(data: _Data, terms: Sequence[str]) -> dict[str, Floats] | str:
 def _log_base(p: Floats, data: _Data) -> Floats:
     """log(A N^-a + B D^-b) of each model; p = log A, a, and log B, b."""
     of_size: Floats = p[0] - p[1] * data.n
-    return of_size if len(p) == 2 else np.asarray(np.logaddexp(of_size, p[2] - p[3] * data.d))
+    if len(p) == 2:
+        return of_size
+    return np.asarray(np.logaddexp(of_size, p[2] - p[3] * data.d))
 
 
 def _log_damage(p: Floats, data: _Data, by_size: bool, by_tokens: bool) -> Floats:
     """log(C D^gD N^-gN exp(-k / g)) of each cell; p = log C, log g, and gN, gD."""
-    found = p[0] - data.bits * np.exp(-np.clip(p[1], -5, 5))
+    found: Floats = p[0] - data.bits * np.exp(-np.clip(p[1], -5, 5))
     if by_size:
         found = found - p[2] * data.n[data.model]
     if by_tokens:
