@@ -27,7 +27,7 @@ FLOORS = [
 ]
 OPTIONAL = {
     *("ml_dtypes", "gfloat", "onnx", "onnxruntime", "jax", "torch", "torchao", "keras", "transformers", "tokenizers"),
-    *("tqdm", "matplotlib", "hypothesis", "pytest"),
+    *("tqdm", "matplotlib", "distributed", "dask", "hypothesis", "pytest"),
 }
 
 
