@@ -187,7 +187,9 @@ def _of_world(e: Evaluation) -> Exam:
         task: [Choice(q.context, q.choices, q.gold, task) for q in world.questions(task, e.questions, e.seed)]
         for task in (TASKS if e.questions else ())
     }
-    calibration = world.windows(e.calibration, np.random.default_rng([e.seed, 8]))
+    calibration = np.empty((0, N_SEQ + 1), np.intp)
+    if e.calibration:
+        calibration = world.windows(e.calibration, np.random.default_rng([e.seed, 8]))
     return Exam(windows, SHARES, questions, calibration, N_VOCAB, floors)
 
 

@@ -240,7 +240,7 @@ def _sweep(table: Mapping[str, Any], models: Sequence[Path], place: str) -> Swee
     kinds = _list(table, "kinds", (), str, place)
     formats = all(is_format(kind) for kind in kinds)
     bits = _list(table, "bits", (0,) if formats else (), int, place)
-    blocks = tuple(_block(block, place) for block in table.get("blocks", [64]))
+    blocks = _blocks(table.get("blocks", Sweep.blocks[0]), place)
     texts = {
         key: _list(table, key, getattr(Sweep, key), str, place)
         for key in ("methods", "scopes", "activations", "models")
@@ -265,10 +265,10 @@ def _sweep(table: Mapping[str, Any], models: Sequence[Path], place: str) -> Swee
     return found
 
 
-def _block(value: Any, place: str) -> int:
-    """Elements of a block; `tensor` is 0."""
-    if value == "tensor":
-        return 0
-    if type(value) is not int or value < 1:
-        raise _refused(f"{place}: blocks = {value!r}", "it is a list of sizes, or 'tensor'")
-    return value
+def _blocks(value: Any, place: str) -> tuple[int, ...]:
+    """Elements of each block; `tensor` is 0."""
+    found = value if isinstance(value, list) else [value]
+    for block in found or [None]:
+        if block != "tensor" and (type(block) is not int or block < 1):
+            raise _refused(f"{place}: blocks = {value!r}", "it is a list of sizes, or 'tensor'")
+    return tuple(0 if block == "tensor" else block for block in found)

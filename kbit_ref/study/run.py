@@ -71,8 +71,9 @@ def run(plan: Plan, path: str | os.PathLike[str], workers: int = 1, dask: str = 
                         else:
                             failed[cell] = found
                         done.add(cell)
+                        state = clock(cell)
                         if tell is not None:
-                            tell(*clock(cell))
+                            tell(*state)
             except BrokenProcessPool:  # a worker was killed: memory, or somebody; what it was at is asked again
                 deaths += 1
                 if deaths == DEATHS:
