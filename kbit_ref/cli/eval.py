@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kbit_ref.cli.generate import add_quantization, loaded
+from kbit_ref.cli.generate import add_quantization, loaded, text_of
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
 from kbit_ref.transformer.evaluate import Choice, log_probabilities, multiple_choice, read_choices, text_loss
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     model = loaded(args)
     facts = {"model": str(Path(args.directory)), "scheme": args.scheme, "bits_per_parameter": model.bits_per_parameter}
     if args.text is not None:
-        tokens = load_tokenizer(args.directory).encode(_read(args.text))
+        tokens = load_tokenizer(args.directory).encode(text_of("eval", "text", args.text))
         with Progress("eval", max(len(tokens) - 1, 1)) as step:
             found = text_loss(model, tokens, args.window, args.stride, step)
         rows = [{"tokens": found.n_tokens, "loss": found.loss, "perplexity": found.perplexity}]
@@ -54,13 +54,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         _table(rows)
     return 0
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(message("eval", f"text = {path}", f"it cannot be read ({error})", "name another")) from None
 
 
 def _tasks(model: Any, questions: list[Choice]) -> list[dict[str, Any]]:

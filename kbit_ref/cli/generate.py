@@ -6,9 +6,12 @@ import argparse
 import json
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from kbit_ref.errors import BadInput, message
 from kbit_ref.transformer import Model, load_model
 from kbit_ref.transformer.generate import stream
 from kbit_ref.transformer.model import EMBEDDINGS
@@ -34,6 +37,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def add_quantization(parser: argparse.ArgumentParser) -> None:
     """Options for a model that is quantized before it is used."""
     parser.add_argument("--scheme", metavar="SCHEME", help="quantize the matrices first, e.g. nf4-b64-absmax-f16")
+    parser.add_argument(
+        "--method", default="nearest", metavar="METHOD", help="how codes are found, e.g. gptq+order=act"
+    )
+    parser.add_argument(
+        "--calibration", metavar="FILE", help="a text, for methods that look at what matrices are given"
+    )
     parser.add_argument("--activations", metavar="SCHEME", help="round what they are multiplied with, too")
     parser.add_argument("--all", action="store_true", help="quantize embeddings and output matrix, too")
 
@@ -43,7 +52,22 @@ def loaded(args: argparse.Namespace) -> Model:
     model = load_model(args.directory)
     if args.scheme is None:
         return model
-    return model.quantize(args.scheme, skip=() if args.all else EMBEDDINGS, activations=args.activations)
+    skip, calibration = () if args.all else EMBEDDINGS, None
+    if args.calibration is not None:
+        tokens = load_tokenizer(args.directory).encode(text_of("quantize", "calibration", args.calibration))
+        window = max(1, min(len(tokens), model.config.n_positions, 512))
+        calibration = np.array(tokens[: len(tokens) // window * window], np.intp).reshape(-1, window)
+    how: dict[str, Any] = {"method": args.method, "calibration": calibration, "activations": args.activations}
+    return model.quantize(args.scheme, skip=skip, **how)
+
+
+def text_of(command: str, option: str, path: str) -> str:
+    """The text of a file that an option names."""
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        rule = f"it cannot be read ({error})"
+        raise BadInput(message(command, f"{option} = {path}", rule, "name another")) from None
 
 
 def run(args: argparse.Namespace) -> int:

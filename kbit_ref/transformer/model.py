@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.errors import BadInput, BadType, UnknownName, message
+from kbit_ref.methods.coded import Coded
+from kbit_ref.methods.inputs import inputs_of, previous_of
+from kbit_ref.methods.registry import Given
+from kbit_ref.methods.registry import method as named
 from kbit_ref.qtensor import QTensor
-from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme, scheme
 from kbit_ref.transformer.cache import Cache
 from kbit_ref.transformer.config import Config
@@ -73,9 +76,13 @@ class Model:
         *,
         skip: Sequence[str] = EMBEDDINGS,
         activations: Scheme | str | None = None,
-        method: Callable[[NDArray[Any], Scheme], QTensor] = quantize,
+        method: str | Callable[[NDArray[Any], Scheme], QTensor | Coded] = "nearest",
+        calibration: Any = None,
     ) -> Model:
-        """The same model with quantized matrices, which are decoded tile by tile in every product.
+        """The same model with quantized matrices.
+
+        They are decoded tile by tile in every product; one whose method has steps after decoding (a rotation,
+        columns put back) is decoded as a whole in every product.
 
         Parameters
         ----------
@@ -89,7 +96,11 @@ class Model:
             `int8-channel-absmax-f32` has a scale for each token (W8A8), `e2m1fn-b32@1-pow2floor-e8m0fnu` is MX.
             None, the default: weights only, as in the paper.
         method
-            What makes a QTensor of a matrix; `kb.quantize`, to the nearest level, by default.
+            How codes are found: a spelling of `kbit_ref.methods`, `gptq+order=act`, or a function of a matrix and
+            a scheme. A matrix that lacks what the method looks at goes to the nearest levels: positions are
+            multiplied with nothing, and before the embedding there is no matrix.
+        calibration : [n_batch, n_seq]
+            Tokens of a text, for methods that look at what matrices are multiplied with.
 
         Returns
         -------
@@ -99,6 +110,7 @@ class Model:
         ------
         BadInput
             `quantize: skip = 'hed.weight', it is no matrix of the model; did you mean head.weight? ...`
+            `quantize: method = gptq, it looks at what matrices are multiplied with; give calibration=tokens`
 
         Choices
         -------
@@ -112,15 +124,17 @@ class Model:
             if pattern not in EMBEDDINGS and not any(fnmatchcase(name, pattern) for name in matrices):
                 remedy = "names are those of `model.parameters`"
                 raise UnknownName.among("quantize", "skip", pattern, matrices, remedy)
-        parameters = dict(self.parameters)
-        for name in matrices:
-            if any(fnmatchcase(name, pattern) for pattern in skip):
-                continue
-            if isinstance(parameters[name], Matrix):
+        wanted = [name for name in matrices if not any(fnmatchcase(name, pattern) for pattern in skip)]
+        for name in wanted:
+            if isinstance(self.parameters[name], Matrix):
                 rule = "it is quantized already"
                 raise BadInput(message("quantize", name, rule, "quantize the model as it was before"))
-            parameters[name] = Matrix(method(parameters[name], s), rounded)
-        return Model(self.config, parameters)
+        coded_of = _coder(self, method, calibration)
+        quantized: dict[str, Any] = {}
+        for name in wanted:
+            coded = coded_of(name, s)
+            quantized[name] = Matrix(coded.q, rounded, steps=coded.steps)
+        return Model(self.config, self.parameters | quantized)
 
     def forward(self, tokens: Any, mask: Any = None, cache: Cache | None = None, *, last: bool = False) -> NDArray[Any]:
         """The logits of what comes next, after every token.
@@ -193,6 +207,35 @@ class Model:
         how: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
         new = list(stream(self, tokens, n_new, mask=mask, cache=cache, stop=stop, **how))
         return np.stack(new, axis=1) if new else np.empty((len(np.asarray(tokens)), 0), np.intp)
+
+
+def _coder(
+    model: Model, method: str | Callable[[NDArray[Any], Scheme], QTensor | Coded], calibration: Any
+) -> Callable[[str, Scheme], Coded]:
+    """What turns the matrix of a name to few bits."""
+    if not isinstance(method, str):
+
+        def by_function(name: str, s: Scheme) -> Coded:
+            made = method(model.parameters[name], s)
+            return made if isinstance(made, Coded) else Coded(made)
+
+        return by_function
+
+    how, nearest = named(method), named("nearest")
+    known: dict[str, dict[str, Any]] = {}
+    if "inputs" in how.needs:
+        if calibration is None:
+            rule = "it looks at what matrices are multiplied with"
+            raise BadInput(message("quantize", f"method = {how}", rule, "give calibration=tokens"))
+        known["inputs"] = inputs_of(model, calibration)
+    if "previous" in how.needs:
+        known["previous"] = previous_of(model)
+
+    def by_name(name: str, s: Scheme) -> Coded:
+        given = Given(**{part: of.get(name) for part, of in known.items()})
+        return (nearest if how.lacks(given) else how)(model.parameters[name], s, given)
+
+    return by_name
 
 
 def _tokens(tokens: Any, c: Config, n_past: int) -> NDArray[np.intp]:
