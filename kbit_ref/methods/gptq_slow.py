@@ -55,6 +55,7 @@ def by_definition(
     h += damp * np.mean(np.diag(h)) * np.eye(d_in)
     w = weights.astype(np.float64)  # the columns that are done hold what they decode to, the others their best values
     q = quantize(weights, s)
+    numbers = _numbers(q)
     codes = np.zeros(weights.shape, np.uint8)
     for n, j in enumerate(order_of):
         done, free = order_of[:n], order_of[n:]
@@ -62,10 +63,10 @@ def by_definition(
         w[:, free] = weights[:, free] - np.linalg.solve(h[np.ix_(free, free)], h[np.ix_(free, done)] @ moved.T).T
         if size and j % size == 0:
             q = _refitted(q, w[:, j : j + size].astype(weights.dtype), j // size)
-        numbers = _numbers(q)[:, :, j]  # [n_codes, d_out]
-        nearest = np.abs(numbers - w[:, j]).argmin(axis=0)
+            numbers = _numbers(q)
+        nearest = np.abs(numbers[:, :, j] - w[:, j]).argmin(axis=0)
         codes[:, j] = s.dtype.ascending[nearest]
-        w[:, j] = np.take_along_axis(numbers, nearest[None], axis=0)[0]
+        w[:, j] = np.take_along_axis(numbers[:, :, j], nearest[None], axis=0)[0]
     return Coded(replace(q, packed=pack(s.cut.rows(codes), s.layout)))
 
 

@@ -115,9 +115,9 @@ def solve(w: Array, scale: Array, zero: Array, top: Any, settings: Settings = US
             lowest = mean
         return next(path)[0]
     best, least = next(path)
-    for other, mean in islice(path, settings.iters):
-        better = mean < least
-        best, least = np.where(better, other, best), np.where(better, mean, least)
+    for other, error in islice(path, settings.iters):
+        better = error < least
+        best, least = np.where(better, other, best), np.where(better, error, least)
     return best
 
 
