@@ -32,6 +32,7 @@ from kbit_ref.study.rows import Result
 __all__ = ["KUMAR", "TERMS", "Law", "Residual", "fit_law", "members"]
 
 Floats = NDArray[np.float64]
+SCALE = 16  # bits of a block's scale
 LEAST = 3  # different values that an exponent needs
 CAP = 1.0  # nats: what is damaged more is no longer on the exponential, its loss nears that of guessing
 ILL = 1e6  # condition of the problem from which its constants are not told apart
@@ -122,6 +123,18 @@ class Law:
             return float(base)
         by_size = d ** value.get("gD", 0.0) * n ** -value.get("gN", 0.0)
         return float(base + value["C"] * by_size * np.exp(-bits / value["g"]))
+
+    def best(self, total_bits: float, tokens: float | None = None) -> tuple[int, float, float]:
+        """Width, parameters and excess of the best model of so many total bits, scales counted.
+
+        Only widths that are in the residuals are tried.
+        """
+        overhead = SCALE / self.series.block if self.series.block else 0.0
+        widths = sorted({row.bits for row in self.residuals if row.bits < 16})
+        sizes = [total_bits / (bits + overhead) for bits in widths]
+        tried = [(self.excess(n, bits, tokens), bits, n) for bits, n in zip(widths, sizes, strict=True)]
+        excess, bits, n = min(tried)
+        return bits, n, excess
 
     @property
     def rms(self) -> float:

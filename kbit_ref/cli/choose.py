@@ -1,0 +1,103 @@
+"""Which size, bits, type, block and method to use under a limit: from measured results, or on a model of your own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kbit_ref.data import data_folder
+from kbit_ref.errors import BadInput, message
+from kbit_ref.progress import Progress
+from kbit_ref.study.choose import Choice, Limit, Option, choose, sweep
+from kbit_ref.study.results import read
+from kbit_ref.study.rows import SCOPES, Result
+
+HELP = "which size, bits, type, block and method to use under a limit"
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `kbit-ref choose`."""
+    limit = parser.add_mutually_exclusive_group(required=True)
+    limit.add_argument("--memory", metavar="SIZE", help="for all parameters: 500kB, 5MB, 1.5GiB")
+    limit.add_argument("--bits-per-parameter", type=float, metavar="X", help="everything counted: 4.25")
+    limit.add_argument("--loss", type=float, metavar="X", help="nats a token; the smallest that keeps within it")
+    parser.add_argument("--model", metavar="DIR", help="a model of your own; what is needed is measured on it")
+    parser.add_argument("--text", metavar="FILE", help="with --model: the text it is judged on")
+    parser.add_argument("--results", metavar="FILE", help="of a study (default: the full study that comes along)")
+    parser.add_argument("--scope", choices=SCOPES, default="all", help="linear: embeddings neither changed nor counted")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Recommend and print."""
+    memory = None if args.memory is None else _bytes(args.memory)
+    limit = Limit(memory, args.bits_per_parameter, args.loss)
+    found = choose(_results(args, limit), limit, scope=args.scope)
+    if args.json:
+        print(json.dumps(asdict(found), indent=1))
+    else:
+        print("\n".join(_lines(found)))
+    return 0
+
+
+def _bytes(text: str) -> float:
+    """5MB is 5,000,000 and 5MiB is 5 * 2**20."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", text, re.IGNORECASE)
+    if match is None:
+        rule = "it is a number and a unit: B, kB, MB, GB, KiB, MiB, GiB"
+        raise BadInput(message("choose", f"memory = {text!r}", rule, "write 5MB"))
+    return float(match[1]) * UNITS[(match[2] or "").lower()]
+
+
+def _results(args: argparse.Namespace, limit: Limit) -> list[Result]:
+    if args.model is None:
+        if args.text is not None:
+            raise BadInput(message("choose", "text", "it is what a model is judged on", "add --model DIR"))
+        return read(_study() if args.results is None else args.results)
+    if args.results is not None or args.scope != "all":
+        rule = "a model is measured anew, with everything counted"
+        raise BadInput(message("choose", "results or scope", rule, "leave them out, or leave out --model"))
+    with Progress("choose", 1) as step:
+
+        def tell(title: str) -> None:
+            step.expect(step.done + 2)  # how many there will be is not known before
+            step(1, title=title)
+
+        return sweep(args.model, limit, args.text or "", tell=tell)
+
+
+def _study() -> Path:
+    """The results that come along."""
+    path = data_folder("study") / "results.sqlite"
+    if not path.is_file():
+        rule = "the results of the full study are not here"
+        raise BadInput(message("choose", str(path), rule, "name --results FILE, or --model DIR"))
+    return path
+
+
+def _lines(found: Choice) -> list[str]:
+    """For people."""
+    lines = [f"{found.limit}: {found.n_options} of the measured options keep within it", ""]
+    lines.append(f"use      {_told(found.recommended)}")
+    if found.runner_up is not None and found.difference is not None:
+        lines.append(f"next     {_told(found.runner_up)}")
+        lines.append(f"         which loses {_more(found.difference)} nats a token than the first")
+    if found.n_tied:
+        lines.append(f"ties     {found.n_tied} options lose no more, as far as is certain")
+    elif not found.certain:
+        lines.append("         whether it keeps within the limit is not certain: its interval does not")
+    return [*lines, *(f"note     {note}" for note in found.notes)]
+
+
+def _told(option: Option) -> str:
+    loss = option.loss
+    facts = f"{option.bits_per_parameter:.3g} bits a parameter, loss {loss.value:.4f} [{loss.low:.4f}, {loss.high:.4f}]"
+    return f"{option}, {facts}"
+
+
+def _more(difference: Any) -> str:
+    return f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
