@@ -2,10 +2,11 @@
 
 The error that counts is the sum of |w - w'|^p with p below 1. Half-quadratic splitting gives every weight a slack e:
 
-    e       = shrink(w - w')              what is too far off for the block to care about
+    e       = shrink(w - w')                 the part of the error that is given up
     zero    = mean(code - (w - e) / scale)   the zero point that fits the rest best
 
-over and over; `beta`, how dear slack is, grows by `kappa` each time. Scales stay those of the rule. All is in float32.
+over and over. Large errors are given up all but |error|^(p - 1) / beta, small ones not at all; `beta` grows by `kappa`
+each time. Scales stay those of the rule. All is in float32.
 """
 
 from __future__ import annotations
@@ -59,10 +60,10 @@ def hqq(
     """Zero points for the least sum of |error|^p, by half-quadratic splitting.
 
     p, beta, kappa, iters
-        The power; how dear slack is at first, and by what it grows; how often.
+        The power; how much is given up at first, and by what that grows; how often.
     keep
         `best`: each block keeps the zero point of its least mean |error| on the way. `last`: all stop once the mean of
-        the whole matrix no longer falls, with the last zero points, as the library does.
+        the whole matrix no longer falls, with the last zero points. With kappa = 1 that is the library's default.
     """
     if FACTS[scheme.rule].zero_point != "real":
         rule = "its blocks have no zero point that can move freely"
@@ -143,7 +144,7 @@ def _mean(x: Array) -> Array:
 
 
 def shrink(x: Array, beta: float, p: float) -> Array:
-    """The slack for errors x: towards 0 by |x|^(p - 1) / beta, and 0 for what that would carry beyond.
+    """The slack of errors x: they move towards 0 by |x|^(p - 1) / beta, and 0 for what that would carry beyond.
 
     Examples
     --------
