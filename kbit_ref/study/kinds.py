@@ -1,8 +1,8 @@
 """Kinds of types: a kind, a width and a block size make the scheme of a matrix.
 
 A kind is one line of `KINDS`; a new one is one more. Every profile is a kind as well, of its own width
-and block, so that `ocp-mxfp4` or `ggml-q4_0` stand beside `int` and `quantile`. The scale is float16, as the paper
-counts it: 16/B bits a parameter.
+and block, so that `ocp-mxfp4` or `ggml-q4_0` stand beside `int` and `quantile`. Choices of the scheme may be added:
+`int+center=tensor`. The scale is float16, as the paper counts it: 16/B bits a parameter.
 """
 
 from __future__ import annotations
@@ -55,12 +55,14 @@ KINDS: Mapping[str, Kind] = {
     "e2m1": Kind("e2m1fn", "absmax", (4,)),
     "af": Kind("af4_b{block}", "absmax", (4,), TABLES),
     "bof": Kind("bof4_b{block}", "absmax", (4,), TABLES),
+    "hqq": Kind("uint{bits}", "hqq", UP_TO_8),  # with a zero point that is a float32 number, for the method hqq
 }
 
 
 def is_format(kind: str) -> bool:
     """Is it a profile, which has a width and a block of its own?"""
-    return kind not in KINDS and kind in profiles()
+    name = kind.partition("+")[0]
+    return name not in KINDS and name in profiles()
 
 
 def widths_of(kind: str) -> tuple[int, ...]:
@@ -76,8 +78,9 @@ def widths_of(kind: str) -> tuple[int, ...]:
     >>> widths_of("float"), widths_of("ggml-q5_0")
     ((3, 4, 5, 6, 7, 8), (5,))
     """
-    if kind in KINDS:
-        return KINDS[kind].widths
+    name = kind.partition("+")[0]
+    if name in KINDS:
+        return KINDS[name].widths
     if is_format(kind):
         return (scheme(kind).dtype.bits,)
     remedy = f"kinds are {', '.join(KINDS)}, and every profile"
@@ -90,7 +93,7 @@ def scheme_of(kind: str, bits: int, block: int = 0) -> Scheme:
     Parameters
     ----------
     kind
-        One of `KINDS`, or the name of a profile.
+        One of `KINDS`, or the name of a profile, and choices of the scheme.
     bits
         Its width.
     block
@@ -113,6 +116,8 @@ def scheme_of(kind: str, bits: int, block: int = 0) -> Scheme:
     ('int4sym-b64-absmax-f16+scalerange=clamp', 'lloyd3-tensor-rms-f16+scalerange=clamp')
     >>> str(scheme_of("ocp-mxfp4", 4))
     'e2m1fn-b32-pow2floor-e8m0fnu'
+    >>> str(scheme_of("nf+center=block", 4, 64))
+    'nf4-b64-absmax-f16+center=block+scalerange=clamp'
     """
     if bits not in widths_of(kind):
         rule = f"{kind} has {', '.join(map(str, widths_of(kind)))}"
@@ -122,18 +127,19 @@ def scheme_of(kind: str, bits: int, block: int = 0) -> Scheme:
 
 @lru_cache(maxsize=1024)
 def _scheme(kind: str, bits: int, block: int) -> Scheme:
-    if kind not in KINDS:
+    name, plus, choices = kind.partition("+")
+    if name not in KINDS:
         if block:
             rule = "it has a block of its own"
             raise BadInput(message("study", f"{kind} in blocks of {block}", rule, "leave the block out"))
         return _flat(scheme(kind))
-    facts = KINDS[kind]
+    facts = KINDS[name]
     if facts.blocks and block not in facts.blocks:
         rule = f"it has tables for {', '.join(map(str, facts.blocks))}"
-        raise BadInput(message("study", f"{kind} in blocks of {block}", rule, "use one of them"))
+        raise BadInput(message("study", f"{kind} in blocks of {block or 'the tensor'}", rule, "use one of them"))
     type_ = facts.type.format(bits=bits, block=block)
     cut = f"b{block}" if block else "tensor"
-    return scheme(f"{type_}-{cut}-{facts.rule}-f16+scalerange=clamp")
+    return scheme(f"{type_}-{cut}-{facts.rule}-f16+scalerange=clamp{plus}{choices}")
 
 
 def _flat(s: Scheme) -> Scheme:
