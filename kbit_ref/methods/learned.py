@@ -8,7 +8,6 @@ is multiplied with.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,8 +90,9 @@ def learned(weights: Array, scheme: Scheme, given: Given, *, by: str, per: str, 
     Choices
     -------
     by
-        lloyd: Lloyd's iteration, from evenly spaced quantiles and from the levels of the scheme's type, whichever
-        ends better. quantile: the authors' recipe (`kb.learn`) on the numbers themselves; 256 or more, rule absmax.
+        lloyd: Lloyd's iteration, from evenly spaced quantiles and from the levels of the scheme's type (of a row:
+        from the table of the matrix), whichever ends better. quantile: the authors' recipe (`kb.learn`) on the
+        numbers themselves; 256 or more, rule absmax.
     per
         tensor: one table. row: one for each row; a row for which that of the matrix is as good has a copy of it.
     weigh
@@ -110,11 +110,11 @@ def learned(weights: Array, scheme: Scheme, given: Given, *, by: str, per: str, 
         assert given.inputs is not None
         importance = importance * np.square(given.inputs, dtype=np.float64).mean(axis=0)
 
-    table = _table(by, scheme, x, y, importance, [] if by == "quantile" else _starts(scheme, y))
+    table = _table(by, scheme, x, y, importance)
     if per == "tensor":
         stored = _with_codes(q, table, _nearest(table, y))
         return Coded(stored, [TableStored(table.size)])
-    tables = np.stack([_table(by, scheme, *row, [table]) for row in zip(x, y, importance, strict=True)])
+    tables = np.stack([_table(by, scheme, *row, table) for row in zip(x, y, importance, strict=True)])
     stored = _with_codes(q, table, np.stack([_nearest(*row) for row in zip(tables, y, strict=True)]))
     return Coded(stored, [RowTables(stored, tables.astype(np.float16))])
 
@@ -146,19 +146,16 @@ def _check(s: Scheme, by: str) -> None:
         refuse("quantiles are divided by the largest, as the rule absmax divides blocks", "use absmax, or by=lloyd")
 
 
-def _starts(s: Scheme, y: Array) -> list[Array]:
-    """Where Lloyd's iteration may begin: at quantiles, after a first run without weights, or at the scheme's levels."""
-    own = s.dtype.levels[s.dtype.ascending]
-    return [learn_lloyd(y.ravel(), s.dtype.bits), np.pad(own, (0, 2**s.dtype.bits - own.size), mode="edge")]
-
-
-def _table(by: str, s: Scheme, x: Array, y: Array, importance: Array, starts: Sequence[Array]) -> Array:
-    """float64 [2**bits], float16 numbers: the best of `starts` and of what is learned."""
+def _table(by: str, s: Scheme, x: Array, y: Array, importance: Array, other: Array | None = None) -> Array:
+    """float64 [2**bits], float16 numbers: the best of what is learned and of another table, if there is one."""
     if by == "quantile":
         found = [learn(x, f"quantile{s.dtype.bits}").levels * s.dtype.top]
     else:
+        own = s.dtype.levels[s.dtype.ascending] if other is None else other
+        starts = learn_lloyd(y.ravel(), s.dtype.bits), np.pad(own, (0, 2**s.dtype.bits - own.size), mode="edge")
         found = [lloyd(y.ravel(), importance.ravel(), start) for start in starts]
-    rounded = [np.sort(table.astype(np.float16).astype(np.float64)) for table in [*starts, *found]]
+    tables = found if other is None else [other, *found]
+    rounded = [np.sort(table.astype(np.float16).astype(np.float64)) for table in tables]
     return min(rounded, key=lambda table: float(np.sum(importance * (y - table[_nearest(table, y)]) ** 2)))
 
 
