@@ -187,17 +187,18 @@ def _by_law(data: _Data, four: Curve) -> str:
     """From which size on 4 bits would be the best width, if the joint law goes on as it is."""
     s = four.series
     try:
-        law = fit_law(data.rows, s.kind, s.block, method=s.method, scope=s.scope, n=0)
+        law = fit_law(data.rows, s.kind, s.block, method=s.method, scope=s.scope, n=min(data.n, 100), seed=data.seed)
     except BadInput:
         return ""
     if "bits by size" not in law.terms:
         return ""
-    tokens = max(row.subject.tokens or 0 for row in data.rows) or None
-    for total in np.geomspace(1e4, 1e13, 181):
-        bits, n, _ = law.best(float(total), tokens)
-        if bits <= 4:
-            return f"By the joint law of this type 4 bits become the best width at {n:.1g} parameters."
-    return "By the joint law of this type 4 bits never become the best width."
+    size = law.best_from(4, max(row.subject.tokens or 0 for row in data.rows) or None)
+    if math.isinf(size.value):
+        return "By the joint law of this type 4 bits never become the best width."
+    return (
+        f"If the joint law of this type goes on as it is, 4 bits become the best width at {size.value:.1e} parameters "
+        f"[{size.low:.1e}, {size.high:.1e}]."
+    )
 
 
 def _unstable(data: _Data) -> Finding:

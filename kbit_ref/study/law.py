@@ -17,7 +17,7 @@ Source: Kumar et al., Scaling Laws for Precision, arXiv 2411.04330.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -32,6 +32,7 @@ from kbit_ref.study.rows import Result
 __all__ = ["KUMAR", "TERMS", "Law", "Residual", "fit_law", "members"]
 
 Floats = NDArray[np.float64]
+FEWEST, MOST = np.log(1e3), np.log(1e15)  # total bits between which the best width is looked for
 SCALE = 16  # bits of a block's scale
 LEAST = 3  # different values that an exponent needs
 CAP = 1.0  # nats: what is damaged more is no longer on the exponential, its loss nears that of guessing
@@ -98,6 +99,8 @@ class Law:
         A row a cell.
     left_out
         What is not in it and why, in words.
+    draws
+        [1 + 2 n] of each constant; those of one draw belong together.
     """
 
     series: Series
@@ -105,9 +108,10 @@ class Law:
     constants: Mapping[str, Estimate]
     residuals: tuple[Residual, ...]
     left_out: tuple[str, ...]
+    draws: Mapping[str, Floats]
 
-    def excess(self, n_parameters: float, bits: float = 16, tokens: float | None = None) -> float:
-        """Nats above the floor; 16 bits do no damage.
+    def excess(self, n_parameters: float, bits: float = 16, tokens: float | None = None, draw: int = 0) -> float:
+        """Nats above the floor; 16 bits do no damage. Draw 0 is the law as it was fitted.
 
         Raises
         ------
@@ -116,7 +120,7 @@ class Law:
         """
         if tokens is None and ("tokens" in self.terms or "bits by tokens" in self.terms):
             raise BadInput(message("law", "tokens = None", "the law depends on them", "give some"))
-        value = {name: one.value for name, one in self.constants.items()}
+        value = {name: float(of[draw]) for name, of in self.draws.items()}
         n, d = float(n_parameters), float(tokens or 1)
         base = value["A"] * n ** -value["a"] + value.get("B", 0.0) * d ** -value.get("b", 0.0)
         if bits >= 16 or "bits" not in self.terms:
@@ -124,7 +128,7 @@ class Law:
         by_size = d ** value.get("gD", 0.0) * n ** -value.get("gN", 0.0)
         return float(base + value["C"] * by_size * np.exp(-bits / value["g"]))
 
-    def best(self, total_bits: float, tokens: float | None = None) -> tuple[int, float, float]:
+    def best(self, total_bits: float, tokens: float | None = None, draw: int = 0) -> tuple[int, float, float]:
         """Width, parameters and excess of the best model of so many total bits, scales counted.
 
         Only widths that are in the residuals are tried.
@@ -132,9 +136,26 @@ class Law:
         overhead = SCALE / self.series.block if self.series.block else 0.0
         widths = sorted({row.bits for row in self.residuals if row.bits < 16})
         sizes = [total_bits / (bits + overhead) for bits in widths]
-        tried = [(self.excess(n, bits, tokens), bits, n) for bits, n in zip(widths, sizes, strict=True)]
+        tried = [(self.excess(n, bits, tokens, draw), bits, n) for bits, n in zip(widths, sizes, strict=True)]
         excess, bits, n = min(tried)
         return bits, n, excess
+
+    def best_from(self, bits: int, tokens: float | None = None) -> Estimate:
+        """How many parameters a model has from which on no more than `bits` are best for the same total.
+
+        The law goes on as it is, also where nothing was measured; infinite where that is never so.
+        """
+        return estimate(np.array([self._best_from(bits, tokens, j) for j in range(len(self.draws["A"]))]))
+
+    def _best_from(self, bits: int, tokens: float | None, draw: int) -> float:
+        """By halving the logarithm of total bits; the best width falls with them."""
+        low, high = FEWEST, MOST
+        if self.best(np.exp(high), tokens, draw)[0] > bits:
+            return float("inf")
+        while high - low > 0.01:
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.best(np.exp(middle), tokens, draw)[0] <= bits else (middle, high)
+        return self.best(np.exp(high), tokens, draw)[1]
 
     @property
     def rms(self) -> float:
@@ -207,8 +228,8 @@ def fit_law(
         wanted.remove(found)
         left_out.append(f"{found}: the data do not tell its constants from the others")
     constants = {name: estimate(draws) for name, draws in found.items()}
-    bare = Law(series, tuple(wanted), constants, (), (*data.left_out, *left_out))
-    return Law(series, bare.terms, constants, tuple(_residuals(data, bare)), bare.left_out)
+    bare = Law(series, tuple(wanted), constants, (), (*data.left_out, *left_out), found)
+    return replace(bare, residuals=tuple(_residuals(data, bare)))
 
 
 def members(results: Iterable[Result], kind: str, block: int, **more: Any) -> list[Law]:
