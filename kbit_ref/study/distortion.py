@@ -33,7 +33,6 @@ from kbit_ref.study.sources import BIT, SOURCES, Source, source
 __all__ = ["BLOCKS", "MEASURES", "Distortion", "of_type", "table", "text"]
 
 Array = NDArray[np.float64]
-BIT = math.log(2)
 BLOCKS = (0, *(2**n for n in range(4, 13)))  # 0: no blocks, the best single scale
 SCALE_BITS = 16  # of a stored scale or offset, as in the paper
 N_SAMPLE = 2**18

@@ -1,0 +1,382 @@
+"""The sections of the report: each turns rows of the study into texts and tables, and names its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from kbit_ref.errors import KbitError
+from kbit_ref.study.bootstrap import estimate
+from kbit_ref.study.curves import Best, Curve, best_precisions, front, gap
+from kbit_ref.study.document import Picture, Section, Table
+from kbit_ref.study.evidence import VERDICTS, Finding
+from kbit_ref.study.findings import PAPER, findings
+from kbit_ref.study.gathered import Gathered
+from kbit_ref.study.groups import Series
+from kbit_ref.study.kinds import is_format
+from kbit_ref.study.knowledge import knowledge
+from kbit_ref.study.law import KUMAR, Law, members
+from kbit_ref.study.performance import Answer, at_fixed_bits, at_fixed_size
+from kbit_ref.study.records import distortion_parts, made_parts, subjects, tails_parts, training_parts
+from kbit_ref.study.rows import Result
+
+__all__ = ["sections"]
+
+Parts = list[Any]
+UNITS = {"excess": "nats a token above the floor", "loss": "nats a token", "accuracy": "zero-shot accuracy"}
+SCOPES = {
+    "all": "every matrix quantized, every number counted",
+    "linear": "linear layers alone quantized and counted",
+}
+LAW_DRAWS = 100  # a fit costs more than a mean
+
+
+def sections(g: Gathered, facts: Mapping[str, str], note: str = "") -> list[Section]:
+    """All sections that there are rows for.
+
+    Parameters
+    ----------
+    g
+        The results.
+    facts
+        Of the results file: title, plan, evaluation.
+    note
+        A line for the beginning: why there are no pictures.
+    """
+    found = {scope: _findings(g, scope) for scope in g.scopes}
+    made = [
+        Section("question", "The question", [*_question(g), *([note] if note else [])]),
+        Section("headline", "Headline", _tried(lambda: _headline(g, found))),
+        Section("findings", "The paper's eight findings", _tried(lambda: _findings_parts(found))),
+        Section("curves", "Total bits against quality", _tried(lambda: _curves(g))),
+        Section("types", "Data types", _tried(lambda: _types(g))),
+        Section("blocks", "Block sizes", _tried(lambda: _blocks(g))),
+        Section("methods", "Methods", _tried(lambda: _methods(g))),
+        Section("formats", "Formats, and weights with activations", _tried(lambda: _formats(g))),
+        Section("aware", "Training for few bits", _aware(g)),
+        Section("performance", "Performance = f(k)", _tried(lambda: _performance(g))),
+        Section("knowledge", "Knowledge stored a bit", _tried(lambda: _knowledge(g))),
+        Section("fits", "Fits and their residuals", _tried(lambda: _fits(g))),
+        Section("distortion", "Rate and distortion", distortion_parts(g)),
+        Section("tails", "Weights: how heavy are their tails?", tails_parts(g)),
+        Section("training", "How the models were trained", training_parts(g)),
+        Section("made", "How it was made", made_parts(g, facts)),
+    ]
+    return [section for section in made if section.parts]
+
+
+def _tried(make: Callable[[], Parts]) -> Parts:
+    """A section's parts; what the data do not allow is told in its place."""
+    try:
+        return make()
+    except KbitError as error:
+        return [f"Not possible with these results: {error}"]
+
+
+# Beginning ----------------------------------------------------------------------------------------
+
+
+def _question(g: Gathered) -> Parts:
+    sizes = [row.subject.n_parameters for row in subjects(g.all).values()]
+    return [
+        "For a fixed number of total model bits: how many parameters, at how many bits each? The question and the "
+        "findings held against our data are those of Dettmers and Zettlemoyer, The case for 4-bit precision "
+        "(arXiv 2212.09720).",
+        f"{len(g.all):,} cells were measured on {len(sizes):,} models of {min(sizes):,} to {max(sizes):,} parameters. "
+        "A cell is a model in so many bits of some data type, block size and method. Total bits count everything: "
+        "codes, scales, what a method stores besides, and 16 for each number that stays as it is. Intervals, in "
+        "brackets, are of 95 %: evaluation items are drawn again, and seeds vary as they were seen to.",
+    ]
+
+
+def _headline(g: Gathered, found: Mapping[str, Sequence[Finding]]) -> Parts:
+    parts: Parts = []
+    best = best_precisions(g.precisions)
+    for (bits, _), group in groupby(best, key=lambda row: (row.series.bits, row.series)):
+        run = list(group)
+        sure = sum(row.certain for row in run)
+        span = f"From {run[0].total_bits:.3g} to {run[-1].total_bits:.3g}" if len(run) > 1 else "At"
+        span += "" if len(run) > 1 else f" {run[0].total_bits:.3g}"
+        times = f"certain at {sure} of {len(run)} totals compared"
+        parts.append(f"{span} total bits, {bits} bits ({run[0].series}) are best: {times}.")
+    for scope, rows in found.items():
+        counts = ", ".join(f"{sum(row.verdict == v for row in rows)} {v}" for v in VERDICTS)
+        parts.append(f"Of the paper's eight findings, with {SCOPES[scope]}: {counts}.")
+    return parts
+
+
+def _findings(g: Gathered, scope: str) -> list[Finding]:
+    try:
+        return findings(g.rows, scope=scope, n=g.n, seed=g.seed)
+    except KbitError:
+        return []
+
+
+def _findings_parts(found: Mapping[str, Sequence[Finding]]) -> Parts:
+    parts: Parts = []
+    heads: tuple[str, ...]
+    for scope, rows in found.items():
+        heads = ("", "claim", "verdict", "the number that decides", "value", "unit", "standard errors", "why")
+        parts.append(Table(f"With {SCOPES[scope]}.", heads, [_finding(row) for row in rows]))
+        heads = ("", "evidence", "value", "unit", "says", "rule")
+        evidence = [
+            (row.number, one.what, one.estimate, one.unit, one.says, one.rule)
+            for row in rows
+            for one in row.evidence
+            if one.estimate is not None
+        ]
+        parts.append(Table(f"All evidence, with {SCOPES[scope]}.", heads, evidence, folded=True))
+    return parts
+
+
+def _finding(row: Finding) -> tuple[Any, ...]:
+    one = row.deciding
+    if one is None:
+        return row.number, row.claim, row.verdict, "", None, "", None, row.why
+    return row.number, row.claim, row.verdict, one.what, one.estimate, one.unit, one.strength, row.why
+
+
+# Curves -------------------------------------------------------------------------------------------
+
+
+def _curves(g: Gathered) -> Parts:
+    accuracy = {(c.series, p.size): p.quality for c in g.accuracies for p in c.points}
+    heads: tuple[str, ...]
+    heads = ("bits", "series", "size", "parameters", "total bits", "bits a parameter", "models", _unit(g), "accuracy")
+    rows = [
+        (c.series.bits, str(c.series), p.size, p.n_parameters, round(p.total_bits), p.bits_per_parameter, p.n_seeds,
+         p.quality, accuracy.get((c.series, p.size)))
+        for c in g.precisions
+        for p in c.points
+    ]  # fmt: skip
+    best = best_precisions(g.precisions)
+    parts: Parts = [
+        Picture("precisions", "Quality against total model bits, one line a precision; intervals of 95 %."),
+        Table("For each width the best of the paper's types, whose curve is drawn.", heads, rows),
+    ]
+    if best:
+        heads = ("total bits", "best", _unit(g), "next", "margin", "certain", "the next needs times", "not reached")
+        parts.append(Table("The best width at totals in between, interpolated.", heads, [_best(row) for row in best]))
+    worth = [(str(s), p.size, round(p.total_bits), p.quality) for s, p in front(g.curves)]
+    heads = ("series", "size", "total bits", _unit(g))
+    parts.append(Table("What is worth storing: no other cell is as small and as good.", heads, worth, folded=True))
+    return parts
+
+
+def _best(row: Best) -> tuple[Any, ...]:
+    lacking = ", ".join(f"{bits} bits" for bits in row.lacking)
+    certain = "yes" if row.certain else "no"
+    return (round(row.total_bits), str(row.series), row.quality, str(row.runner_up or ""), row.margin, certain,
+            row.factor, lacking)  # fmt: skip
+
+
+def _unit(g: Gathered) -> str:
+    return UNITS[g.measure]
+
+
+def _by_size(found: Sequence[Curve]) -> tuple[tuple[str, ...], Callable[[Curve], list[Any]]]:
+    """The sizes of some curves, and a row of their qualities."""
+    sizes = {p.size: p.n_parameters for c in found for p in c.points}
+    order = tuple(sorted(sizes, key=lambda size: (sizes[size], size)))
+
+    def row(curve: Curve) -> list[Any]:
+        at = {p.size: p.quality for p in curve.points}
+        return [at.get(size) for size in order]
+
+    return order, row
+
+
+def _types(g: Gathered) -> Parts:
+    flat = [curve for found in g.kinds.values() for curve in found]
+    if not flat:
+        return []
+    sizes, row = _by_size(flat)
+    where = f"in blocks of {g.block}" if g.block else "of whole tensors"
+    return [
+        Picture("kinds", f"Data types {where}, a panel for each width; in a panel they cost the same bits."),
+        Table(
+            f"Data types {where}: {_unit(g)}, for each size of model.",
+            ("bits", "type", *sizes),
+            [(curve.series.bits, curve.series.kind, *row(curve)) for curve in flat],
+        ),
+    ]
+
+
+def _blocks(g: Gathered) -> Parts:
+    flat = [curve for found in g.blocks.values() for curve in found]
+    if not flat:
+        return []
+    sizes, row = _by_size(flat)
+    rows = []
+    for found in g.blocks.values():
+        wide = max(found, key=lambda curve: curve.series.block or 10**9)
+        for curve in sorted(found, key=lambda curve: curve.series.block or 10**9):
+            gained = None if curve is wide else gap(wide, curve)
+            shown = None if gained is None else estimate(gained)
+            name = curve.series.block or "tensor"
+            rows.append((curve.series.bits, str(name), *row(curve), shown))
+    return [
+        Picture("blocks", f"Block sizes of {g.kind}, a panel for each width; scales are counted."),
+        Table(
+            f"Block sizes of {g.kind}: {_unit(g)}, for each size of model; the gain is that over the largest block at "
+            "the same total bits.",
+            ("bits", "block", *sizes, "gain"),
+            rows,
+        ),
+    ]
+
+
+# Beyond the paper ---------------------------------------------------------------------------------
+
+
+def _methods(g: Gathered) -> Parts:
+    if not g.methods:
+        return []
+    sizes, row = _by_size([curve for _, curve in g.methods])
+    rows = []
+    for plain, curve in g.methods:
+        gained = gap(plain, curve)
+        s = curve.series
+        of = (s.kind, s.bits, str(s.block or "tensor"), s.method)
+        rows.append((*of, *row(curve), None if gained is None else estimate(gained)))
+    caption = (
+        f"Methods: {_unit(g)}, for each size of model; the gain is that over the nearest level at the same total bits."
+    )
+    return [Table(caption, ("type", "bits", "block", "method", *sizes, "gain"), sorted(rows, key=lambda r: tuple(r[:4])))]
+
+
+def _formats(g: Gathered) -> Parts:
+    parts: Parts = []
+    formats = [curve for curve in g.curves if is_format(curve.series.kind)]
+    if formats:
+        sizes, row = _by_size(formats)
+        rows = [(str(c.series), _mean_bits(c), *row(c)) for c in formats]
+        heads = ("format", "bits a parameter", *sizes)
+        parts.append(Table(f"Formats as libraries store them: {_unit(g)}.", heads, rows))
+    rounded = [curve for curve in g.every if curve.series.activations]
+    if rounded:
+        sizes, row = _by_size(rounded)
+        plain = {c.series: c for c in g.curves}
+        rows = []
+        for curve in rounded:
+            s = curve.series
+            twin = plain.get(Series(s.kind, s.bits, s.block, s.method, s.scope))
+            lost = None if twin is None else gap(curve, twin)
+            bare = Series(s.kind, s.bits, s.block, s.method, s.scope)
+            rows.append((str(bare), s.activations, *row(curve), None if lost is None else estimate(lost)))
+        heads = ("weights", "activations", *sizes, "lost to activations")
+        parts.append(Table(f"The other factor of every product rounded as well: {_unit(g)}.", heads, rows))
+    return parts
+
+
+def _mean_bits(curve: Curve) -> float:
+    return sum(p.bits_per_parameter for p in curve.points) / len(curve.points)
+
+
+def _aware(g: Gathered) -> Parts:
+    """Models that were trained for a scheme, beside the same scheme after ordinary training."""
+    if not g.aware:
+        return []
+    after = {(r.subject.size, Series.of(r.cell)): r for r in g.rows}
+    rows = []
+    for row in sorted(g.aware, key=lambda r: (r.subject.n_parameters, r.cell)):
+        size, _, trained = row.subject.size.partition("-")
+        plain = after.get((size, Series.of(row.cell)))
+        height, other = _height(row), None if plain is None else _height(plain)
+        rows.append((size, trained, str(Series.of(row.cell)), row.total_bits, height, other, row.accuracy))
+    heads = ("size", "trained for", "measured in", "total bits", _unit(g), "the same without such training", "accuracy")
+    return [Table("Models that were trained with their weights quantized.", heads, rows)]
+
+
+def _height(row: Result) -> float:
+    return row.loss if row.excess is None else row.excess
+
+
+# Answers ------------------------------------------------------------------------------------------
+
+
+def _performance(g: Gathered) -> Parts:
+    four = next((c.series for c in g.precisions if c.series.bits == 4), None)
+    kind, block = (four.kind, four.block) if four else (g.kind, g.block)
+    rows = g.main
+    of_size = at_fixed_size(rows, kind, block, g.measure, n=g.n, seed=g.seed, scope=g.scopes[0])
+    totals = [best.total_bits for best in best_precisions(g.precisions, 5)]
+    paper = [row for row in rows if row.cell.kind in (*PAPER, "none")]
+    of_total = at_fixed_bits(paper, totals, measure=g.measure, n=g.n, seed=g.seed, scope=g.scopes[0])
+    parts: Parts = [Picture("performance", "Quality against k for each size of model; intervals of 95 %.")]
+    parts.append("Does more k always help? With the size fixed, every bit more makes the same model larger.")
+    parts += [answer.told for answer in of_size]
+    parts.append(_steps(f"Size fixed, {kind} in blocks of {block}, in {_unit(g)}.", of_size, "size"))
+    if of_total:
+        parts.append("With the total fixed, every bit more is paid for with parameters.")
+        parts += [answer.told for answer in of_total]
+        parts.append(_steps(f"Total fixed, the best of the paper's types, in {_unit(g)}.", of_total, "total bits"))
+    return parts
+
+
+def _steps(caption: str, answers: Sequence[Answer], first: str) -> Table:
+    prices = ("total bits", "then", "parameters", "then", "seconds a cell", "then")
+    heads = (first, "from", "to", "quality", "gain", "verdict", *prices)
+    rows = [
+        (a.size or round(a.total_bits), s.bits, s.next_bits, s.quality, s.gain, s.verdict, round(s.total_bits),
+         round(s.next_total_bits), round(s.n_parameters), round(s.next_n_parameters), s.seconds or None,
+         s.next_seconds or None)
+        for a in answers
+        for s in a.steps
+    ]  # fmt: skip
+    return Table(caption, heads, rows)
+
+
+def _knowledge(g: Gathered) -> Parts:
+    chosen = {curve.series for curve in g.precisions}
+    rows = [row for row in g.main if Series.of(row.cell) in chosen]
+    if not any("ask" in row.nats for row in rows):
+        return []
+    found = knowledge(rows, n=g.n, seed=g.seed)
+    heads = ("size", "series", "total bits", "share of what is asked", "facts", "bits a bit", "share by questions")
+    cells = [
+        (k.size, str(k.series), round(k.total_bits), k.share, k.facts, k.bits_per_bit, k.share_by_questions)
+        for k in found
+    ]
+    return [
+        "A fact of the world is 8 bits and is nowhere but in the weights. So much, at least, the models know.",
+        Table("Knowledge by size and width; lower bounds from the loss, and what multiple choice says.", heads, cells),
+    ]
+
+
+def _fits(g: Gathered) -> Parts:
+    rows = [row for row in g.rows if not row.cell.activations]
+    laws = members(rows, *_fitted_kind(g), scope=g.scopes[0], n=min(g.n, LAW_DRAWS), seed=g.seed)
+    full = laws[-1]
+    names = list(full.constants)
+    constants = [(name, full.constants[name], full.constants[name].error, float(KUMAR[name])) for name in names]
+    residuals = [
+        (r.size, r.n_parameters, r.tokens, r.bits, r.excess, r.fitted, r.log_ratio)
+        for r in sorted(full.residuals, key=lambda r: (r.n_parameters, r.tokens or 0, r.bits))
+    ]
+    heads = ("size", "parameters", "tokens", "bits", "measured", "fitted", "log(measured / fitted)")
+    return [
+        "Excess = A N^-a + B D^-b + C D^gD N^-gN exp(-k / g), for N parameters, D tokens, k bits; "
+        f"here for {full.series.kind} in blocks of {full.series.block}. Left out: "
+        + ("; ".join(full.left_out) or "nothing") + ".",
+        Table("Constants of the law; beside them Kumar et al.'s, of other models.",
+              ("constant", "ours", "standard error", "Kumar et al."), constants),
+        Table("What each term gains.", ("terms", "rms of log residuals", "R squared"), [_gain(law) for law in laws]),
+        Table("Residuals.", heads, residuals, folded=True),
+    ]  # fmt: skip
+
+
+def _gain(law: Law) -> tuple[Any, ...]:
+    return ", ".join(law.terms), law.rms, law.explained
+
+
+def _fitted_kind(g: Gathered) -> tuple[str, int]:
+    """The law is fitted to integers if they are there in three widths, else to what is there in most."""
+    widths: dict[tuple[str, int], set[int]] = {}
+    for curve in g.nearest:
+        if curve.series.kind != "none":
+            widths.setdefault((curve.series.kind, curve.series.block), set()).add(curve.series.bits)
+    if not widths:
+        return "int", g.block
+    return max(widths, key=lambda key: (len(widths[key]), key == ("int", g.block)))
