@@ -26,7 +26,7 @@ from kbit_ref.errors import BadInput, message
 from kbit_ref.study.groups import Group, groups, matches, parts
 from kbit_ref.study.rows import Result
 
-__all__ = ["Draws", "Estimate", "estimate"]
+__all__ = ["Draws", "Estimate", "common", "estimate"]
 
 Floats = NDArray[np.float64]
 LEVEL = 0.95
@@ -89,6 +89,13 @@ def estimate(draws: Any) -> Estimate:
     return Estimate(value, error, float(low), float(high))
 
 
+def common(one: Group, other: Group) -> frozenset[str] | None:
+    """The models that two groups have, if they are of one size; None where there are none, or another size."""
+    if one.key[:2] != other.key[:2]:
+        return None
+    return frozenset(r.cell.model for r in one.results) & {r.cell.model for r in other.results} or None
+
+
 class Draws:
     """A measure of every group, drawn again n times.
 
@@ -118,7 +125,9 @@ class Draws:
             raise BadInput(message("study", f"n = {n}", "it is how often items are drawn again", "use 1000"))
         self.measure, self.n, self.seed = measure, n, seed
         self.groups = groups(results)
-        self._of = self._drawn()
+        self._means = self._items()
+        self._plain = {(*g.key[:2], g.series.scope): g for g in self.groups if g.series.kind == "none"}
+        self._of = {group.key: self.of(group) for group in self.groups}
 
     def __getitem__(self, group: Group) -> Floats:
         """[1 + 2 n]: the mean over its seeds."""
@@ -132,13 +141,26 @@ class Draws:
         """The groups whose series have these values, as in `groups.groups`."""
         return [group for group in self.groups if matches(group.series, **fixed)]
 
-    def _drawn(self) -> dict[tuple[Any, ...], Floats]:
-        means = self._items()
-        made = {}
-        for group in self.groups:
-            of_seeds = np.stack([means[result.cell] for result in group.results])  # [n_seeds, 1 + n]
-            made[group.key] = self._seeds(of_seeds, [r.cell.model for r in group.results])
-        return made
+    def of(self, group: Group, names: frozenset[str] | None = None) -> Floats:
+        """[1 + 2 n]: the mean over the seeds of a group, or over those of these models alone.
+
+        Where only some seeds of a size were asked, what few bits change in those is added to the mean of all seeds in
+        16 bits: whether a seed was lucky does not matter then.
+        """
+        results = [r for r in group.results if names is None or r.cell.model in names]
+        models = [r.cell.model for r in results]
+        means = np.stack([self._means[r.cell] for r in results])  # [n_seeds, 1 + n]
+        plain = self._plain.get((*group.key[:2], group.series.scope))
+        of_plain = {r.cell.model: self._means[r.cell] for r in plain.results} if plain else {}
+        if plain is None or set(models) == set(of_plain) or not set(models) <= set(of_plain):
+            return self._seeds(means, models)
+        change = means - np.stack([of_plain[model] for model in models])
+        return self.of(plain) + self._seeds(change, models)
+
+    def less(self, one: Group, other: Group) -> Floats:
+        """[1 + 2 n]: one less the other; of the same size, in the models that both have."""
+        names = common(one, other)
+        return self.of(one, names) - self.of(other, names)
 
     def _items(self) -> dict[Any, Floats]:
         """For each cell [1 + n]: its mean, and its mean over items drawn again."""

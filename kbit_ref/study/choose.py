@@ -215,7 +215,7 @@ def choose(results: Iterable[Result], limit: Limit, *, scope: str = "all", n: in
     else:
         within.sort(key=lambda one: (one[1].total_bits, one[1].loss.value))
     (best, recommended), *others = within
-    worse = [estimate(draws[group] - draws[best]) for group, _ in others]
+    worse = [estimate(draws.less(group, best)) for group, _ in others]
     difference = worse[0] if worse else None
     if limit.loss is None:
         certain = difference is None or difference.above

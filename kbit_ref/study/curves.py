@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.errors import BadInput, message
-from kbit_ref.study.bootstrap import Draws, Estimate, estimate
+from kbit_ref.study.bootstrap import Draws, Estimate, common, estimate
 from kbit_ref.study.groups import Group, Series, longest, sign
 from kbit_ref.study.rows import Result
 
@@ -75,12 +75,26 @@ class Curve:
         By total bits.
     draws
         [n_points, 1 + 2 n]: the measure of each point, see `bootstrap`.
+    groups, source
+        The results behind each point, and where they are drawn again.
     """
 
     series: Series
     measure: str
     points: tuple[Point, ...]
     draws: Floats
+    groups: tuple[Group, ...]
+    source: Draws
+
+    def beside(self, other: Curve) -> Curve:
+        """The same curve where each size has only the models that the other curve has of it, too."""
+        of = {group.size: group for group in other.groups}
+        rows = []
+        for group, draws in zip(self.groups, self.draws, strict=True):
+            names = common(group, of[group.size]) if group.size in of else None
+            whole = names is None or len(names) == group.n_seeds
+            rows.append(draws if whole else self.source.of(group, names))
+        return replace(self, draws=np.stack(rows))
 
     @property
     def x(self) -> Floats:
@@ -174,7 +188,8 @@ def curve_of(draws: Draws, chosen: Sequence[Group]) -> Curve:
         Point(g.size, g.n_parameters, g.total_bits, g.bits_per_parameter, g.n_seeds, estimate(draws[g]))
         for g in ordered
     )
-    return Curve(ordered[0].series, draws.measure, points, np.stack([draws[g] for g in ordered]))
+    rows = np.stack([draws[g] for g in ordered])
+    return Curve(ordered[0].series, draws.measure, points, rows, tuple(ordered), draws)
 
 
 def curves(
@@ -249,12 +264,14 @@ def totals(found: Sequence[Curve], n: int = N_COMPARED) -> Floats:
 def gap(worse: Curve, better: Curve, n: int = N_COMPARED) -> Floats | None:
     """[1 + 2 draws]: how much better one curve is than another at the same total bits, the mean over where both are.
 
-    Positive where `better` is the better one, in units of the measure. None where they have no total in common.
+    Positive where `better` is the better one, in units of the measure. None where they have no total in common. Of a
+    size that both have, the models are those that both were measured on.
     """
     where = totals([worse, better], n)
     if not len(where):
         return None
-    found: Floats = sign(worse.measure) * np.mean([better.at(t) - worse.at(t) for t in where], axis=0)
+    one, other = worse.beside(better), better.beside(worse)
+    found: Floats = sign(worse.measure) * np.mean([other.at(t) - one.at(t) for t in where], axis=0)
     return found
 
 

@@ -316,11 +316,10 @@ def _proxy(data: _Data) -> Finding:
 def _centering(data: _Data) -> Finding:
     """7: centering."""
     claim = "To centre the weights before quantizing them never improves scaling."
-    name = data.method("cent")
     evidence = []
     for kind in PAPER:
         for bits in (3, 4, 5):
-            plain, centred = data.curve(kind, bits, BLOCK), name and data.curve(kind, bits, BLOCK, name)
+            plain, centred = data.curve(kind, bits, BLOCK), data.curve(f"{kind}+center=tensor", bits, BLOCK)
             if plain and centred:
                 evidence.append(small(f"gain of centering for {kind} in {bits} bits", gap(plain, centred), NOTHING))
     evidence = evidence or [small("gain of centering", None, NOTHING)]
