@@ -243,7 +243,8 @@ def _methods(g: Gathered) -> Parts:
     caption = (
         f"Methods: {_unit(g)}, for each size of model; the gain is that over the nearest level at the same total bits."
     )
-    return [Table(caption, ("type", "bits", "block", "method", *sizes, "gain"), sorted(rows, key=lambda r: tuple(r[:4])))]
+    rows.sort(key=lambda row: tuple(row[:4]))
+    return [Table(caption, ("type", "bits", "block", "method", *sizes, "gain"), rows)]
 
 
 def _formats(g: Gathered) -> Parts:
