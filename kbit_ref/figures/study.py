@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -97,14 +97,19 @@ def precisions(panels: Mapping[str, Sequence[Curve]], chance: float | None = Non
         return paper
 
 
-def _legend(paper: Figure, all_axes: Sequence[Axes], title: str = "", columns: int = 10) -> None:
+def _legend(
+    paper: Figure, all_axes: Sequence[Axes], title: str = "", columns: int = 10, order: Iterable[str] = ()
+) -> None:
     """One for all panels, above them; it has every label once, the title before them."""
     from matplotlib.lines import Line2D
 
     handles: dict[str, Any] = {title: Line2D([], [], linestyle="none")} if title else {}
+    handles |= dict.fromkeys(order)  # those of no panel are left out below
     for axes in all_axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
+            if handles.get(label) is None:
+                handles[label] = handle
+    handles = {label: handle for label, handle in handles.items() if handle is not None}
     paper.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(columns, len(handles)),
                  handlelength=2.4, columnspacing=1.2)  # fmt: skip
 
@@ -161,7 +166,7 @@ def _small_multiples(
             if i + columns < len(panels):
                 axes.set_xlabel("")
             axes.tick_params(labelbottom=i + columns >= len(panels))
-        _legend(paper, all_axes[: len(panels)], title)
+        _legend(paper, all_axes[: len(panels)], title, order=looks)
         return paper
 
 

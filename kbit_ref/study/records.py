@@ -42,7 +42,7 @@ def distortion_parts(g: Gathered) -> Parts:
     caption = "Bits above Shannon's bound: at one scale, in blocks of 64, and in those with codes at their entropy."
     all_of_them = "Every data type on every source, variance 1; block 0 is the best single scale."
     return [
-        Picture("rate_distortion", shows + "bound are not shown."),
+        Picture("rate_distortion", shows + "bound is not shown."),
         Table(caption, heads, lines),
         Table(all_of_them, columns, every, folded=True),
     ]
