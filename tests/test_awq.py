@@ -9,7 +9,7 @@ from libraries import heavy
 import kbit_ref as kb
 from kbit_ref.errors import KbitError
 from kbit_ref.methods import Given, awq, method
-from kbit_ref.methods.awq import factors
+from kbit_ref.methods.awq import clipped, factors
 from kbit_ref.methods.objective import Objective
 
 SCHEMES = [
@@ -72,6 +72,37 @@ def test_inputs_of_one_size_change_nothing() -> None:
     x = np.random.default_rng(3).choice([-1.0, 1.0], (50, 64))
     coded = method("awq")(w, "nf4-b16-absmax-f32", Given(x))
     np.testing.assert_array_equal(coded.decoded(), method("nearest")(w, "nf4-b16-absmax-f32").decoded())
+
+
+def test_clipping_by_hand() -> None:
+    # steps are 1/7 of the largest weight; one of 1.4 beside thirty-one of 0.6 is worth cutting if all count alike:
+    # cut to 1.4 * 0.85 = 1.19 or less, 0.6 is nearer to a number of the grid; and not if it alone meets an input
+    w = np.full((1, 32), 0.6)
+    w[0, 0] = 1.4
+    shares = 1 - np.arange(11) / 20
+    errors = [(1.4 - 1.4 * s) ** 2 + 31 * (0.6 - np.rint(0.6 / (0.2 * s)) * 0.2 * s) ** 2 for s in shares]
+    cut = clipped(w, kb.scheme("int4sym-b32@-1-absmax-f32"), np.eye(32))
+    np.testing.assert_array_equal(cut, np.minimum(w, 1.4 * shares[np.argmin(errors)]))
+    np.testing.assert_array_equal(clipped(w, kb.scheme("int4sym-b32@-1-absmax-f32"), np.eye(32)[:1]), w)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_clipping_never_hurts_and_often_helps(name: str) -> None:
+    plain, cut = [], []
+    for seed in range(5):
+        w, x = layer(seed)
+        plain.append(loss(w, x, method("awq+grid=4")(w, name, Given(x)).decoded()))
+        cut.append(loss(w, x, method("awq+grid=4+clip=yes")(w, name, Given(x)).decoded()))
+    assert (np.array(cut) <= np.array(plain) * (1 + 1e-12)).all()
+    if "pow2floor" not in name:  # a share of a power of two is mostly the same scale
+        assert np.mean(cut) < 0.98 * np.mean(plain)
+
+
+def test_blocks_that_cross_rows_are_not_clipped() -> None:
+    w, x = layer(6)
+    for cut in ("tensor", "b60", "b8@0", "channel@1"):
+        with pytest.raises(KbitError, match=rf"^awq: scheme = nf4-{cut}-absmax-f32, its blocks do not lie within rows"):
+            method("awq+grid=1+clip=yes")(w, f"nf4-{cut}-absmax-f32", Given(x))
 
 
 def test_factors_by_hand() -> None:

@@ -7,11 +7,14 @@ import json
 import os
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from kbit_ref.data import data_folder
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
+from kbit_ref.study import distortion
+from kbit_ref.study.distortion import MEASURES
 from kbit_ref.study.plan import Plan, read_plan
 from kbit_ref.study.quick import headlines, table
 from kbit_ref.study.results import read
@@ -35,17 +38,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     report = actions.add_parser("report", help="fits, findings and pictures of results")
     report.add_argument("results", metavar="RESULTS.sqlite")
     report.add_argument("-o", "--output", required=True, metavar="DIR", help="for the report")
-    for sub in (full, quick, report):
+    lost = actions.add_parser("distortion", help="every type's distance from Shannon's bound, in bits")
+    lost.add_argument("types", nargs="*", metavar="TYPE", help="by default all")
+    lost.add_argument("--measure", choices=tuple(MEASURES), default="width", help="bits (at which rate), or decibels")
+    for sub in (full, quick, report, lost):
         sub.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run, or report."""
     if args.action == "report":
+        from kbit_ref.figures import draw
         from kbit_ref.study.report import report
 
-        report(args.results, args.output)
+        report(args.results, args.output, draw)
         print(json.dumps({"report": args.output}) if args.json else args.output)
+        return 0
+    if args.action == "distortion":
+        rows = distortion.table(args.types or None)
+        lines = [json.dumps([asdict(row) for row in rows])] if args.json else distortion.text(rows, args.measure)
+        print(*lines, sep="\n")
         return 0
     if args.workers < 0:
         raise BadInput(message("study", f"workers = {args.workers}", "it is at least 1", "leave it out"))
