@@ -23,7 +23,7 @@ from kbit_ref.profiles import profiles
     "argv",
     [
         *(["list", *all_] for all_ in ([], ["--all"])),
-        *(["list", what, *all_] for what in ("schemes", "profiles", "layouts") for all_ in ([], ["--all"])),
+        *(["list", what, *all_] for what in ("schemes", "profiles", "layouts", "methods") for all_ in ([], ["--all"])),
         ["show", "e2m1fn"],
         ["explain", "nf4-b2-absmax-f32", "1", "--values", "0.5", "-1", "3"],
         ["bench", "--size", "4096", "--runs", "1", "--type", "nf4"],

@@ -24,7 +24,7 @@ from kbit_ref.scheme import CHOICES, DOUBLES, MEANINGS, SCALE_DTYPES
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 
 
-LISTS = {"list": "types", "list schemes": "schemes", "list profiles": "profiles", "list layouts": "layouts"}
+LISTS = {"list": "types"} | {f"list {what}": what for what in ("schemes", "profiles", "layouts", "methods")}
 TABLES = (*LISTS, "vectors")
 SLOW = ("audit",)  # half a minute
 

@@ -1,4 +1,4 @@
-"""What has a name: data types, the parts of schemes, profiles, layouts. The README holds these tables."""
+"""What has a name: data types, the parts of schemes, profiles, layouts, methods. The README holds these tables."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kbit_ref.datatype import datatype, datatypes, families
 from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.encoders import ENCODERS
 from kbit_ref.exact.rules import RULES
+from kbit_ref.methods import methods
 from kbit_ref.packing import layout, layouts
 from kbit_ref.packing import rows as layout_rows
 from kbit_ref.profiles import profiles
@@ -19,7 +20,7 @@ from kbit_ref.scheme import CHOICES, DOUBLES, MEANINGS, SCALE_DTYPES
 
 __all__ = ["TABLES", "markdown"]
 
-HELP = "the data types, the parts of schemes, the profiles, the layouts"
+HELP = "the data types, the parts of schemes, the profiles, the layouts, the methods"
 
 Row = Mapping[str, Any]
 Tables = dict[str, list[Row]]  # title -> rows; a title is empty where there is only one table
@@ -138,9 +139,19 @@ def _layouts(every: bool) -> Tables:
     }
 
 
+def _methods(every: bool) -> Tables:
+    """A row a method; the default of a choice stands first, and the values of a number are not listed."""
+    found = []
+    for row in methods().values():
+        choices = " ".join(f"{name}={'|'.join(map(str, values))}" for name, values in row.choices.items())
+        found.append({"name": row.name, "values": choices, "summary": row.summary, "source": row.source})
+    return {"": found}
+
+
 TABLES: dict[str, Callable[[bool], Tables]] = {
     "types": _types,
     "schemes": _schemes,
     "profiles": _profiles,
     "layouts": _layouts,
+    "methods": _methods,
 }
