@@ -17,6 +17,7 @@ from kbit_ref.conformance.bench import Timing, circumstances, installed, measure
 from kbit_ref.conformance.bench_models import ModelTiming, measured
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
+from kbit_ref.study.cost import quick_cost
 
 HELP = "speed and scratch memory beside a copy and the installed peers"
 LIMIT = 8 << 20  # bytes of scratch a thread
@@ -28,7 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=1 << 24, help="elements (default 2**24)")
     parser.add_argument("--runs", type=int, default=7, help="runs of which the median is taken (default 7)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default 1 2)")
-    parser.add_argument("--models", action="store_true", help="the transformer instead, beside transformers")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--models", action="store_true", help="the transformer instead, beside transformers")
+    other.add_argument("--study", action="store_true", help="the quick study instead: cells a minute")
     parser.add_argument("--type", action="append", default=[], metavar="T", help="only rows of this type or scheme")
 
 
@@ -39,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
             raise BadInput(message("bench", f"{name} = {least}", "it is at least 1", "leave it out"))
     if args.models:
         return _models(args)
+    if args.study:
+        return _study(args)
     chosen = [task for task in tasks() if not args.type or task.subject in args.type]
     if not chosen:
         known = ", ".join(dict.fromkeys(task.subject for task in tasks()))
@@ -95,6 +100,26 @@ def _models(args: argparse.Namespace) -> int:
         verdict = "met" if row.ratio >= row.target else "floor met" if row.ratio >= row.floor else "not met"
         aim = f"{row.target:.2f} of {row.beside}: {verdict}" if row.beside else "nobody to compare with"
         print(f"{row.task:<26} {row.threads:>7} {speed:>18} {row.ratio:>7.2f}  {aim}")
+    return 0
+
+
+def _study(args: argparse.Namespace) -> int:
+    """Cells a minute by the size of the model, and what a second worker gains."""
+    with Progress("bench study", 2) as step:
+        one = quick_cost(1)
+        step()
+        two = quick_cost(2)
+        step()
+    if args.json:
+        print(json.dumps({"circumstances": circumstances(), "rows": [asdict(one), asdict(two)]}, indent=1))
+        return 0
+    print("; ".join(f"{name} {value}" for name, value in circumstances().items()))
+    print(f"{'model':<8} {'parameters':>10} {'cells a minute':>15}")
+    for name, (n_parameters, seconds) in one.of_models.items():
+        print(f"{name:<8} {n_parameters:>10,} {60 / seconds:>15,.0f}")
+    gain = one.seconds / two.seconds
+    verdict = "met" if gain >= 1.7 else "not met"
+    print(f"{one.n_cells} cells: {one.seconds:.1f} s, two workers {two.seconds:.1f} s: {gain:.2f}, aim 1.70: {verdict}")
     return 0
 
 

@@ -141,7 +141,7 @@ def _layouts(every: bool) -> Tables:
 
 def _methods(every: bool) -> Tables:
     """A row a method; the default of a choice stands first, and the values of a number are not listed."""
-    found = []
+    found: list[Row] = []
     for row in methods().values():
         choices = " ".join(f"{name}={'|'.join(map(str, values))}" for name, values in row.choices.items())
         found.append({"name": row.name, "values": choices, "summary": row.summary, "source": row.source})
