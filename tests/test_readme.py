@@ -17,15 +17,18 @@ from kbit_ref.checkpoints.header import Spec
 from kbit_ref.cli import audit, commands, main, vectors
 from kbit_ref.cli.list_ import TABLES as PRINTED
 from kbit_ref.cli.list_ import markdown
+from kbit_ref.data import data_folder
 from kbit_ref.exact.encoders import ENCODERS
 from kbit_ref.exact.rules import RULES
 from kbit_ref.scheme import CHOICES, DOUBLES, MEANINGS, SCALE_DTYPES
+from kbit_ref.study.findings import findings
+from kbit_ref.study.results import read
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 
 
 LISTS = {"list": "types"} | {f"list {what}": what for what in ("schemes", "profiles", "layouts", "methods")}
-TABLES = (*LISTS, "vectors")
+TABLES = (*LISTS, "vectors", "findings")
 SLOW = ("audit",)  # half a minute
 
 
@@ -34,7 +37,15 @@ def printed(name: str) -> str:
     """What a command prints for the README."""
     if name == "audit":
         return audit.markdown()
+    if name == "findings":
+        return _findings((data_folder("study") / "report" / "report.md").read_text("utf-8"))
     return vectors.markdown() if name == "vectors" else markdown(LISTS[name])
+
+
+def _findings(report: str) -> str:
+    """The first table of the report's section, without the reasons, which are long."""
+    table = report.partition("\n## The paper's eight findings\n")[2].partition("\n|")[2].partition("\n\n")[0]
+    return "\n".join("|" + line.lstrip("|").rsplit(" | ", 1)[0] + " |" for line in table.splitlines())
 
 
 def stale(text: str, names: Iterable[str] = TABLES) -> list[str]:
@@ -58,6 +69,14 @@ def renewed(text: str, names: Iterable[str] = TABLES) -> str:
 def test_tables_are_generated() -> None:
     assert set(LISTS.values()) == set(PRINTED)
     assert stale(README) == [], "print them again: python tests/test_readme.py"
+
+
+@pytest.mark.slow
+def test_the_findings_are_those_of_the_results() -> None:
+    """Drawn again: verdicts, and which number decides."""
+    found = findings(read(data_folder("study") / "results.sqlite"))
+    rows = [line.split(" | ") for line in printed("findings").splitlines()[2:]]
+    assert [[row.claim, row.verdict] for row in found] == [cells[1:3] for cells in rows]
 
 
 @pytest.mark.slow
