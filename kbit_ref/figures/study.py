@@ -166,7 +166,7 @@ def _small_multiples(
             if i + columns < len(panels):
                 axes.set_xlabel("")
             axes.tick_params(labelbottom=i + columns >= len(panels))
-        _legend(paper, all_axes[: len(panels)], title, order=looks)
+        _legend(paper, all_axes[: len(panels)], title, columns=5, order=looks)
         return paper
 
 
