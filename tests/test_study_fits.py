@@ -221,7 +221,7 @@ def test_the_constants_of_the_law_come_back() -> None:
     assert law.rms < 1e-5
     assert law.explained == pytest.approx(1)
     assert law.excess(1e5, 4, 1e6) == pytest.approx(by_the_law(1e5, 1e6, 4), rel=1e-3)
-    assert law.left_out == ("3 cells that lose more than 1 nats to few bits",)  # of the smallest models at 3 bits
+    assert law.left_out == ()  # the largest damage is 0.56 nats: of the smallest model at 3 bits, with most tokens
 
 
 def test_with_errors_the_constants_of_the_damage_are_near() -> None:

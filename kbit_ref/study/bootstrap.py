@@ -116,7 +116,7 @@ class Draws:
     >>> model = Subject("s-0", 1000, 800, "s", 0, None, "")
     >>> row = Result(Cell("s-0"), model, "", 16000, {"text": np.array([1.0, 3.0])}, {}, {}, {}, {"text": 1.0})
     >>> draws = Draws([row], "loss", n=10)
-    >>> draws.groups[0].key[:2], draws[draws.groups[0]].shape, draws[draws.groups[0]][0]
+    >>> draws.groups[0].key[:2], draws[draws.groups[0]].shape, float(draws[draws.groups[0]][0])
     (('s', 0), (21,), 2.0)
     """
 

@@ -361,7 +361,7 @@ def cells_within(room: float) -> list[tuple[str, int, int]]:
     Examples
     --------
     >>> sorted({(bits, block) for _, bits, block in cells_within(4.25)})
-    [(3, 32), (3, 64), (3, 128), (4, 64), (4, 128)]
+    [(2, 32), (3, 32), (3, 64), (3, 128), (4, 64), (4, 128)]
     """
     found = []
     for block in BLOCKS:
