@@ -43,9 +43,10 @@ def printed(name: str) -> str:
 
 
 def _findings(report: str) -> str:
-    """The first table of the report's section, without the reasons, which are long."""
+    """The answer, and the first table of the findings."""
+    answer = report.partition("\n## The answer\n")[2].partition("\n![")[0].strip()
     table = report.partition("\n## The paper's eight findings\n")[2].partition("\n|")[2].partition("\n\n")[0]
-    return "\n".join("|" + line.lstrip("|").rsplit(" | ", 1)[0] + " |" for line in table.splitlines())
+    return f"{answer}\n\n|{table}"
 
 
 def stale(text: str, names: Iterable[str] = TABLES) -> list[str]:
@@ -75,7 +76,7 @@ def test_tables_are_generated() -> None:
 def test_the_findings_are_those_of_the_results() -> None:
     """Drawn again: verdicts, and which number decides."""
     found = findings(read(data_folder("study") / "results.sqlite"))
-    rows = [line.split(" | ") for line in printed("findings").splitlines()[2:]]
+    rows = [line.split(" | ") for line in printed("findings").splitlines() if line.startswith("|")][2:]
     assert [[row.claim, row.verdict] for row in found] == [cells[1:3] for cells in rows]
 
 

@@ -19,6 +19,8 @@ from kbit_ref.study.bootstrap import Estimate
 from kbit_ref.study.document import Document, Picture, Section, Table, html, markdown
 from kbit_ref.study.gathered import Gathered
 from kbit_ref.study.report import report
+from kbit_ref.study.rows import Cell
+from kbit_ref.study.sections import sections
 
 DRAWS = 20
 
@@ -173,6 +175,16 @@ def test_findings_fits_and_distortion_have_their_rows(made) -> None:
     assert page.table("Models: sha256")[0]["digest"] == "ab" * 32
 
 
+def test_no_width_is_called_best_where_another_has_no_model(made) -> None:
+    """3 bits end at 423 kbit, 16 bits begin at 320 kbit: only in between all widths have models."""
+    page = Page((made[0] / "report.html").read_text("utf-8"))
+    spans = [text for text in page.texts if " are best: certain at " in text]
+    numbers = [float(x) for text in spans for x in re.findall(r"([\d.]+e\+\d+) bits \(", text)]
+    assert numbers
+    assert 3.2e5 * 0.98 <= min(numbers) <= max(numbers) <= 4.23e5 * 1.02  # two digits are shown
+    assert any(text.startswith("At smaller and larger totals some width has no model") for text in page.texts)
+
+
 def test_a_study_of_three_models_says_what_cannot_be_told(tmp_path) -> None:
     rows = [row for row in made_up() if row.subject.size == "s"]
     report(written(tmp_path / "r.sqlite", rows), tmp_path / "out", n=DRAWS)
@@ -183,12 +195,18 @@ def test_a_study_of_three_models_says_what_cannot_be_told(tmp_path) -> None:
 def test_models_trained_for_few_bits_are_apart() -> None:
     rows = made_up()
     aware = [
-        replace(row, subject=replace(row.subject, size="s-int4sym-b64-absmax-f16", name="s-aware"))
+        replace(row, subject=replace(row.subject, size="s-int4sym-b64-absmax-f16", name="s-aware"), scheme=scheme)
         for row in rows
         if row.subject.size == "s"
+        for scheme in ["int4sym-b64-absmax-f16" if row.cell == Cell("s-0", "int", 4, 64) else row.scheme]
     ]
     g = Gathered([*rows, *aware], n=0)
     assert len(g.aware) == len(aware)
+    own, others = next(section.parts for section in sections(g, {}) if section.name == "aware")
+    assert [line[2] for line in own.rows] == ["int 4 bits, blocks of 64"]
+    assert len(others.rows) == len(aware) - 1
+    of = {row.cell: row.excess for row in rows}
+    assert own.rows[0][4:7] == (of[Cell("s-0", "int", 4, 64)], of[Cell("s-0", "int", 4, 64)], of[Cell("s-0")])
     assert {p.size for c in g.precisions for p in c.points} == set(SIZES)
     foreign = replace(rows[0], subject=replace(rows[0].subject, size="gpt2-medium", seed=None))
     assert Gathered([foreign], n=0).aware == []

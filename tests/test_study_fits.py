@@ -18,7 +18,7 @@ from kbit_ref.study.bootstrap import Draws, Estimate, estimate
 from kbit_ref.study.choose import Limit, choose
 from kbit_ref.study.curves import best_precisions, by_precision, curves, front, gap
 from kbit_ref.study.evidence import clear, concluded, positive, small
-from kbit_ref.study.findings import findings, tails
+from kbit_ref.study.findings import findings, gained_by_size, tails
 from kbit_ref.study.groups import Series, groups, longest, parts
 from kbit_ref.study.knowledge import counted, known_facts, share_of
 from kbit_ref.study.knowledge import knowledge as known
@@ -342,6 +342,13 @@ def test_what_was_not_measured_is_undecided_and_said() -> None:
     assert found[7].why.startswith("Not measured: gain of centering.")
     assert found[1].verdict == "supported"
     assert set(tails(rows).values()) == {3.0}
+
+
+def test_a_gain_is_told_at_each_size() -> None:
+    rows = [*line(3, {"n13": 1.5, "n14": 0.6, "n15": 0.4}), *line(4, {"n13": 1.0, "n14": 0.7})]
+    worse, better = curves(rows, "excess", n=0)
+    assert gained_by_size(worse, better).endswith(": n13 0.5000, n14 -0.1000.")
+    assert gained_by_size(None, better) == ""
 
 
 def test_the_rules_of_evidence() -> None:

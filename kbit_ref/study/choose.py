@@ -20,7 +20,7 @@ from kbit_ref.study.kinds import widths_of
 from kbit_ref.study.law import fit_law
 from kbit_ref.study.rows import Cell, Result
 
-__all__ = ["Choice", "Limit", "Option", "Planned", "by_law", "choose", "sweep"]
+__all__ = ["BITS_OF_BYTE", "Choice", "Limit", "Option", "Planned", "by_law", "bytes_of", "choose", "sweep"]
 
 BITS_OF_BYTE = 8
 KINDS = ("int", "float", "quantile", "nf")  # of the small sweep

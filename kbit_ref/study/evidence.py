@@ -15,7 +15,7 @@ from typing import Any
 
 from kbit_ref.study.bootstrap import Estimate, estimate
 
-__all__ = ["VERDICTS", "Evidence", "Finding", "clear", "concluded", "positive", "small"]
+__all__ = ["NATS", "VERDICTS", "Evidence", "Finding", "clear", "concluded", "positive", "small"]
 
 VERDICTS = ("supported", "not supported", "undecided")
 NATS = "nats a token"

@@ -23,7 +23,7 @@ from kbit_ref.study.groups import groups, longest, sign
 from kbit_ref.study.law import fit_law
 from kbit_ref.study.rows import Result
 
-__all__ = ["PAPER", "findings", "tails"]
+__all__ = ["PAPER", "findings", "gained_by_size", "tails"]
 
 Floats = NDArray[np.float64]
 PAPER = ("int", "float", "dynamic", "quantile")  # its four types
@@ -74,10 +74,13 @@ class _Data:
         found = [one for one in (self.gap(*pair) for pair in pairs) if one is not None]
         return np.mean(found, axis=0) if found else None
 
-    def largest_gap(self, pairs: Iterable[tuple[Curve | None, Curve | None]]) -> Floats | None:
-        """The largest of the gaps that were measured."""
-        found = [one for one in (self.gap(*pair) for pair in pairs) if one is not None]
-        return max(found, key=lambda one: float(one[0])) if found else None
+    def largest_gap(self, pairs: Iterable[tuple[Curve | None, Curve | None]]) -> tuple[Floats | None, str]:
+        """The largest of the gaps that were measured, and what it is at each size."""
+        found = [(one, pair) for pair in pairs if (one := self.gap(*pair)) is not None]
+        if not found:
+            return None, ""
+        one, pair = max(found, key=lambda row: float(row[0][0]))
+        return one, gained_by_size(*pair)
 
     def method(self, name: str) -> str | None:
         """The spelling of a method that was measured: the plain one, if it is there."""
@@ -141,6 +144,22 @@ def _about_tails(data: _Data) -> str:
     )
 
 
+def gained_by_size(worse: Curve | None, better: Curve | None) -> str:
+    """What one series gains on another at each size that both have, whatever it costs; "" without such a size.
+
+    It says how a difference changes with the size of models, which a mean over totals hides.
+    """
+    if worse is None or better is None:
+        return ""
+    one, other = worse.beside(better), better.beside(worse)
+    before = {point.size: draws[0] for point, draws in zip(one.points, one.draws, strict=True)}
+    shared = [(p.size, draws[0]) for p, draws in zip(other.points, other.draws, strict=True) if p.size in before]
+    if not shared:
+        return ""
+    listed = ", ".join(f"{size} {sign(one.measure) * (value - before[size]):.4f}" for size, value in shared)
+    return f"Gain of {other.series} over {one.series} at each size of model, whatever it costs: {listed}."
+
+
 # The eight --------------------------------------------------------------------------------------
 
 
@@ -173,13 +192,7 @@ def _about_widths(data: _Data) -> str:
         return " ".join(said)
     (a, b), (x, y) = plain.points[-2:], plain.draws[-2:, 0]
     gain = abs(float(y - x)) / math.log(b.total_bits / a.total_bits) * math.log(2)
-    costs = {
-        p.size: sign(data.measure) * (plain.draws[[q.size for q in plain.points].index(p.size), 0] - q0)
-        for p, q0 in zip(four.points, four.draws[:, 0], strict=True)
-        if p.size in {q.size for q in plain.points}
-    }
-    listed = ", ".join(f"{size} {cost:.3f}" for size, cost in costs.items())
-    said.append(f"A model of twice the size gains {gain:.3f} nats; 4 bits lose, against 16 ({four.series}): {listed}.")
+    said.append(f"A model of twice the size gains {gain:.3f} nats. {gained_by_size(four, plain)}")
     return " ".join([*said, _by_law(data, four)]).strip()
 
 
@@ -214,7 +227,7 @@ def _unstable(data: _Data) -> Finding:
     evidence = [small(what[0], last, RANDOM, "share"), positive(what[1], lost, "share")]
     why = (
         f"Our largest model has {max(row.subject.n_parameters for row in data.rows):,} parameters; outlying columns, "
-        f"which make 3 bits unstable, come with billions. {_about_tails(data)}"
+        "which make 3 bits unstable, come with billions."
     )
     return concluded(2, claim, evidence, rule, why)
 
@@ -237,19 +250,22 @@ def _kept(data: _Data) -> list[Floats]:
 def _wide(data: _Data) -> Finding:
     """3: from six bits on nothing matters."""
     claim = "At 6 to 8 bits no data type and no block size improves scaling."
-    evidence = []
+    evidence, said = [], ""
     for bits in (6, 7, 8):
         types = [c for kind in PAPER if (c := data.curve(kind, bits, BLOCK)) is not None]
         pairs = [(worse, better) for worse in types for better in types if worse is not better]
-        evidence.append(small(f"best over worst type at {bits} bits", data.largest_gap(pairs), NOTHING))
+        best, of_type = data.largest_gap(pairs)
+        evidence.append(small(f"best over worst type at {bits} bits", best, NOTHING))
         finer = [
             (data.large(c.series.kind, bits), c)
             for c in data.all
             if c.series.kind in PAPER and c.series.bits == bits and 0 < c.series.block < LARGE
         ]
-        evidence.append(small(f"largest gain of smaller blocks at {bits} bits", data.largest_gap(finer), NOTHING))
+        most, of_block = data.largest_gap(finer)
+        evidence.append(small(f"largest gain of smaller blocks at {bits} bits", most, NOTHING))
+        said = said or f"{of_type} {of_block}".strip()
     rule = f"in blocks of {BLOCK} no type, and in no type a smaller block, gains {NOTHING:g} nats"
-    return concluded(3, claim, evidence, rule, _about_tails(data))
+    return concluded(3, claim, evidence, rule, said)
 
 
 def _blocks(data: _Data) -> Finding:
@@ -266,7 +282,8 @@ def _blocks(data: _Data) -> Finding:
     pairs = ((data.curve(kind, 3, BLOCK), data.curve(kind, 4, BLOCK)) for kind in PAPER)
     evidence.append(positive(f"4 bits better than 3 in blocks of {BLOCK}", data.mean_gap(pairs)))
     rule = "means over the paper's four types: every gain is above 0, and that at 4 bits above that at 5"
-    return concluded(4, claim, evidence, rule, _about_tails(data))
+    at_four = (gained_by_size(data.large(kind, 4), data.curve(kind, 4, BLOCK)) for kind in PAPER)
+    return concluded(4, claim, evidence, rule, next((said for said in at_four if said), ""))
 
 
 def _types(data: _Data) -> Finding:
@@ -310,20 +327,22 @@ def _proxy(data: _Data) -> Finding:
         small("gain of kept columns at 4 bits", data.gap(four, kept4), NOTHING),
     ]
     rule = f"float, blocks of {BLOCK}: a gain at 3 bits, less than 4 bits are better, and below {NOTHING:g} nats at 4"
-    return concluded(6, claim, evidence, rule, _about_tails(data))
+    return concluded(6, claim, evidence, rule, f"{gained_by_size(three, kept3)} {gained_by_size(four, kept4)}".strip())
 
 
 def _centering(data: _Data) -> Finding:
     """7: centering."""
     claim = "To centre the weights before quantizing them never improves scaling."
-    evidence = []
+    evidence, pairs = [], []
     for kind in PAPER:
         for bits in (3, 4, 5):
             plain, centred = data.curve(kind, bits, BLOCK), data.curve(f"{kind}+center=tensor", bits, BLOCK)
             if plain and centred:
+                pairs.append((plain, centred))
                 evidence.append(small(f"gain of centering for {kind} in {bits} bits", gap(plain, centred), NOTHING))
     evidence = evidence or [small("gain of centering", None, NOTHING)]
-    return concluded(7, claim, evidence, f"it gains less than {NOTHING:g} nats everywhere", _about_tails(data))
+    _, said = data.largest_gap(pairs)
+    return concluded(7, claim, evidence, f"it gains less than {NOTHING:g} nats everywhere", said)
 
 
 def _advice(data: _Data) -> Finding:

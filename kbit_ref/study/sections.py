@@ -8,12 +8,13 @@ from typing import Any
 
 from kbit_ref.errors import KbitError
 from kbit_ref.study.bootstrap import estimate
+from kbit_ref.study.choose import BITS_OF_BYTE, bytes_of
 from kbit_ref.study.curves import Best, Curve, best_precisions, front, gap
 from kbit_ref.study.document import Picture, Section, Table
-from kbit_ref.study.evidence import VERDICTS, Finding
+from kbit_ref.study.evidence import NATS, VERDICTS, Finding
 from kbit_ref.study.findings import PAPER, findings
 from kbit_ref.study.gathered import Gathered
-from kbit_ref.study.groups import Series
+from kbit_ref.study.groups import Series, longest
 from kbit_ref.study.kinds import is_format
 from kbit_ref.study.knowledge import knowledge
 from kbit_ref.study.law import KUMAR, Law, members
@@ -47,8 +48,8 @@ def sections(g: Gathered, facts: Mapping[str, str], note: str = "") -> list[Sect
     found = {scope: _findings(g, scope) for scope in g.scopes}
     made = [
         Section("question", "The question", [*_question(g), *([note] if note else [])]),
-        Section("headline", "Headline", _tried(lambda: _headline(g, found))),
-        Section("findings", "The paper's eight findings", _tried(lambda: _findings_parts(found))),
+        Section("headline", "The answer", _tried(lambda: _headline(g, found))),
+        Section("findings", "The paper's eight findings", _tried(lambda: _findings_parts(g, found))),
         Section("curves", "Total bits against quality", _tried(lambda: _curves(g))),
         Section("types", "Data types", _tried(lambda: _types(g))),
         Section("blocks", "Block sizes", _tried(lambda: _blocks(g))),
@@ -93,17 +94,27 @@ def _question(g: Gathered) -> Parts:
 def _headline(g: Gathered, found: Mapping[str, Sequence[Finding]]) -> Parts:
     parts: Parts = []
     best = best_precisions(g.precisions)
-    for (bits, _), group in groupby(best, key=lambda row: (row.series.bits, row.series)):
+    everywhere = [row for row in best if not row.lacking]
+    for (bits, _), group in groupby(everywhere, key=lambda row: (row.series.bits, row.series)):
         run = list(group)
         sure = sum(row.certain for row in run)
-        span = f"From {run[0].total_bits:.3g} to {run[-1].total_bits:.3g}" if len(run) > 1 else "At"
-        span += "" if len(run) > 1 else f" {run[0].total_bits:.3g}"
-        times = f"certain at {sure} of {len(run)} totals compared"
-        parts.append(f"{span} total bits, {bits} bits ({run[0].series}) are best: {times}.")
+        span = f"From {_memory(run[0])} to {_memory(run[-1])}" if len(run) > 1 else f"At {_memory(run[0])}"
+        parts.append(f"{span}, {bits} bits ({run[0].series}) are best: certain at {sure} of {len(run)} totals.")
+    if 0 < len(everywhere) < len(best):
+        parts.append("At smaller and larger totals some width has no model, and no width is called the best.")
+    for scope, rows in found.items():
+        told = [f"{one.what} by {one.estimate}" for row in rows[:1] for one in row.evidence if one.estimate is not None]
+        if told:
+            where = f"At the same total bits, with {SCOPES[scope]}, in {NATS} (negative: worse)"
+            parts.append(f"{where}: {', '.join(told)}.")
     for scope, rows in found.items():
         counts = ", ".join(f"{sum(row.verdict == v for row in rows)} {v}" for v in VERDICTS)
         parts.append(f"Of the paper's eight findings, with {SCOPES[scope]}: {counts}.")
-    return parts
+    return [*parts, Picture("precisions", "Quality against total model bits, one line a precision; intervals of 95 %.")]
+
+
+def _memory(row: Best) -> str:
+    return f"{row.total_bits:.2g} bits ({bytes_of(row.total_bits / BITS_OF_BYTE)})"
 
 
 def _findings(g: Gathered, scope: str) -> list[Finding]:
@@ -113,12 +124,20 @@ def _findings(g: Gathered, scope: str) -> list[Finding]:
         return []
 
 
-def _findings_parts(found: Mapping[str, Sequence[Finding]]) -> Parts:
-    parts: Parts = []
+def _findings_parts(g: Gathered, found: Mapping[str, Sequence[Finding]]) -> Parts:
+    sizes = [row.subject.n_parameters for row in g.rows]
+    parts: Parts = [
+        f"The paper's models have 19 million to 176 billion parameters, these {min(sizes):,} to {max(sizes):,}. A "
+        "finding is supported if all its evidence is for it, and not supported if any is against it; rules stand "
+        "beside the evidence."
+    ]
     heads: tuple[str, ...]
     for scope, rows in found.items():
-        heads = ("", "claim", "verdict", "the number that decides", "value", "unit", "standard errors", "why")
+        heads = ("", "claim", "verdict", "the number that decides", "value", "unit", "standard errors")
         parts.append(Table(f"With {SCOPES[scope]}.", heads, [_finding(row) for row in rows]))
+        reasons = [(row.number, row.why) for row in rows if row.why and row.verdict != VERDICTS[0]]
+        if reasons:
+            parts.append(Table("Where ours differs or cannot tell, and what is known of why.", ("", "why"), reasons))
         heads = ("", "evidence", "value", "unit", "says", "rule")
         evidence = [
             (row.number, one.what, one.estimate, one.unit, one.says, one.rule)
@@ -133,8 +152,8 @@ def _findings_parts(found: Mapping[str, Sequence[Finding]]) -> Parts:
 def _finding(row: Finding) -> tuple[Any, ...]:
     one = row.deciding
     if one is None:
-        return row.number, row.claim, row.verdict, "", None, "", None, row.why
-    return row.number, row.claim, row.verdict, one.what, one.estimate, one.unit, one.strength, row.why
+        return row.number, row.claim, row.verdict, "", None, "", None
+    return row.number, row.claim, row.verdict, one.what, one.estimate, one.unit, one.strength
 
 
 # Curves -------------------------------------------------------------------------------------------
@@ -152,7 +171,6 @@ def _curves(g: Gathered) -> Parts:
     ]  # fmt: skip
     best = best_precisions(g.precisions)
     parts: Parts = [
-        Picture("precisions", "Quality against total model bits, one line a precision; intervals of 95 %."),
         Table("For each width the best of the paper's types, whose curve is drawn.", heads, rows),
     ]
     if best:
@@ -279,15 +297,21 @@ def _aware(g: Gathered) -> Parts:
     """Models that were trained for a scheme, beside the same scheme after ordinary training."""
     if not g.aware:
         return []
-    after = {(r.subject.size, Series.of(r.cell)): r for r in g.rows}
-    rows = []
+    after = {(r.subject.size, r.subject.seed, Series.of(r.cell)): r for r in longest(g.rows)}
+    own: list[tuple[Any, ...]] = []
+    others: list[tuple[Any, ...]] = []
     for row in sorted(g.aware, key=lambda r: (r.subject.n_parameters, r.cell)):
         size, _, trained = row.subject.size.partition("-")
-        plain = after.get((size, Series.of(row.cell)))
-        height, other = _height(row), None if plain is None else _height(plain)
-        rows.append((size, trained, str(Series.of(row.cell)), row.total_bits, height, other, row.accuracy))
-    heads = ("size", "trained for", "measured in", "total bits", _unit(g), "the same without such training", "accuracy")
-    return [Table("Models that were trained with their weights quantized.", heads, rows)]
+        known = (after.get((size, row.subject.seed, s)) for s in (Series.of(row.cell), Series(scope=row.cell.scope)))
+        heights = [None if r is None else _height(r) for r in (row, *known)]
+        line = (size, trained, str(Series.of(row.cell)), row.total_bits, *heights, row.accuracy)
+        (own if row.scheme.partition("+")[0] == trained else others).append(line)
+    numbers = ("total bits", _unit(g), "without such training", "in 16 bits", "accuracy")
+    heads = ("size", "trained for", "measured in", *numbers)
+    return [
+        Table("Models trained with their weights quantized, in the scheme that they were trained for.", heads, own),
+        Table("The same models in other types and widths.", heads, others, folded=True),
+    ]
 
 
 def _height(row: Result) -> float:
