@@ -92,6 +92,47 @@ def test_a_choice_that_does_not_exist() -> None:
         method("proxy+axes=paper")
 
 
+def test_a_choice_that_is_made_twice() -> None:
+    with pytest.raises(BadInput, match="method: order = act and order = given, a choice is made once"):
+        method("gptq+order=act+order=given")
+
+
+ONES = np.ones((3, 64), np.float32)
+HOLED = np.where(np.arange(64) == 5, np.nan, ONES).T  # [64, 3], its row 5 is NaN
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("spelling", "weights", "given", "said"),
+    [
+        *[(m, np.ones((2, 64), int), Given(), f"{m}: x of dtype int64, integers are") for m in ("rotate", "nearest")],
+        ("rotate", np.ones((2, 64), complex), Given(), "rotate: x of dtype complex128, x is float16"),
+        ("rotate", np.full((2, 64), 3e38, np.float32), Given(), "rotate: row 0, rotated it is not finite in float32"),
+        ("rotate", np.where(np.eye(2, 64), np.nan, 1), Given(), "rotate: row 0, rotated it is not finite"),
+        ("proxy", ONES, Given(previous=HOLED), "proxy: a spread of nan at input 5, what is not finite cannot"),
+        ("proxy", ONES, Given(previous=HOLED * np.inf), "proxy: a spread of nan at input 0"),
+        ("proxy", ONES, Given(previous=HOLED.astype(object)), "proxy: x of dtype object"),
+        ("learned+weigh=inputs", ONES, Given(HOLED.T), "learned: inputs[0, 5] = nan, its outputs have no distance"),
+        ("learned+weigh=inputs", ONES, Given(ONES[:, 1:]), "learned: inputs of shape (3, 63), the matrix has d_in"),
+        ("learned+weigh=inputs", ONES, Given(ONES[:0]), "learned: inputs of shape (0, 64)"),
+    ],
+)
+def test_what_is_no_matrix_of_real_numbers(spelling: str, weights: Any, given: Given, said: str) -> None:
+    """None of these may pass in silence, nor as a warning of NumPy; `+nan=zero` hides them from `quantize`."""
+    with pytest.raises(kb.KbitError) as caught:
+        method(spelling)(weights, "nf4-b64-absmax-f32+nan=zero", given)
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("spelling", ["learned", "learned+per=row", "learned+by=quantile"])
+def test_levels_that_float16_does_not_hold_are_refused(spelling: str) -> None:
+    """The top of this type is 2**30: as float16 its tables were infinite, and everything decoded to about 0."""
+    with pytest.raises(BadInput, match=r"learned: a level of 1\.07\de\+09, levels are stored in float16"):
+        method(spelling)(heavy_tailed((8, 64)), "kfloat6_e5m0-b32-absmax-f32")
+
+
 # Words of schemes that need no method ----------------------------------------------------------
 
 
@@ -139,8 +180,10 @@ def test_all_columns_none_and_how_many() -> None:
     assert chosen_columns(np.array([1.0, 9.0, 3.0, 9.0]), 0.5).tolist() == [1, 3]
 
 
+@pytest.mark.filterwarnings("error")
 def test_z_scores_of_the_authors() -> None:
     """30 columns, of which one spreads: z = 29 / sqrt(30) = 5.29, whatever it is. Of 17 it is 3.88."""
+    assert chosen_columns(np.ones(1), 0.5, "zscore").tolist() == []  # nothing to stand out from
     for n, expected in ((30, [4]), (17, [])):
         spread = np.ones(n)
         spread[4] = 1.5

@@ -18,7 +18,7 @@ from kbit_ref.quantize import quantize
 from kbit_ref.scales import effective
 from kbit_ref.scheme import Scheme
 
-__all__ = ["Grids", "columns_of_a_block"]
+__all__ = ["Grids", "columns_of_a_block", "of_elements"]
 
 Array = NDArray[Any]
 PARTS = ("scales", "offsets", "zero_points")
@@ -57,7 +57,7 @@ class Grids:
         self.kind = np.float64 if np.asarray(weights).dtype == np.float64 else np.float32
         parts = {name: getattr(self.q, name) for name in PARTS}
         self.parts: dict[str, Array] = {name: part.copy() for name, part in parts.items() if part is not None}
-        self.block = _blocks(s.cut, self.q.shape)
+        self.block = _blocks(s.cut, self.q.shape)  # [d_out, d_in]
         self.codes = np.empty(self.q.shape, np.uint8)
         self.choices = np.tile(s.dtype.ascending.astype(np.uint8), (self.q.shape[0], 1))  # [d_out, n_codes]
         self._check(self.q)
@@ -111,6 +111,18 @@ def columns_of_a_block(cut: Cut, shape: tuple[int, ...]) -> int | None:
         return None
     aligned = shape[1] % cut.size == 0 if cut.axis is None else cut.axis in (1, -1)
     return cut.size if aligned else None
+
+
+def of_elements(of_blocks: Array, cut: Cut, shape: tuple[int, ...]) -> Array:
+    """[*shape]: for each element what its block has, as [n_rows, n_blocks] are stored; one number stays [1, 1].
+
+    Examples
+    --------
+    >>> of_elements(np.array([[1.0, 2.0, 3.0]]), Cut.parse("b3"), (2, 4))
+    array([[1., 1., 1., 2.],
+           [2., 2., 3., 3.]])
+    """
+    return of_blocks if of_blocks.size == 1 else of_blocks.reshape(-1)[_blocks(cut, shape)]
 
 
 def _blocks(cut: Cut, shape: tuple[int, ...]) -> NDArray[np.intp]:

@@ -20,6 +20,8 @@ from kbit_ref.datatypes.learned import learn, learn_lloyd
 from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.rules import RULES
 from kbit_ref.methods.coded import Coded
+from kbit_ref.methods.grids import of_elements
+from kbit_ref.methods.objective import inputs_for
 from kbit_ref.methods.registry import Given, register
 from kbit_ref.packing import pack_into
 from kbit_ref.qtensor import QTensor
@@ -107,8 +109,7 @@ def learned(weights: Array, scheme: Scheme, given: Given, *, by: str, per: str, 
     y = np.divide(x, scale, out=np.zeros_like(x), where=scale != 0)
     importance = np.broadcast_to(np.square(scale, dtype=np.float64), x.shape)
     if weigh == "inputs":
-        assert given.inputs is not None
-        importance = importance * np.square(given.inputs, dtype=np.float64).mean(axis=0)
+        importance = importance * np.square(inputs_for("learned", given.inputs, x.shape[1])).mean(axis=0)
 
     table = _table(by, scheme, x, y, importance)
     if per == "tensor":
@@ -121,15 +122,9 @@ def learned(weights: Array, scheme: Scheme, given: Given, *, by: str, per: str, 
 
 def scales_and_offsets(q: QTensor) -> tuple[Array, Array]:
     """float32, of the shape of q or of one element: what levels are multiplied with, and what is added then."""
-    cut, length = q.scheme.cut, q.scheme.cut.grid(q.shape)[1]
-
-    def spread(of_blocks: Array) -> Array:
-        if of_blocks.size == 1:
-            return of_blocks
-        return cut.join(np.repeat(of_blocks, cut.size or length, axis=1)[:, :length], q.shape)
-
     scale = effective(q.scheme, Arithmetic("float32"), q.global_scale, q.scales)
-    return spread(scale), spread(np.zeros((1, 1), np.float32) if q.offsets is None else q.offsets)
+    offset = np.zeros((1, 1), np.float32) if q.offsets is None else q.offsets
+    return of_elements(scale, q.scheme.cut, q.shape), of_elements(offset, q.scheme.cut, q.shape)
 
 
 def _check(s: Scheme, by: str) -> None:
@@ -155,6 +150,10 @@ def _table(by: str, s: Scheme, x: Array, y: Array, importance: Array, other: Arr
         starts = learn_lloyd(y.ravel(), s.dtype.bits), np.pad(own, (0, 2**s.dtype.bits - own.size), mode="edge")
         found = [lloyd(y.ravel(), importance.ravel(), start) for start in starts]
     tables = found if other is None else [other, *found]
+    for table in tables:
+        if (largest := np.abs(table).max()) > np.finfo(np.float16).max:
+            got, rule = f"a level of {largest:.4g}", "levels are stored in float16, which ends at 65504"
+            raise BadInput(message("learned", got, rule, "use a type with a smaller top, or a wider scale"))
     rounded = [np.sort(table.astype(np.float16).astype(np.float64)) for table in tables]
     return min(rounded, key=lambda table: float(np.sum(importance * (y - table[_nearest(table, y)]) ** 2)))
 

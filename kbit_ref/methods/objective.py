@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kbit_ref.errors import BadInput, message
 from kbit_ref.inputs import real_array
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "inputs_for"]
 
 Array = NDArray[Any]
 
@@ -51,17 +51,22 @@ class Objective:
 
     def __init__(self, function: str, weights: Array, inputs: Any):
         self.weights = _finite(function, "weights", weights)
-        self.inputs = _finite(function, "inputs", inputs)
-        d_in = self.weights.shape[1]
-        if self.inputs.ndim != 2 or self.inputs.shape[1] != d_in or not len(self.inputs):
-            got, rule = f"inputs of shape {self.inputs.shape}", f"the matrix has d_in = {d_in}"
-            raise BadInput(message(function, got, rule, f"give [n, {d_in}]"))
-        many = len(self.inputs) > d_in
+        self.inputs = inputs_for(function, inputs, self.weights.shape[1])
+        many = len(self.inputs) > self.weights.shape[1]
         self.root = np.asarray(np.linalg.qr(self.inputs, mode="r")) if many else self.inputs
 
     def __call__(self, decoded: Array) -> float:
         """||(W - decoded) X||^2, in float64."""
         return float((((self.weights - decoded) @ self.root.T) ** 2).sum())
+
+
+def inputs_for(function: str, inputs: Any, d_in: int) -> Array:
+    """float64 [n, d_in]: calibration inputs, or a line that says why they are none."""
+    found = _finite(function, "inputs", inputs)
+    if found.ndim != 2 or found.shape[1] != d_in or not len(found):
+        got, rule = f"inputs of shape {found.shape}", f"the matrix has d_in = {d_in}"
+        raise BadInput(message(function, got, rule, f"give [n, {d_in}]"))
+    return found
 
 
 def _finite(function: str, name: str, values: Any) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.errors import BadInput, message
+from kbit_ref.inputs import as_reals
 from kbit_ref.methods.coded import Coded
 from kbit_ref.methods.registry import Given, register
 from kbit_ref.quantize import quantize
@@ -80,13 +81,16 @@ def proxy(weights: Array, scheme: Scheme, given: Given, *, share: float, axis: s
         raise BadInput(message("proxy", f"share = {share}", "it is from 0 to 1", "0.02 is the paper's"))
     d_in = weights.shape[1]
     if axis == "authors":
-        spread = weights.std(axis=0, dtype=np.float64)
+        spread = _spread(weights, axis=0)
     else:
-        assert given.previous is not None
-        spread = np.asarray(given.previous).reshape(len(given.previous), -1).std(axis=1, dtype=np.float64)
+        previous = as_reals("proxy", given.previous)
+        spread = _spread(previous.reshape(len(previous), -1), axis=1)
         if len(spread) != d_in:
             got, rule = f"previous of {len(spread)} rows", f"it has one for each of {d_in} inputs"
             raise BadInput(message("proxy", got, rule, "give the matrix that makes them"))
+    for at in np.flatnonzero(~np.isfinite(spread))[:1]:
+        got = f"a spread of {spread[at]} at input {at}"
+        raise BadInput(message("proxy", got, "what is not finite cannot be compared", "clean the matrices"))
     index = chosen_columns(spread, share, pick)
     with np.errstate(over="ignore"):
         numbers = weights[:, index].astype(np.float16)
@@ -98,6 +102,12 @@ def proxy(weights: Array, scheme: Scheme, given: Given, *, share: float, axis: s
     return Coded(quantize(rest, scheme), [Columns(index, numbers, scheme.dtype.bits, d_in)])
 
 
+def _spread(x: Array, axis: int) -> Array:
+    """Standard deviations in float64; not finite where a number is not."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(x.std(axis=axis, dtype=np.float64))
+
+
 def chosen_columns(spread: Array, share: float, pick: str = "share") -> NDArray[np.intp]:
     """The columns that are kept, ascending; of equal spreads the first.
 
@@ -107,6 +117,8 @@ def chosen_columns(spread: Array, share: float, pick: str = "share") -> NDArray[
     array([1, 3])
     """
     if pick == "zscore":
+        if len(spread) < 2:  # nothing to stand out from
+            return np.empty(0, np.intp)
         found: NDArray[np.intp] = np.flatnonzero(spread - spread.mean() > Z_SCORE * spread.std(ddof=1))
         return found
     n = max(1, round(share * len(spread))) if share else 0

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.errors import BadInput, UnknownName, message
+from kbit_ref.inputs import as_reals
 from kbit_ref.methods.coded import Coded
 from kbit_ref.scheme import Scheme, scheme
 
@@ -113,7 +113,7 @@ class Method:
 
     def __call__(self, weights: Any, scheme_: Scheme | str, given: Given | None = None) -> Coded:
         """float [d_out, d_in] to few bits."""
-        x = np.asarray(weights)
+        x = as_reals(self.row.name, weights)
         if x.ndim != 2 or not x.size:
             got = f"weights of shape {x.shape}"
             raise BadInput(message(self.row.name, got, "a matrix is [d_out, d_in]", "quantize one matrix at a time"))
@@ -137,12 +137,16 @@ def method(text: str) -> Method:
         raise UnknownName.among("method", "name", name, _ROWS, f"methods are {', '.join(_ROWS)}")
     row = _ROWS[name]
     chosen = {key: values[0] for key, values in row.choices.items()}
+    read: dict[str, str] = {}
     for word in said:
         key, equals, value = word.partition("=")
         if key not in chosen or not equals:
             raise UnknownName.among("method", f"choice of {name}", key, chosen, f"choices are {', '.join(chosen)}")
-        chosen[key] = _read(key, value, row.choices[key])
-    return Method(row, chosen)
+        if key in read:
+            got = f"{key} = {read[key]} and {key} = {value}"
+            raise BadInput(message("method", got, "a choice is made once", "leave one of them out"))
+        read[key] = value
+    return Method(row, chosen | {key: _read(key, value, row.choices[key]) for key, value in read.items()})
 
 
 def _read(key: str, value: str, values: tuple[Any, ...]) -> Any:

@@ -50,8 +50,12 @@ def rotate(weights: Array, scheme: Scheme, given: Given, *, seed: int) -> Coded:
     """
     if not 0 <= seed < 2**SEED_BITS:
         raise BadInput(message("rotate", f"seed = {seed}", f"it is from 0 to 2**{SEED_BITS} - 1", "use another"))
-    rotated = hadamard(weights.astype(np.float64) * signs(weights.shape[1], seed))
-    return Coded(quantize(rotated.astype(np.float32), scheme), [RotatedBack(seed)])
+    with np.errstate(invalid="ignore", over="ignore"):
+        rotated = hadamard(weights.astype(np.float64) * signs(weights.shape[1], seed)).astype(np.float32)
+    for row in np.flatnonzero(~np.isfinite(rotated).all(axis=1))[:1]:
+        rule = "rotated it is not finite in float32: a number that is not finite, or too large, is in all of them"
+        raise BadInput(message("rotate", f"row {row}", rule, "clean it, or scale it down"))
+    return Coded(quantize(rotated, scheme), [RotatedBack(seed)])
 
 
 def signs(n: int, seed: int) -> Array:
