@@ -1,7 +1,7 @@
 """Products with matrices: arrays, or objects that know how they are multiplied (`Factor`).
 
-Quantized ones (`Matrix`) are decoded a tile of rows at a time, and never as a whole, unless something has to be
-done to the decoded matrix (`methods.coded.Step`).
+Quantized ones (`Matrix`) are decoded a tile of rows at a time (512 KiB, or 8 MiB where many rows are multiplied), and
+as a whole only if something has to be done to the decoded matrix (`methods.coded.Step`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ __all__ = ["Factor", "Matrix", "Parameters", "product", "rows_of", "tiles_of"]
 
 Array = NDArray[Any]
 Parameters = Mapping[str, Any]  # arrays; for matrices also a `Factor`
-ELEMENTS = 1 << 17  # of a tile, about: decoded they fit the cache
+ELEMENTS = 1 << 17  # of a tile, about: decoded they fit the cache, which counts where they are used once
+MANY = 32  # rows of the other factor from which on a product takes longer than decoding does
+OF_MANY = 1 << 21  # elements of a tile then: many small products are slower than one large one
 
 
 class Factor(Protocol):
@@ -88,6 +90,11 @@ class Matrix:
         """Some rows each, with the number of the first; they look into the same memory."""
         return [(0, self.q)] if self.steps else tiles_of(self.q)
 
+    @cached_property
+    def large_tiles(self) -> list[tuple[int, QTensor]]:
+        """The same for products with many rows."""
+        return [(0, self.q)] if self.steps else tiles_of(self.q, OF_MANY)
+
     def decoded(self, tile: QTensor, out: NDArray[np.float32] | None = None, room: Room | None = None) -> Array:
         """float32: the rows of a tile, after the steps."""
         x: Array = dequantize(tile, out=out, threads=1, room=room)
@@ -99,10 +106,11 @@ class Matrix:
         """x [n, d_in] @ W.T -> [n, d_out]."""
         if self.activations is not None:
             x = dequantize(quantize(x, self.activations)).astype(x.dtype, copy=False)
-        y = np.zeros((len(x), self.shape[0]), x.dtype)
-        largest = max(tile.shape[0] for _, tile in self.tiles)
+        y = (np.zeros if self.turned else np.empty)((len(x), self.shape[0]), x.dtype)
+        tiles = self.tiles if len(x) < MANY else self.large_tiles
+        largest = max(tile.shape[0] for _, tile in tiles)
         target, room = np.empty((largest, self.q.shape[1]), np.float32), Room(largest * self.q.shape[1])
-        for first, tile in self.tiles:
+        for first, tile in tiles:
             rows = self.decoded(tile, target[: tile.shape[0]], room).astype(x.dtype, copy=False)
             last = first + len(rows)
             if self.turned:  # rows [tile, d_out] are a part of d_in
