@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from kbit_ref.study.kinds import KINDS, scheme_of, widths_of
 from kbit_ref.study.measure import Rounding, measure
 from kbit_ref.study.plan import Evaluation, Plan, parse_plan, read_plan
 from kbit_ref.study.quick import difference, headlines, table
-from kbit_ref.study.results import Results, read, title_of
+from kbit_ref.study.results import Results, facts_of, read, title_of
 from kbit_ref.study.rows import Cell, Result
 from kbit_ref.study.run import run
 from kbit_ref.transformer import load_model
@@ -172,10 +173,18 @@ def test_a_wrong_plan_is_told_in_a_line(fault: str, models: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_two_models_of_one_name_are_refused(models: Path) -> None:
+def test_two_models_of_one_name_are_refused_and_can_be_given_names(models: Path) -> None:
     shutil.copytree(models / "xs-0", models / "more" / "xs-0")
-    with pytest.raises(kb.KbitError, match="two are called xs-0; rename one of them"):
+    with pytest.raises(kb.KbitError, match="two are called xs-0; give them names: models = "):
         parse_plan(TEXT.replace('["*"]', '["*", "more/*"]'), models)
+    found = parse_plan(TEXT.replace('["*"]', '{ one = "xs-0", other = "more/*" }'), models)
+    assert {name: found.folder(name) for name in ("one", "other")} == {
+        "one": models / "xs-0",
+        "other": models / "more" / "xs-0",
+    }
+    assert {cell.model for cell in found.cells()} == {"one", "other"}
+    with pytest.raises(kb.KbitError, match="it is one model, and 2 fit; name one"):
+        parse_plan(TEXT.replace('["*"]', '{ one = "*" }'), models)
 
 
 @pytest.mark.parametrize("name", ["quick", "plan"])
@@ -305,6 +314,9 @@ def test_results_are_read_as_they_were_written(plan: Plan, tmp_path: Path) -> No
         assert results.done() == {result.cell for result in found}
     assert all(same(a, b) for a, b in zip(read(tmp_path / "r.sqlite"), found, strict=True))
     assert title_of(tmp_path / "r.sqlite") == "tiny"
+    facts = facts_of(tmp_path / "r.sqlite")
+    assert (facts["schema"], facts["plan"]) == ("1", TEXT)
+    assert json.loads(facts["evaluation"])["windows"] == 4
     row = sqlite3.connect(tmp_path / "r.sqlite").execute("SELECT loss, excess, accuracy FROM cells WHERE bits = 16")
     assert row.fetchone() == (found[0].loss, found[0].excess, found[0].accuracy)
 
@@ -363,6 +375,93 @@ def test_a_full_disk_loses_nothing(plan: Plan, tmp_path: Path) -> None:
         for result in found:
             results.add(result)
     assert [r.cell for r in read(path)] == [r.cell for r in found]
+
+
+def test_what_another_process_adds_in_between_counts(plan: Plan, tmp_path: Path) -> None:
+    """It is at work on a model of the same name when we ask whether there is one: we wait, and then refuse."""
+    ours = measure(plan.folder("xxs-0"), plan.evaluation, plan.cells()[0])
+    theirs = replace(ours, subject=replace(ours.subject, digest="0"), cell=plan.cells()[1])
+    refused: list[str] = []
+    opened, held = threading.Event(), threading.Event()
+
+    def add() -> None:
+        with Results(tmp_path / "r.sqlite", plan) as mine:
+            opened.set()
+            held.wait(20)
+            try:
+                mine.add(ours)
+            except kb.KbitError as error:
+                refused.append(str(error))
+
+    with Results(tmp_path / "other.sqlite", plan) as made:
+        made.add(theirs)
+        row = made.base.execute("SELECT * FROM cells").fetchone()
+    worker = threading.Thread(target=add)
+    with Results(tmp_path / "r.sqlite", plan) as other:
+        worker.start()
+        opened.wait(20)
+        other.base.execute("BEGIN IMMEDIATE")
+        other.base.execute(f"INSERT INTO cells VALUES ({', '.join('?' * len(row))})", row)
+        held.set()
+        time.sleep(0.3)  # in which the other thread asks
+        other.base.execute("COMMIT")
+        worker.join(20)
+    assert len(refused) == 1
+    assert "it is another model than that of earlier cells" in refused[0]
+    assert digests(tmp_path / "r.sqlite") == {"0"}
+
+
+def digests(path: Path) -> set[str]:
+    """Of the models in a file."""
+    base = sqlite3.connect(path)
+    found = {row[0] for row in base.execute("SELECT digest FROM cells")}
+    base.close()
+    return found
+
+
+def test_numbers_that_are_none_are_read_as_nan(plan: Plan, tmp_path: Path) -> None:
+    """SQLite has no NaN; None would be an error wherever it is counted with."""
+    result = replace(measure(plan.folder("xxs-0"), plan.evaluation, plan.cells()[1]), weight_error=math.nan)
+    with Results(tmp_path / "r.sqlite", plan) as results:
+        results.add(result)
+    assert math.isnan(read(tmp_path / "r.sqlite")[0].weight_error)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("nats = substr(nats, 1, 40)", "10 numbers for 12 items"),
+        ("nats = substr(nats, 1, 41)", "buffer size"),
+        ('"right" = substr("right", 1, 2)', "2 bytes for 18 answers"),
+        ("facts = 'no'", "JSONDecodeError"),
+        ("evaluation = 'none'", "KeyError"),
+    ],
+)
+def test_a_damaged_row_is_told_in_a_line(change: str, words: str, plan: Plan, tmp_path: Path) -> None:
+    """Short arrays were read as they were, and missing answers as wrong ones."""
+    path = tmp_path / "r.sqlite"
+    with Results(path, plan) as results:
+        results.add(measure(plan.folder("xxs-0"), plan.evaluation, plan.cells()[0]))
+    base = sqlite3.connect(path)
+    base.execute(f"UPDATE cells SET {change}")
+    base.commit()
+    base.close()
+    with pytest.raises(kb.KbitError, match="a row of it is damaged") as error:
+        read(path)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_another_process_holds_is_told_in_a_line(plan: Plan, tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    with Results(path, plan) as results:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        results.base.execute("PRAGMA busy_timeout = 1")
+        with pytest.raises(kb.KbitError, match="database is locked"):
+            results.done()
+        other.close()
+        assert results.done() == set()
 
 
 # Runs ------------------------------------------------------------------------------------------
@@ -560,6 +659,17 @@ methods = ["nearest", "gptq"]
         window = tokens[16 * i : 16 * i + 17]
         expected = -log_probabilities(model.forward(window[None, :-1]), window[None, 1:]).mean()
         assert whole.nats["text"][i] == pytest.approx(expected, rel=1e-5)
+    later = replace(r, cell=replace(r.cell, bits=5), facts={**r.facts, "evaluation": "other"})
+    with Results(tmp_path / "r.sqlite", plan) as results:
+        with pytest.raises(kb.KbitError, match="tiny-llama, its text or its questions are not those of earlier cells"):
+            results.add(later)
+        assert len(results.done()) == len(plan.cells())
+    words = (tmp_path / "text.txt").read_text()
+    (tmp_path / "text.txt").write_text(words.replace("cat", "dog", 1))  # under the same name
+    with pytest.raises(kb.KbitError, match="its cells were judged in another way"):
+        Results(tmp_path / "r.sqlite", plan)
+    (tmp_path / "text.txt").write_text(words)
+    Results(tmp_path / "r.sqlite", plan).base.close()
     wrong = parse_plan(text.replace("tiny-*", "xxs-*"), tmp_path)
     with pytest.raises(kb.KbitError, match=r"tokenizer: word = '.*', there is no such name"):
         measure(tmp_path / "xxs-0", wrong.evaluation, Cell("xxs-0"))

@@ -6,14 +6,13 @@ Pictures come from whoever is passed as `draw` (`kbit_ref.figures.draw`); withou
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kbit_ref.errors import BadInput, MissingLibrary, message
 from kbit_ref.study.document import Document, html, markdown
 from kbit_ref.study.gathered import Gathered, Pictured
-from kbit_ref.study.results import read
+from kbit_ref.study.results import facts_of, read
 from kbit_ref.study.sections import sections
 
 __all__ = ["Draw", "report"]
@@ -48,7 +47,7 @@ def report(
         `study: r.sqlite, there is no such file; run the study first`
     """
     gathered = Gathered(read(results), n, seed)
-    facts = _facts(Path(results))
+    facts = facts_of(results)
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,12 +75,3 @@ def _pictures(gathered: Gathered, draw: Draw | None) -> tuple[Mapping[str, Mappi
         return draw(gathered.pictured), ""
     except MissingLibrary as error:
         return {}, f"There are no pictures here. {error}"
-
-
-def _facts(path: Path) -> dict[str, str]:
-    """The title, the plan and the evaluation that the results answer."""
-    base = sqlite3.connect(path)
-    try:
-        return dict(base.execute("SELECT name, value FROM facts"))
-    finally:
-        base.close()

@@ -10,7 +10,9 @@ excess and accuracy stand there for whoever opens the file with another program;
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -27,7 +29,7 @@ from kbit_ref.errors import BadInput, message
 from kbit_ref.study.plan import Plan
 from kbit_ref.study.rows import Cell, Result, Subject
 
-__all__ = ["Results", "read", "title_of"]
+__all__ = ["Results", "facts_of", "read", "title_of"]
 
 SCHEMA = 1
 QUESTION = tuple(f.name for f in fields(Cell))
@@ -77,8 +79,10 @@ class Results:
             self._fact("schema", str(SCHEMA))
         _check(self.base, self.path)
         before = dict(self.base.execute("SELECT name, value FROM facts"))
-        now = json.dumps(_how(plan))
-        if before.get("evaluation", now) != now and self.done():
+        how = _how(plan)
+        now = json.dumps(how)
+        known = json.loads(before.get("evaluation", now))
+        if any(how.get(name) != value for name, value in known.items()) and self.done():
             rule = "its cells were judged in another way"
             raise BadInput(message("study", str(self.path), rule, "use a new file, or the evaluation of its plan"))
         for name, value in (("title", plan.title), ("plan", plan.text), ("evaluation", now)):
@@ -98,7 +102,8 @@ class Results:
 
     def done(self) -> set[Cell]:
         """The cells that are finished."""
-        return {Cell(*row) for row in self.base.execute(f"SELECT {', '.join(QUESTION)} FROM cells")}
+        with _told(self.path):
+            return {Cell(*row) for row in self.base.execute(f"SELECT {', '.join(QUESTION)} FROM cells")}
 
     def add(self, result: Result) -> None:
         """One more cell; it is in the file when this returns. A cell that is there already stays as it is.
@@ -108,15 +113,11 @@ class Results:
         BadInput
             `study: r.sqlite: s-0, it is another model than that of earlier cells; use a new file`
         """
-        name = result.cell.model
+        digest = result.facts["evaluation"]
         with _told(self.path):
-            row = self.base.execute("SELECT digest FROM cells WHERE model = ?", (name,)).fetchone()
-            if row is not None and row[0] != result.subject.digest:
-                rule = "it is another model than that of earlier cells"
-                raise BadInput(message("study", f"{self.path}: {name}", rule, "use a new file"))
-            digest = result.facts["evaluation"]
-            self.base.execute("BEGIN IMMEDIATE")
+            self.base.execute("BEGIN IMMEDIATE")  # from here on no other process adds anything
             try:
+                self._same(result.cell.model, result.subject.digest, digest)
                 self.base.execute(
                     "INSERT OR IGNORE INTO evaluations VALUES (?, ?, ?, ?)", (digest, *_evaluation(result))
                 )
@@ -127,6 +128,18 @@ class Results:
                 if self.base.in_transaction:
                     self.base.execute("ROLLBACK")
                 raise
+
+    def _same(self, model: str, digest: str, evaluation: str) -> None:
+        """Is it the model of the earlier cells of its name, judged on the same windows and questions?"""
+        asked = "SELECT digest, evaluation FROM cells WHERE model = ?"
+        row = self.base.execute(asked, (model,)).fetchone() or (digest, evaluation)
+        if row[0] != digest:
+            rule = "it is another model than that of earlier cells"
+        elif row[1] != evaluation:
+            rule = "its text or its questions are not those of earlier cells"
+        else:
+            return
+        raise BadInput(message("study", f"{self.path}: {model}", rule, "use a new file"))
 
 
 @contextmanager
@@ -151,10 +164,18 @@ def _check(base: sqlite3.Connection, path: Path) -> None:
 
 
 def _how(plan: Plan) -> dict[str, Any]:
-    """The evaluation of a plan without places: what makes the numbers of two runs comparable."""
+    """The evaluation of a plan without places: what makes the numbers of two runs comparable.
+
+    Of files it has the names and a digest of what is in them.
+    """
     e = plan.evaluation
     named = {"text": Path(e.text).name, "tasks": Path(e.tasks).name}
-    return {f.name: named.get(f.name, getattr(e, f.name)) for f in fields(e)}
+    how = {f.name: named.get(f.name, getattr(e, f.name)) for f in fields(e)}
+    try:
+        files = [Path(name).read_bytes() for name in (e.text, e.tasks) if name]
+    except OSError as error:
+        raise BadInput(message("study", f"text = {e.text}", f"it cannot be read ({error})", "name another")) from None
+    return how | ({"files": [hashlib.sha256(data).hexdigest()[:16] for data in files]} if files else {})
 
 
 def _evaluation(result: Result) -> tuple[str, str, bytes]:
@@ -193,13 +214,22 @@ def read(path: str | os.PathLike[str]) -> list[Result]:
     with _opened(Path(path)) as base:
         evaluations = {row[0]: row[1:] for row in base.execute("SELECT * FROM evaluations")}
         rows = base.execute(f"SELECT {', '.join(COLUMNS)} FROM cells ORDER BY rowid")
-        return [_result(dict(zip(COLUMNS, row, strict=True)), evaluations) for row in rows]
+        try:
+            return [_result(dict(zip(COLUMNS, row, strict=True)), evaluations) for row in rows]
+        except (KeyError, TypeError, ValueError) as error:
+            rule = f"a row of it is damaged ({type(error).__name__}: {error})"
+            raise BadInput(message("study", str(path), rule, "measure again in a new file")) from None
 
 
 def title_of(path: str | os.PathLike[str]) -> str:
     """The title of the plan that a file answers."""
+    return facts_of(path)["title"]
+
+
+def facts_of(path: str | os.PathLike[str]) -> dict[str, str]:
+    """By name: the schema of a file, and the title, text and evaluation of the plan that it answers."""
     with _opened(Path(path)) as base:
-        return str(base.execute("SELECT value FROM facts WHERE name = 'title'").fetchone()[0])
+        return dict(base.execute("SELECT name, value FROM facts"))
 
 
 @contextmanager
@@ -219,6 +249,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 def _result(row: dict[str, Any], evaluations: Mapping[str, tuple[str, str, bytes]]) -> Result:
     texts, tasks, floors = evaluations[row["evaluation"]]
     of_text, of_task = json.loads(texts), json.loads(tasks)
+    numbers: dict[str, Any] = {name: math.nan if row[name] is None else row[name] for name in NUMBERS}  # SQLite: no NaN
     return Result(
         cell=Cell(**{name: row[name] for name in QUESTION}),
         subject=Subject(name=row["model"], **{name: row[name] for name in SUBJECT}),
@@ -230,7 +261,7 @@ def _result(row: dict[str, Any], evaluations: Mapping[str, tuple[str, str, bytes
         chances={name: chance for name, (_, chance) in of_task.items()},
         shares={name: share for name, (_, share) in of_text.items()},
         facts=json.loads(row["facts"]) | {"evaluation": row["evaluation"]},
-        **{name: row[name] for name in NUMBERS},
+        **numbers,
     )
 
 
@@ -240,10 +271,14 @@ def _floats_of(blob: bytes, lengths: Mapping[str, Any]) -> dict[str, NDArray[np.
 
 def _bools_of(blob: bytes, lengths: Mapping[str, Any]) -> dict[str, NDArray[np.bool_]]:
     n = sum(length for length, _ in lengths.values())
+    if len(blob) != -(-n // 8):
+        raise ValueError(f"{len(blob)} bytes for {n} answers")
     return _parts(np.unpackbits(np.frombuffer(blob, np.uint8), count=n).astype(bool), lengths)
 
 
 def _parts(whole: NDArray[Any], lengths: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """An array for each name, one after the other."""
-    ends = np.cumsum([length for length, _ in lengths.values()], dtype=int)
-    return dict(zip(lengths, np.split(whole, ends[:-1]), strict=True)) if lengths else {}
+    ends = np.cumsum([0, *(length for length, _ in lengths.values())], dtype=int)
+    if ends[-1] != len(whole):
+        raise ValueError(f"{len(whole)} numbers for {ends[-1]} items")
+    return dict(zip(lengths, np.split(whole, ends[1:-1]), strict=True)) if lengths else {}
