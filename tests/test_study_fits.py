@@ -181,6 +181,40 @@ def test_the_better_precision_its_margin_and_what_the_other_needs_more() -> None
     assert [(series.bits, point.size) for series, point in kept][:2] == [(2, "n13"), (2, "n14")]
 
 
+def test_of_a_width_that_series_stands_for_it_which_is_best_at_the_same_total() -> None:
+    """Blocks of 16 lose 0.1 less in each size, and take 5 bits for 4.25: a doubling of the size gains 1."""
+    sizes = list(SIZES)[:5]
+    coarse = line(4, {size: 20 - math.log2(SIZES[size]) for size in sizes}, block=64)
+    fine = line(4, {size: 19.9 - math.log2(SIZES[size]) for size in sizes}, block=16)
+    (found,) = by_precision(curves(coarse + fine, "excess", n=5))
+    assert found.series.block == 64
+    cheap = line(4, {size: 19.7 - math.log2(SIZES[size]) for size in sizes}, block=16)  # log2(5 / 4.25) is 0.234
+    (found,) = by_precision(curves(coarse + cheap, "excess", n=5))
+    assert found.series.block == 16
+
+
+def test_series_of_other_sizes_are_compared_where_both_are() -> None:
+    """As many sizes, but others: the mean over its own sizes would make the worse one better."""
+    small = {size: 20 - math.log2(SIZES[size]) for size in list(SIZES)[:4]}
+    large = {size: 20.2 - math.log2(SIZES[size]) for size in list(SIZES)[2:6]}
+    (found,) = by_precision(curves(line(4, small) + line(4, large, kind="nf"), "excess", n=5))
+    assert found.series.kind == "int"
+
+
+def test_the_margin_of_the_best_is_that_of_the_models_that_both_have() -> None:
+    """Four seeds, one of which was lucky; the rival has only that one. There is nothing in 16 bits to tell it from."""
+    rows = []
+    for size in ("n13", "n16", "n19"):
+        luck = {0: -1.0, 1: 0.0, 2: 0.0, 3: 0.0}
+        base = 20 - math.log2(SIZES[size])
+        rows += [result(size, Series("int", 4), base + x, seed=seed) for seed, x in luck.items()]
+        rows += [result(size, Series("int", 3), base - 0.3 + luck[0], seed=0)]
+    best = best_precisions(by_precision(curves(rows, "excess", n=50)), n=3)[1]
+    assert best.series.bits == 3
+    assert best.margin.value == pytest.approx(-0.3 * -1 + math.log2(4 / 3))
+    assert best.margin.error == pytest.approx(0, abs=1e-9)
+
+
 def test_models_with_fewer_tokens_or_trained_for_a_scheme_stand_in_no_curve() -> None:
     rows = [result("n13", Series(), 1.0), result("n13", Series(), 2.0, tokens=500)]
     aware = replace(rows[0], subject=replace(rows[0].subject, size="n13-int4sym"))
@@ -426,6 +460,12 @@ def test_more_bits_help_or_do_not() -> None:
     assert up.steps[0].gain_per_bit == pytest.approx(0.4, rel=1e-3)
     (flat,) = at_fixed_size(rows({3: 1.0, 4: 0.5, 8: 0.5}), "int", 64, "excess", n=20)
     assert (flat.monotone, flat.enough, flat.steps[1].verdict) == (None, 4, "no difference")
+    # 4 bits, judged on fewer seeds, may be as good as 16; of 8 bits it is certain that it is not
+    random = np.random.default_rng(0)
+    loud = result("n13", Series("int", 4, 64), 0.45, noise=random.normal(0, 3, ITEMS))
+    (wide,) = at_fixed_size([*rows({8: 0.5, 16: 0.4}), loud], "int", 64, "excess", n=100)
+    assert wide.monotone is None
+    assert (wide.best, wide.enough) == (16, 16)
     (down,) = at_fixed_size(rows({3: 1.0, 4: 0.5, 8: 0.7}), "int", 64, "excess", n=20)
     assert (down.monotone, down.best) == (False, 4)
     assert "4 to 8" in down.told
@@ -563,6 +603,16 @@ def test_mistakes_are_told(call: Callable[[], Any], told: str) -> None:
         call()
     assert str(error.value).startswith(told)
     assert "\n" not in str(error.value)
+
+
+def test_a_number_that_is_none_says_nothing() -> None:
+    """As the share that is kept of an accuracy above chance, where 16 bits are below chance already."""
+    found = estimate(np.full(21, np.nan))
+    assert (found.error, found.low, found.high) == (math.inf, -math.inf, math.inf)
+    assert {rule("", np.full(21, np.nan)).says for rule in (positive, clear, lambda *a: small(*a, 0.1))} == {"open"}
+    guessing = as_in_the_paper(keeps=dict.fromkeys(SIZES, 0.5))
+    guessing = [replace(row, right={"ask": np.arange(QUESTIONS) < QUESTIONS // 5}) for row in guessing]
+    assert verdicts(guessing)[2] == "undecided"
 
 
 def test_estimates_of_what_is_never_reached_are_infinite() -> None:

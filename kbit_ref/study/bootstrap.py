@@ -75,13 +75,16 @@ class Estimate:
 def estimate(draws: Any) -> Estimate:
     """Read an array of draws [1 + 2 n].
 
-    A draw that is NaN (a curve that does not reach a loss in it) counts as infinitely large: it widens.
+    A draw that is NaN (a curve that does not reach a loss in it) counts as infinitely large: it widens. If the number
+    as measured is NaN, nothing is known.
     """
     x = np.asarray(draws, np.float64)
     n = (len(x) - 1) // 2
     value = float(x[0])
     if not n:
         return Estimate(value, float("nan"), float("nan"), float("nan"))
+    if np.isnan(value):
+        return Estimate(value, float("inf"), float("-inf"), float("inf"))
     normal, student = x[1 : 1 + n], np.where(np.isnan(x[1 + n :]), np.inf, x[1 + n :])
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(student, tail, method="lower"), np.quantile(student, 1 - tail, method="higher")

@@ -232,8 +232,9 @@ def by_precision(found: Sequence[Curve], kind: str | None = None, block: int | N
     found
         Curves; only those of one scope and, besides, the method that you mean to compare.
     kind, block
-        Only these; by default, for each width the series that is best on the mean over the sizes which all series of
-        that width have. 16 bits is always the model as it is.
+        Only these; by default, for each width the series that is best at the same total bits, on the mean over where
+        the series with the most sizes all are: what a smaller block costs is paid for. 16 bits is always the model as
+        it is.
     """
     of: dict[int, list[Curve]] = {}
     for curve in found:
@@ -244,10 +245,19 @@ def by_precision(found: Sequence[Curve], kind: str | None = None, block: int | N
 
 
 def _best_of(rivals: Sequence[Curve]) -> Curve:
-    """The curve with the best mean over the sizes that the most complete curves share."""
+    """The curve with the best mean over the totals that the most complete curves share; over sizes, if they share none.
+
+    Of curves that are as good the first.
+    """
     most = max(len(curve.points) for curve in rivals)
     whole = [curve for curve in rivals if len(curve.points) == most]
-    return max(whole, key=lambda curve: sign(curve.measure) * float(curve.draws[:, 0].mean()))
+    where = totals(whole)
+
+    def height(curve: Curve) -> float:
+        values = [curve.at(total)[0] for total in where] if len(where) else curve.draws[:, 0]
+        return sign(curve.measure) * float(np.mean(values))
+
+    return max(whole, key=height)
 
 
 def totals(found: Sequence[Curve], n: int = N_COMPARED) -> Floats:
@@ -300,13 +310,13 @@ def best_precisions(found: Sequence[Curve], n: int = 25) -> list[Best]:
 def _best_at(total: float, here: Sequence[Curve], lacking: Sequence[int]) -> Best:
     ranked = sorted(here, key=lambda curve: -sign(curve.measure) * float(curve.at(total)[0]))
     best, second = ranked[0], ranked[1]
-    quality = best.at(total)
-    margin = estimate(sign(best.measure) * (quality - second.at(total)))
-    bits = second.bits_for(quality)
+    one, other = best.beside(second), second.beside(best)  # in the models that both have
+    quality = one.at(total)
+    margin = estimate(sign(best.measure) * (quality - other.at(total)))
+    bits = other.bits_for(quality)
     factor = estimate(np.where(np.isnan(bits), np.inf, bits / total))
-    return Best(
-        total, best.series, estimate(quality), second.series, margin, factor, margin.above, tuple(sorted(set(lacking)))
-    )
+    without = tuple(sorted(set(lacking)))
+    return Best(total, best.series, estimate(best.at(total)), second.series, margin, factor, margin.above, without)
 
 
 def front(found: Sequence[Curve]) -> list[tuple[Series, Point]]:

@@ -85,7 +85,7 @@ class Answer:
     best
         The width with the best measured value.
     enough
-        The least width whose difference to that is not certain.
+        The least width from which on, up to the best, no width is surely worse than it.
     """
 
     what: str
@@ -220,8 +220,10 @@ def _answer(what: str, size: str, total: float, kind: str, block: int, rows: Seq
     verdicts = {step.verdict for step in steps}
     monotone = False if "worse" in verdicts else None if "no difference" in verdicts else True
     best = max(rows, key=lambda row: better * float(row.draws[0]))
-    enough = next(r for r in rows if not estimate(better * (best.draws - r.draws)).above)
-    return Answer(what, size, total, kind, block, steps, monotone, best.series.bits, enough.series.bits)
+    lose = [row.series.bits for row in rows if estimate(better * (best.draws - row.draws)).above]
+    top = best.series.bits
+    enough = min(row.series.bits for row in rows if row.series.bits > max((b for b in lose if b < top), default=0))
+    return Answer(what, size, total, kind, block, steps, monotone, top, enough)
 
 
 def _step(one: _Row, after: _Row, better: int) -> Step:
