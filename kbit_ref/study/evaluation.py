@@ -22,8 +22,8 @@ from kbit_ref.errors import BadInput, message
 from kbit_ref.study.plan import Evaluation
 from kbit_ref.transformer.config import Config
 from kbit_ref.transformer.evaluate import Choice, Model, log_probabilities, read_choices
-from kbit_ref.transformer.tokens import load_tokenizer
-from kbit_ref.world import N_SEQ, N_VOCAB, SHARES, TASKS, World
+from kbit_ref.transformer.tokens import Bytes, load_tokenizer
+from kbit_ref.world import N_SEQ, N_VOCAB, SHARES, TASKS, WORDS, World
 
 __all__ = ["Exam", "Outcome", "exam_of"]
 
@@ -167,13 +167,22 @@ def exam_of(evaluation: Evaluation, folder: str | os.PathLike[str], config: Conf
         `study: m, a model of 50257 words and 1024 positions, the world has 288 words and windows of 32; name a text`
     """
     if evaluation.text:
-        positions = config.n_positions if config.positions == "learned" else 0
-        return _of_text(evaluation, Path(folder), positions, config.n_vocab)
+        return _of_text(evaluation, Path(folder), config.n_positions, config.n_vocab)
+    remedy = "name a text in the plan, or with --text FILE"
     if config.n_vocab != N_VOCAB or config.n_positions < N_SEQ:
         got = f"{Path(folder).name}, a model of {config.n_vocab} words and {config.n_positions} positions"
         rule = f"the world has {N_VOCAB} words and windows of {N_SEQ}"
-        raise BadInput(message("study", got, rule, "name a text in the plan"))
+        raise BadInput(message("study", got, rule, remedy))
+    if not _reads_the_world(Path(folder)):
+        rule = "it has another tokenizer than the models of the world"
+        raise BadInput(message("study", Path(folder).name, rule, remedy))
     return _of_world(evaluation)
+
+
+def _reads_the_world(folder: Path) -> bool:
+    """Has it the words of the world, or at least none of its own?"""
+    tokenizer = load_tokenizer(folder)
+    return isinstance(tokenizer, Bytes) or getattr(tokenizer, "words", None) == dict(enumerate(WORDS))
 
 
 @lru_cache(maxsize=1)
@@ -195,18 +204,28 @@ def _of_world(e: Evaluation) -> Exam:
 
 @lru_cache(maxsize=2)
 def _of_text(e: Evaluation, folder: Path, positions: int, n_vocab: int) -> Exam:
-    """Windows from the beginning of the text, with the model's own tokens; those that calibrate follow them."""
+    """Windows from the beginning of the text, with the model's own tokens; those that calibrate follow them.
+
+    Angles go on beyond the positions that a model was trained with, but the model does not know them: no window and
+    no question is longer.
+    """
     tokenizer = load_tokenizer(folder)
     try:
         tokens = np.array(tokenizer.encode(Path(e.text).read_text("utf-8")), np.intp)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(message("study", f"text = {e.text}", f"it cannot be read ({error})", "name another")) from None
-    length = min(e.window, positions or e.window, len(tokens) - 1)
+    length = min(e.window, positions, len(tokens) - 1)
     if length < 1:
         raise BadInput(message("study", f"text = {e.text}", "a loss needs two tokens", "use a longer text"))
     n = (len(tokens) - 1) // length
     cut = np.stack([tokens[i * length : (i + 1) * length + 1] for i in range(n)])  # an end is the next beginning
     kept = min(e.windows, n - min(e.calibration, n // 4))
+    if kept < 2 and e.windows > 1:
+        rule = f"it has {len(tokens)} tokens, and an interval needs two windows, here of {length}"
+        raise BadInput(message("study", f"text = {e.text}", rule, "use a longer text, or a smaller window"))
+    if tokens.max() >= n_vocab:
+        rule = f"its tokenizer goes up to {tokens.max()}, and the model has {n_vocab} words"
+        raise BadInput(message("study", folder.name, rule, "give it the tokenizer it was trained with"))
     questions: dict[str, list[Choice]] = defaultdict(list)
     for choice in read_choices(e.tasks, tokenizer.encode) if e.tasks else ():
         if len(questions[choice.task]) < e.questions:
@@ -217,6 +236,6 @@ def _of_text(e: Evaluation, folder: Path, positions: int, n_vocab: int) -> Exam:
 def _shortened(choice: Choice, positions: int) -> Choice:
     """Without the beginning of a context that is too long, as evaluation harnesses do it."""
     longest = max(map(len, choice.choices))
-    if not positions or len(choice.context) + longest - 1 <= positions:
+    if len(choice.context) + longest - 1 <= positions:
         return choice
     return Choice(choice.context[-max(positions - longest + 1, 1) :], choice.choices, choice.gold, choice.task)
