@@ -13,6 +13,7 @@ from kbit_ref.data import data_folder
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
 from kbit_ref.study.choose import Choice, Limit, Option, choose, sweep
+from kbit_ref.study.families import named
 from kbit_ref.study.results import read
 from kbit_ref.study.rows import SCOPES, Result
 
@@ -29,6 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="DIR", help="a model of your own; what is needed is measured on it")
     parser.add_argument("--text", metavar="FILE", help="with --model: the text it is judged on")
     parser.add_argument("--results", metavar="FILE", help="of a study (default: the full study that comes along)")
+    parser.add_argument("--models", default="*", metavar="PATTERN", help="of the study only these: 'pythia-*'")
     parser.add_argument("--scope", choices=SCOPES, default="all", help="linear: embeddings neither changed nor counted")
 
 
@@ -57,14 +59,14 @@ def _results(args: argparse.Namespace, limit: Limit) -> list[Result]:
     if args.model is None:
         if args.text is not None:
             raise BadInput(message("choose", "text", "it is what a model is judged on", "add --model DIR"))
-        return read(_study() if args.results is None else args.results)
-    if args.results is not None or args.scope != "all":
+        return named(read(_study() if args.results is None else args.results), args.models)
+    if args.results is not None or args.scope != "all" or args.models != "*":
         rule = "a model is measured anew, with everything counted"
-        raise BadInput(message("choose", "results or scope", rule, "leave them out, or leave out --model"))
+        raise BadInput(message("choose", "results, models or scope", rule, "leave them out, or leave out --model"))
     with Progress("choose", 1) as step:
 
-        def tell(title: str) -> None:
-            step.expect(step.done + 2)  # how many there will be is not known before
+        def tell(title: str, most: int) -> None:
+            step.expect(most)
             step(1, title=title)
 
         return sweep(args.model, limit, args.text or "", tell=tell)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kbit_ref.errors import BadInput, KbitError, message
 from kbit_ref.study.bootstrap import Draws, Estimate, estimate
+from kbit_ref.study.families import comparable, families
 from kbit_ref.study.groups import Group, Series, longest
 from kbit_ref.study.kinds import widths_of
 from kbit_ref.study.law import fit_law
@@ -201,10 +202,12 @@ def choose(results: Iterable[Result], limit: Limit, *, scope: str = "all", n: in
     ------
     BadInput
         `choose: at most 1 kB, the smallest measured takes 5.1 kB; ask for more`
+        `choose: models judged on other tokens (a and b), a loss a token of one says nothing of another's; ...`
     """
     rows = [r for r in longest(results) if r.cell.scope == scope and not r.cell.activations]
     if not rows:
         raise BadInput(message("choose", f"scope = {scope}", "there is no result of it", "measure some"))
+    comparable(rows)
     draws = Draws(rows, "loss", n, seed)
     every = [(group, _option(group, draws)) for group in draws.groups]
     within = [(group, option) for group, option in every if limit.allows(option)]
@@ -238,10 +241,11 @@ def _notes(rows: list[Result], limit: Limit, recommended: Option, every: list[Op
     if limit.memory is not None:
         total = limit.memory * BITS_OF_BYTE
         if all(option.total_bits <= total for option in every):
-            yield f"Everything measured fits in {bytes_of(limit.memory)}: a larger model would use it better."
+            yield f"Everything measured fits in {bytes_of(limit.memory)}: a larger model might use it better."
         series = recommended.series
         if scope == "all" and series.kind != "none":
-            planned = by_law(rows, total, series.kind, series.block, method=series.method)
+            mine = next(f for f in families(rows) if any(r.subject.size == recommended.size for r in f.results))
+            planned = by_law(mine.results, total, series.kind, series.block, method=series.method)
             if planned is not None:
                 beyond = ", beyond what was measured" if planned.extrapolated else ""
                 yield (
@@ -249,7 +253,7 @@ def _notes(rows: list[Result], limit: Limit, recommended: Option, every: list[Op
                     f"parameters in {planned.bits} bits{beyond}."
                 )
     if limit.bits_per_parameter is not None:
-        yield "More parameters in as many bits each lose less: of sizes it is the best, not the smallest."
+        yield "So many bits a parameter allow any number of parameters: of sizes it is the best, not the smallest."
 
 
 def by_law(
@@ -281,7 +285,7 @@ def sweep(
     text: str = "",
     *,
     windows: int = WINDOWS,
-    tell: Callable[[str], None] | None = None,
+    tell: Callable[[str, int], None] | None = None,
 ) -> list[Result]:
     """Measure a model in the few ways that a limit leaves open.
 
@@ -297,9 +301,9 @@ def sweep(
     windows
         At most so many of the text.
     tell
-        Is told what is measured next.
+        Is told what is measured next, and how many cells there are at most.
     """
-    place = Path(folder).resolve()
+    place = Path(folder)
     if text and not Path(text).is_file():
         raise BadInput(message("choose", f"text = {text}", "there is no such file", "name another"))
     ask = _Asked(place, text, windows, tell)
@@ -310,8 +314,10 @@ def sweep(
         raise BadInput(message("choose", str(limit), rule, "ask for less, or for a better model"))
     if limit.loss is None:
         room = limit.bits_per_parameter or float(limit.memory or 0) * BITS_OF_BYTE / plain.subject.n_parameters
-        return [plain, *ask.all(cells_within(room))]
+        cells = cells_within(room)
+        return [plain, *replace(ask, most=1 + len(cells) + len(METHODS)).all(cells)]
     found = [plain]
+    ask = replace(ask, most=1 + len(_cells(WIDTHS)) + len(WIDTHS) * len(METHODS))
     for bits in WIDTHS:
         here = ask.all(_cells([bits]))
         found += here
@@ -327,7 +333,8 @@ class _Asked:
     place: Path
     text: str
     windows: int
-    tell: Callable[[str], None] | None
+    tell: Callable[[str, int], None] | None
+    most: int = 1
 
     def all(self, cells: list[tuple[str, int, int]]) -> list[Result]:
         """To the nearest level; and the best of these once more, with codes found in other ways."""
@@ -341,14 +348,14 @@ class _Asked:
     def __call__(self, kind: str, bits: int, block: int, how: str = "nearest") -> Result | None:
         """A cell's result; None where a method does not fit the type, or has too little text to calibrate with."""
         from kbit_ref.study.measure import measure
-        from kbit_ref.study.plan import Evaluation
+        from kbit_ref.study.plan import Evaluation, name_of
 
         if self.tell is not None:
-            self.tell(f"{kind} {bits} {how}")
+            self.tell(f"{kind} {bits} {how}", self.most)
         text = str(Path(self.text).resolve()) if self.text else ""
         evaluation = Evaluation(windows=self.windows, questions=0, text=text)
         try:
-            return measure(self.place, evaluation, Cell(self.place.name, kind, bits, block, how))
+            return measure(self.place, evaluation, Cell(name_of(self.place), kind, bits, block, how))
         except KbitError:
             if how == "nearest":
                 raise

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.errors import BadInput, message
 from kbit_ref.study.bootstrap import Draws, Estimate, common, estimate
+from kbit_ref.study.families import one_family
 from kbit_ref.study.groups import Group, Series, longest, sign
 from kbit_ref.study.rows import Result
 
@@ -217,7 +218,14 @@ def curves(
 
 
 def curves_of(draws: Draws, **fixed: Any) -> list[Curve]:
-    """The same from draws that are there already; of each size one number of tokens."""
+    """The same from draws that are there already; of each size one number of tokens.
+
+    Raises
+    ------
+    BadInput
+        `study: models of 2 families (gpt_neox: a, b; llama: c), no curve goes through them; take one ...`
+    """
+    one_family(result for group in draws.groups for result in group.results)
     of: dict[Series, list[Group]] = {}
     for group in draws.groups_of(**fixed):
         of.setdefault(group.series, []).append(group)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.study.bootstrap import Draws, Estimate, estimate
+from kbit_ref.study.families import one_family
 from kbit_ref.study.groups import Series, matches
 from kbit_ref.study.rows import Result
 
@@ -244,6 +245,7 @@ def _data(rows: list[Result], n: int, seed: int) -> _Data:
     if not rows or any(row.excess is None for row in rows):
         rule = "there are none whose floor is known" if rows else "there are none of this kind"
         raise BadInput(message("law", f"{len(rows)} results", rule, "measure some on the world"))
+    one_family(rows)
     draws = Draws(rows, "excess", n, seed)
     plain = {group.key[:2]: group for group in draws.groups if group.series.kind == "none"}
     models = list(plain)

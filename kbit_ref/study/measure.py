@@ -72,6 +72,7 @@ class Loaded:
     model: Model
     subject: Subject
     exam: Exam
+    family: str
 
     def matrices(self, scope: str) -> dict[str, Array]:
         """Those that a scope quantizes; a tied embedding is one matrix."""
@@ -135,7 +136,7 @@ def measure(folder: str | os.PathLike[str], evaluation: Evaluation, cell: Cell) 
     before the first matrix there is none.
     """
     begin = time.perf_counter()
-    loaded = _loaded(Path(folder), evaluation)
+    loaded = _loaded(Path(folder), evaluation, cell.model)
     matrices = loaded.matrices(cell.scope)
     s, counted = None, sum(x.size for x in matrices.values())
     bits, error, changed = STAYS * counted, 0.0, dict[str, Any]()
@@ -161,7 +162,7 @@ def measure(folder: str | os.PathLike[str], evaluation: Evaluation, cell: Cell) 
         error,
         loaded.kurtosis[cell.scope],
         time.perf_counter() - begin,
-        {"evaluation": loaded.exam.digest, **_versions()},
+        {"evaluation": loaded.exam.digest, "family": loaded.family, **_versions()},
     )
 
 
@@ -182,13 +183,22 @@ def _quantized(
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path, evaluation: Evaluation) -> Loaded:
+def _loaded(folder: Path, evaluation: Evaluation, name: str) -> Loaded:
     model = load_model(folder)
-    return Loaded(model, subject_of(model, folder), exam_of(evaluation, folder, model.config))
+    family = str(json.loads((folder / "config.json").read_text("utf-8"))["model_type"])
+    return Loaded(model, subject_of(model, folder, name), exam_of(evaluation, folder, model.config), family)
 
 
-def subject_of(model: Model, folder: Path) -> Subject:
-    """A model of the study, from its parameters and the record of its training if there is one."""
+def subject_of(model: Model, folder: Path, called: str = "") -> Subject:
+    """A model of the study, from its parameters and the record of its training if there is one.
+
+    Parameters
+    ----------
+    model, folder
+        The model and where it was loaded from.
+    called
+        Its name; by default that of its directory.
+    """
     hashed, linear = hashlib.sha256(), 0
     for name, value in model.parameters.items():
         if not isinstance(value, np.ndarray):
@@ -196,12 +206,16 @@ def subject_of(model: Model, folder: Path) -> Subject:
             raise BadInput(message("study", f"{folder}: {name}", rule, "use the model as it was before"))
         hashed.update(f"{name} {value.shape}".encode() + np.ascontiguousarray(value).tobytes())
         linear += value.size if value.ndim == 2 and name not in EMBEDDINGS else 0
-    size, seed, tokens = _training(folder)
-    return Subject(folder.name, model.n_parameters, linear, size, seed, tokens, hashed.hexdigest())
+    called = called or folder.name
+    size, seed, tokens = _training(folder, called)
+    return Subject(called, model.n_parameters, linear, size, seed, tokens, hashed.hexdigest())
 
 
-def _training(folder: Path) -> tuple[str, int | None, int | None]:
-    """Size, seed and tokens. `s-1-1500` is of size s; models that were trained for a scheme are a size of their own."""
+def _training(folder: Path, name: str) -> tuple[str, int | None, int | None]:
+    """Size, seed and tokens of a model of `kbit-ref train`; any other is a size of its own.
+
+    `s-1-1500` is of size s; models that were trained for a scheme are a size of their own.
+    """
     try:
         facts = json.loads((folder / "training.json").read_text("utf-8"))
         r = facts["recipe"]
@@ -209,7 +223,7 @@ def _training(folder: Path) -> tuple[str, int | None, int | None]:
         n_seq = json.loads((folder / "config.json").read_text("utf-8"))["n_positions"]
         return folder.name.partition("-")[0] + aware, int(r["seed"]), int(r["steps"] * facts["batch"] * n_seq)
     except (OSError, ValueError, KeyError, TypeError):
-        return folder.name, None, None
+        return name, None, None
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
     title = "Blocks of four bits"
     models = ["../models/*-0"]           # directories, relative to the file; * is anything
+    # or by names of your own:  models = { small = "runs/1/checkpoint-900", large = "runs/2/checkpoint-900" }
 
     [evaluation]                         # of the world that our own models live in
     windows = 192                        # texts of a task
@@ -24,7 +25,7 @@ from __future__ import annotations
 import glob
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from itertools import product
@@ -37,7 +38,7 @@ from kbit_ref.scheme import scheme
 from kbit_ref.study.kinds import is_format, scheme_of, widths_of
 from kbit_ref.study.rows import SCOPES, Cell
 
-__all__ = ["Evaluation", "Plan", "parse_plan", "read_plan"]
+__all__ = ["Evaluation", "Plan", "name_of", "parse_plan", "read_plan"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Plan:
     title
         Of tables and pictures.
     models
-        Directories, small models first.
+        Directories by name, small models first.
     evaluation
         On what they are judged.
     sweeps
@@ -110,7 +111,7 @@ class Plan:
     """
 
     title: str
-    models: tuple[Path, ...]
+    models: Mapping[str, Path]
     evaluation: Evaluation
     sweeps: tuple[Sweep, ...]
     text: str
@@ -118,16 +119,16 @@ class Plan:
     def cells(self) -> list[Cell]:
         """Every cell once, one model after the other; of a model the one in 16 bits first."""
         found: dict[Cell, None] = {}
-        for folder in self.models:
-            mine = [cell for sweep in self.sweeps for cell in sweep.cells(folder.name)]
+        for name in self.models:
+            mine = [cell for sweep in self.sweeps for cell in sweep.cells(name)]
             scopes = dict.fromkeys(cell.scope for cell in mine) or {"all": None}
-            found |= dict.fromkeys(Cell(folder.name, scope=scope) for scope in scopes)
+            found |= dict.fromkeys(Cell(name, scope=scope) for scope in scopes)
             found |= dict.fromkeys(mine)
         return list(found)
 
     def folder(self, name: str) -> Path:
         """The directory of a model."""
-        return next(folder for folder in self.models if folder.name == name)
+        return self.models[name]
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
@@ -165,7 +166,7 @@ def parse_plan(text: str, folder: str | os.PathLike[str] = ".", name: str = "pla
     sweeps = table.get("sweep", [])
     if not isinstance(sweeps, list) or not sweeps or not all(isinstance(s, dict) for s in sweeps):
         raise _refused(f"{name}: sweep", "a plan has [[sweep]] tables", "add one")
-    models = _models(_list(table, "models", (), str, name), Path(folder), name)
+    models = _models(table, Path(folder), name)
     found = tuple(_sweep(s, models, f"{name}: [[sweep]] {i}") for i, s in enumerate(sweeps, 1))
     return Plan(title, models, evaluation, found, text)
 
@@ -216,26 +217,53 @@ def _evaluation(table: Mapping[str, Any], folder: Path, name: str) -> Evaluation
     return Evaluation(**found)
 
 
-def _models(patterns: Sequence[str], folder: Path, name: str) -> tuple[Path, ...]:
+def name_of(place: str | os.PathLike[str]) -> str:
+    """What a model is called: as its directory; in the cache of the Hub, as there.
+
+    Examples
+    --------
+    >>> name_of("runs/tiny"), name_of("hub/models--EleutherAI--pythia-70m/snapshots/a39f36b1")
+    ('tiny', 'pythia-70m')
+    """
+    path = Path(os.path.abspath(place))  # of a link its own name, and not that of where it leads
+    if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
+        return path.parent.parent.name.rpartition("--")[2]
+    return path.name
+
+
+def _models(table: Mapping[str, Any], folder: Path, name: str) -> dict[str, Path]:
     """Directories with a config.json, small ones first."""
+    asked = table.get("models")
     found: dict[str, Path] = {}
-    for pattern in patterns:
-        places = [Path(place) for place in sorted(glob.glob(str(folder / pattern)))]
-        places = [place for place in places if (place / "config.json").is_file()]
-        if not places:
-            raise _refused(f"{name}: models = {pattern!r}", "there is no such directory with a config.json", "add one")
-        for place in places:
-            place = place.resolve()
-            if found.setdefault(place.name, place) != place:
-                raise _refused(f"{name}: models", f"two are called {place.name}", "rename one of them")
+    if isinstance(asked, dict):
+        for own in asked:
+            (found[own],) = _places(_value(asked, own, "", f"{name}: models"), folder, name, only=True)
+    else:
+        for place in (p for pattern in _list(table, "models", (), str, name) for p in _places(pattern, folder, name)):
+            if found.setdefault(name_of(place), place) != place:
+                remedy = 'give them names: models = { NAME = "DIR", ... }'
+                raise _refused(f"{name}: models", f"two are called {name_of(place)}", remedy)
+    if not found:
+        raise _refused(f"{name}: models", "there is none", "add one")
 
-    def size(place: Path) -> int:
-        return sum(file.stat().st_size for file in place.glob("*.safetensors"))
+    def size(own: str) -> tuple[int, str]:
+        return sum(file.stat().st_size for file in found[own].glob("*.safetensors")), own
 
-    return tuple(sorted(found.values(), key=lambda place: (size(place), place.name)))
+    return {own: found[own] for own in sorted(found, key=size)}
 
 
-def _sweep(table: Mapping[str, Any], models: Sequence[Path], place: str) -> Sweep:
+def _places(pattern: str, folder: Path, name: str, only: bool = False) -> list[Path]:
+    """Directories with a config.json; exactly one, if it is `only` one that is meant."""
+    places = [Path(os.path.abspath(place)) for place in sorted(glob.glob(str(folder / pattern)))]
+    places = [place for place in places if (place / "config.json").is_file()]
+    if not places:
+        raise _refused(f"{name}: models = {pattern!r}", "there is no such directory with a config.json", "add one")
+    if only and len(places) > 1:
+        raise _refused(f"{name}: models = {pattern!r}", f"it is one model, and {len(places)} fit", "name one")
+    return places
+
+
+def _sweep(table: Mapping[str, Any], models: Collection[str], place: str) -> Sweep:
     _keys(table, [f.name for f in fields(Sweep)], place)
     kinds = _list(table, "kinds", (), str, place)
     formats = all(is_format(kind) for kind in kinds)
@@ -253,14 +281,14 @@ def _sweep(table: Mapping[str, Any], models: Sequence[Path], place: str) -> Swee
         if scope not in SCOPES:
             raise UnknownName.among("study", f"{place}: scope", scope, SCOPES, f"scopes are {', '.join(SCOPES)}")
     for pattern in found.models:
-        if not any(fnmatchcase(folder.name, pattern) for folder in models):
+        if not any(fnmatchcase(name, pattern) for name in models):
             raise _refused(f"{place}: models = {pattern!r}", "no model of the plan has such a name")
     for how in found.methods:
         if str(method(how)) != how:
             raise _refused(f"{place}: methods = {how!r}", f"it is spelled {method(how)}")
     for spelling in filter(None, found.activations):
         scheme(spelling)
-    for cell in found.cells(next(f.name for f in models if fnmatchcase(f.name, found.models[0]))):
+    for cell in found.cells(next(name for name in models if fnmatchcase(name, found.models[0]))):
         scheme_of(cell.kind, cell.bits, cell.block)
     return found
 

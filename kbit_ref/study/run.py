@@ -112,7 +112,7 @@ class _Clock:
 
     def __init__(self, plan: Plan, done: int, todo: list[Cell]):
         self.done, self.all, self.measured = done, done + len(todo), 0
-        sizes = {folder.name: _parameters(folder) for folder in plan.models}
+        sizes = {name: _parameters(folder) for name, folder in plan.models.items()}
         self.costs = {cell: float(FIXED + sizes[cell.model]) for cell in todo}
         self.left = sum(self.costs.values())
         self.spent, self.begin = 0.0, time.monotonic()
