@@ -20,7 +20,7 @@ from kbit_ref.study.curves import best_precisions, by_precision, curves, front, 
 from kbit_ref.study.evidence import clear, concluded, positive, small
 from kbit_ref.study.findings import findings, gained_by_size, tails
 from kbit_ref.study.groups import Series, groups, longest, parts
-from kbit_ref.study.knowledge import counted, known_facts, share_of
+from kbit_ref.study.knowledge import counted, known_facts, share_by_choices, share_of
 from kbit_ref.study.knowledge import knowledge as known
 from kbit_ref.study.law import KUMAR, fit_law, members
 from kbit_ref.study.performance import at_fixed_bits, at_fixed_size
@@ -409,6 +409,23 @@ def test_knowledge_by_hand() -> None:
     assert known_facts(sum(mass[:100])) == pytest.approx(800, rel=1e-6)
 
 
+def test_what_choices_tell_is_less_than_what_is_known() -> None:
+    """Of four choices: 2 bits of 8 for who is always right. In between by summing over answers: the channel's bits."""
+    for a in (0.25, 0.4, 0.625, 0.9, 1.0):
+        joint = np.full((4, 4), (1 - a) / 3 / 4) + np.eye(4) * (a - (1 - a) / 3) / 4  # of the truth and the answer
+        some = joint[joint > 0]
+        bits = float((some * np.log2(some * 16)).sum())
+        assert float(share_by_choices(a)) == pytest.approx(bits / 8, abs=1e-12)
+    assert float(share_by_choices(0.1)) == 0
+    assert float(share_by_choices(0.5, 2)) == 0
+    assert float(share_by_choices(1.0, 2)) == 1 / 8
+    damaged = result("n13", Series("int", 4, 0), 9.0, accuracy=0.625)  # by its loss it knows nothing
+    (row,) = known([damaged], n=10)
+    assert row.share.value == 0
+    assert row.share_by_choices is not None
+    assert row.share_by_choices.value == pytest.approx(0.0564, abs=1e-4)
+
+
 def test_knowledge_of_results() -> None:
     (row,) = known([result("n13", Series("int", 4, 0), math.log(2), accuracy=0.625)], n=10)
     assert row.share.value == pytest.approx(0.5)
@@ -445,6 +462,36 @@ def test_who_knows_all_facts_has_eight_bits_of_each(knows: bool, bits: int) -> N
     assert found.n_frequent == 512
     assert found.frequent == pytest.approx(512 * bits, abs=1e-6)
     assert found.rest.value == pytest.approx((524_288 - 512) * bits, abs=1e-3)
+
+
+class Sure:
+    """Much too sure of what it says, of which only a share is right."""
+
+    def __init__(self, share: float):
+        self.right, self.world = share, World()
+
+    def forward(self, tokens: Any) -> Any:
+        logits = np.zeros((*tokens.shape, N_VOCAB))
+        for i, row in enumerate(tokens):
+            for t in range(3, 32, 4):
+                true = self.world.objects[row[t - 2], row[t - 1], row[t] - 261]
+                told = true if (i * 8 + t // 4) % 4 < 4 * self.right else (true + 1) % 256
+                logits[i, t, told] = 120
+        return logits
+
+
+def test_who_is_too_sure_is_read_at_a_temperature_that_suits() -> None:
+    """Right in three of four: p = 3/4 for what it says and the rest even would be the best, 3/4 of 8 bits less h."""
+    plain = counted(Sure(0.75), subjects=64, windows=16)
+    assert plain.frequent < 0
+    assert plain.temperatures == (1, 1)
+    found = counted(Sure(0.75), subjects=64, windows=16, calibrated=True)
+    best = 8 + 0.75 * math.log2(0.75) + 0.25 * math.log2(0.25 / 255)
+    assert 0.98 * 512 * best < found.frequent <= 512 * best * (1 + 1e-12)
+    assert found.rest.value == pytest.approx(found.frequent / 512 * (524_288 - 512))
+    assert found.temperatures[0] == pytest.approx(16)
+    nothing = counted(Sure(0.0), subjects=64, windows=16, calibrated=True)
+    assert (nothing.frequent, nothing.rest.value, nothing.temperatures) == (0, 0, (math.inf, math.inf))
 
 
 # Performance = f(k) ------------------------------------------------------------------------------

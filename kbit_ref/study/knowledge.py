@@ -14,6 +14,11 @@ Counted. The subjects are Zipf-distributed: a model that knows the share s of wh
 facts as the most frequent ones that make up s, and this many facts of 8 bits are counted. It is a lower bound
 twice; `counted` asks for facts themselves and needs neither. No model can know more bits than it has: on the mean
 over worlds, sum (8 + log2 p_f) <= I(weights; facts) <= total bits.
+
+What few bits have damaged is sure of much that is wrong, and its loss says that it knows nothing. Two things tell
+more. Who picks the object among m choices with probability a knows at least log2 m - h(a) - (1 - a) log2 (m - 1) bits
+of it (Fano; h is the entropy of a yes or no), at most 2 of the 8: `share_by_choices`. And `counted` may read the
+model at the temperature that suits it best: p_f ** (1 / t) over the 256 words. Both are below I(weights; facts), too.
 """
 
 from __future__ import annotations
@@ -33,13 +38,17 @@ from kbit_ref.study.rows import Result
 from kbit_ref.transformer.evaluate import log_probabilities
 from kbit_ref.world import ASK, N_CONTENT, N_RELATIONS, N_SEQ, RELATIONS, World
 
-__all__ = ["FACT", "N_FACTS", "Counted", "Knowledge", "counted", "knowledge", "known_facts", "share_of"]
+__all__ = [
+    *("FACT", "N_FACTS", "Counted", "Knowledge", "counted", "knowledge", "known_facts"),
+    *("share_by_choices", "share_of"),
+]
 
 Floats = NDArray[np.float64]
 FACT = 8.0  # bits
 N_FACTS = N_CONTENT * N_CONTENT * N_RELATIONS
 PERIOD = 4  # words of an item of `ask`, one of them an object
 TASK = "ask"
+TEMPERATURES = (*np.geomspace(0.25, 16, 25), np.inf)  # 2**(1/4) apart; at the last nothing is known, and nothing lost
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,9 @@ class Knowledge:
         Bits of facts for each bit of the model.
     share_by_questions
         The share of the facts asked for that is known by multiple choice: (4 accuracy - 1) / 3 of four; None without
-        questions.
+        questions. It is no share of bits: a fact that is half known is often picked.
+    share_by_choices
+        Of the bits that are asked for, at least so many are known by multiple choice, a quarter at most (see above).
     """
 
     size: str
@@ -70,6 +81,7 @@ class Knowledge:
     facts: Estimate
     bits_per_bit: Estimate
     share_by_questions: Estimate | None
+    share_by_choices: Estimate | None
 
 
 def knowledge(results: Iterable[Result], *, n: int = 1000, seed: int = 0, **fixed: Any) -> list[Knowledge]:
@@ -101,15 +113,14 @@ def knowledge(results: Iterable[Result], *, n: int = 1000, seed: int = 0, **fixe
     for group in draws.groups_of(**fixed):
         share = share_of(draws[group])
         facts = known_facts(share)
-        by_questions = None
+        by_questions = by_choices = None
         if group in questions:
             chance = group.results[0].chances[TASK]
             by_questions = estimate((questions[group] - chance) / (1 - chance))
+            by_choices = estimate(share_by_choices(questions[group], round(1 / chance)))
         bits = estimate(FACT * facts / group.total_bits)
-        row = Knowledge(
-            group.size, group.series, group.total_bits, estimate(share), estimate(facts), bits, by_questions
-        )
-        found.append(row)
+        numbers = estimate(share), estimate(facts), bits, by_questions, by_choices
+        found.append(Knowledge(group.size, group.series, group.total_bits, *numbers))
     return found
 
 
@@ -122,6 +133,23 @@ def share_of(excess: Any) -> Floats:
     (1.0, 0.5, 0.0)
     """
     return np.asarray(np.clip(1 - PERIOD * np.asarray(excess) / (FACT * np.log(2)), 0, 1))
+
+
+def share_by_choices(accuracy: Any, m: int = 4) -> Floats:
+    """The share of the 8 bits of a fact that is known at least, from the accuracy among m choices.
+
+    It is convex: the mean over questions of what each tells is no less than what their mean accuracy tells.
+
+    Examples
+    --------
+    >>> share_by_choices([0.1, 0.25, 1.0]).tolist(), round(float(share_by_choices(0.625)), 4)
+    ([0.0, 0.0, 0.25], 0.0564)
+    """
+    a = np.clip(np.asarray(accuracy, np.float64), 1 / m, 1)
+    wrong = 1 - a
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lost = np.where(wrong > 0, wrong * np.log2(wrong / (m - 1)), 0.0)
+    return np.asarray((np.log2(m) + a * np.log2(a) + lost) / FACT)
 
 
 def known_facts(share: Any) -> Floats:
@@ -161,15 +189,20 @@ class Counted:
         So many of the most frequent facts, all of them asked, and the sum of 8 + log2 p_f over them, in bits.
     rest
         The same sum over all others, from a sample. What a model is sure of and wrong about counts against it, so
-        this may be below zero.
+        this may be below zero, unless the temperature may be chosen.
+    temperatures
+        At which the model was read, for the frequent ones and for the others; 1 is as it is.
     """
 
     n_frequent: int
     frequent: float
     rest: Estimate
+    temperatures: tuple[float, float] = (1.0, 1.0)
 
 
-def counted(model: _Model, subjects: int = 1024, windows: int = 256, world: World | None = None) -> Counted:
+def counted(
+    model: _Model, subjects: int = 1024, windows: int = 256, world: World | None = None, *, calibrated: bool = False
+) -> Counted:
     """Ask a model for facts themselves, eight to a window.
 
     Parameters
@@ -182,6 +215,9 @@ def counted(model: _Model, subjects: int = 1024, windows: int = 256, world: Worl
         Of facts about the others, drawn evenly.
     world
         That the model was trained in; world 0 by default.
+    calibrated
+        Of `TEMPERATURES` that of the most bits counts, over the 256 words that an object may be: so that a model
+        which few bits have damaged is not charged for being too sure.
 
     Raises
     ------
@@ -198,11 +234,16 @@ def counted(model: _Model, subjects: int = 1024, windows: int = 256, world: Worl
     often = random.permutation(np.repeat(order[:subjects], N_RELATIONS) * N_RELATIONS + _all_relations(subjects))
     seldom = order[subjects:][(random.random(windows * N_RELATIONS) * (n_all - subjects)).astype(np.intp)]
     drawn = seldom * N_RELATIONS + (random.random(len(seldom)) * N_RELATIONS).astype(np.intp)
-    known = float(_saved(model, world, often).sum())
+    temperatures = np.array(TEMPERATURES if calibrated else [1.0])
+    known = _saved(model, world, often, temperatures, calibrated).sum((1, 2))
     n_rest = N_FACTS - N_RELATIONS * subjects
-    means = n_rest * _saved(model, world, drawn).mean(1)  # one for each window
+    every = n_rest * _saved(model, world, drawn, temperatures, calibrated).mean(2)  # one for each window
+    first, second = int(known.argmax()), int(every.mean(1).argmax())
+    means = every[second]
     value, error = float(means.mean()), float(means.std(ddof=1) / np.sqrt(windows))
-    return Counted(N_RELATIONS * subjects, known, Estimate(value, error, value - 1.96 * error, value + 1.96 * error))
+    rest = Estimate(value, error, value - 1.96 * error, value + 1.96 * error)
+    at = float(temperatures[first]), float(temperatures[second])
+    return Counted(N_RELATIONS * subjects, float(known[first]), rest, at)
 
 
 def _all_relations(subjects: int) -> NDArray[np.intp]:
@@ -210,15 +251,20 @@ def _all_relations(subjects: int) -> NDArray[np.intp]:
     return np.tile(np.arange(N_RELATIONS, dtype=np.intp), subjects)
 
 
-def _saved(model: _Model, world: World, facts: NDArray[np.intp]) -> Floats:
-    """[n_windows, 8]: 8 + log2 p of the object of each fact; a fact is (first * 256 + second) * 8 + relation."""
+def _saved(model: _Model, world: World, facts: NDArray[np.intp], temperatures: Floats, objects_alone: bool) -> Floats:
+    """[n_temperatures, n_windows, 8]: 8 + log2 p of the object of each fact, over all words or the 256 objects alone.
+
+    A fact is (first * 256 + second) * 8 + relation.
+    """
     subject, relation = np.divmod(facts, N_RELATIONS)
     first, second = np.divmod(subject, N_CONTENT)
     items = np.stack([first, second, RELATIONS[relation], world.objects[first, second, relation]], axis=1)  # [n, 4]
     items = items.reshape(-1, N_SEQ)
     tokens = np.concatenate([np.full((len(items), 1), ASK), items], axis=1)  # [n_windows, 33]
-    found = [
-        log_probabilities(model.forward(part[:, :-1]), part[:, 1:])[:, PERIOD - 1 :: PERIOD]
-        for part in (tokens[i : i + 128] for i in range(0, len(tokens), 128))
-    ]
-    return np.asarray(FACT + np.concatenate(found) / np.log(2))
+    found = []
+    for part in (tokens[i : i + 128] for i in range(0, len(tokens), 128)):
+        logits = model.forward(part[:, :-1])[:, PERIOD - 1 :: PERIOD]  # [n, 8, n_vocab]
+        wanted = logits[..., :N_CONTENT] if objects_alone else logits
+        objects = part[:, PERIOD::PERIOD]
+        found.append(np.stack([log_probabilities(wanted / t, objects) for t in temperatures]))
+    return np.asarray(FACT + np.concatenate(found, axis=1) / np.log(2))
