@@ -277,6 +277,52 @@ def test_only_what_the_data_identify_is_fitted() -> None:
         fit_law(few, "int", 64)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_what_the_data_do_not_tell_apart_is_left_out(seed: int) -> None:
+    """20 tokens a parameter in every model: exponents of the one and of the other are one number."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for size in list(SIZES)[:6]:
+        n, off = SIZES[size], math.exp(0.005 * random.normal())
+        for bits in (3, 4, 5, 6, 8, 16):
+            series = Series() if bits == 16 else Series("int", bits, 64)
+            rows.append(result(size, series, by_the_law(n, 20 * n, bits) * off, tokens=20 * n))
+    law = fit_law(rows, "int", 64, n=0)
+    assert law.terms == ("size", "bits", "bits by size")
+    assert law.left_out == tuple(
+        f"{term}: they grow with the size, and cannot be told from it" for term in ("tokens", "bits by tokens")
+    )
+    assert law.constants["gN"].value == pytest.approx(TRUE["gN"] - TRUE["gD"], abs=0.01)
+
+
+def test_models_that_were_trained_for_a_scheme_obey_another_law() -> None:
+    rows = planted(TOKENS[:1])
+    aware = [
+        replace(
+            row,
+            cell=replace(row.cell, model=f"{row.cell.model}-aware"),
+            subject=replace(row.subject, size=f"{row.subject.size}-int4sym"),
+            nats={"ask": row.nats["ask"] + 0.3},
+        )
+        for row in rows
+    ]
+    alone, beside = (fit_law(some, "int", 64, n=0) for some in (rows, rows + aware))
+    assert {k: e.value for k, e in beside.constants.items()} == {k: e.value for k, e in alone.constants.items()}
+    assert len(beside.residuals) == len(alone.residuals)
+
+
+def test_what_has_no_logarithm_is_left_out_and_counted() -> None:
+    rows = [*planted(TOKENS[:1]), result("n13", Series("int", 7, 64), -0.01, tokens=TOKENS[0])]
+    assert fit_law(rows, "int", 64, n=0).left_out[0] == "1 cells whose excess is not above zero"
+
+
+@pytest.mark.parametrize(("kind", "stored"), [("int", 16), ("affine", 32), ("hqq", 48)])
+def test_the_best_model_pays_for_what_its_blocks_store(kind: str, stored: int) -> None:
+    law = replace(fit_law(planted(TOKENS[:1]), "int", 64, n=0), series=Series(kind, 0, 64))
+    bits, n, _ = law.best(1e6)
+    assert n * (bits + stored / 64) == pytest.approx(1e6)
+
+
 def test_every_term_of_the_law_is_seen_in_the_residuals() -> None:
     found = members(planted(), "int", 64, n=0)
     assert [len(law.terms) for law in found] == [1, 2, 3, 4, 5]

@@ -17,7 +17,7 @@ from kbit_ref.study.bootstrap import Draws
 from kbit_ref.study.curves import Curve, by_precision, curves_of
 from kbit_ref.study.distortion import Distortion, table
 from kbit_ref.study.findings import PAPER
-from kbit_ref.study.groups import Series, longest
+from kbit_ref.study.groups import Series, is_aware, longest
 from kbit_ref.study.kinds import KINDS
 from kbit_ref.study.rows import Result
 
@@ -54,11 +54,6 @@ class Pictured:
     distortion: Sequence[Distortion] = ()
     training: Mapping[str, Sequence[Loss]] = field(default_factory=dict)
     floor: float | None = None
-
-
-def is_aware(result: Result) -> bool:
-    """Was the model trained for a scheme? Those of our family say so in their size."""
-    return result.subject.seed is not None and "-" in result.subject.size
 
 
 class Gathered:

@@ -13,7 +13,7 @@ from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.study.kinds import is_format
 from kbit_ref.study.rows import Cell, Result
 
-__all__ = ["MEASURES", "Group", "Part", "Series", "groups", "longest", "matches", "parts", "sign"]
+__all__ = ["MEASURES", "Group", "Part", "Series", "groups", "is_aware", "longest", "matches", "parts", "sign"]
 
 Array = NDArray[Any]
 MEASURES = {"loss": -1, "excess": -1, "accuracy": 1}  # 1: more is better
@@ -130,12 +130,17 @@ def matches(series: Series, **fixed: Any) -> bool:
     return all(key in free or getattr(series, key) == value for key, value in fixed.items())
 
 
+def is_aware(result: Result) -> bool:
+    """Was the model trained for a scheme? Those of our family say so in their size."""
+    return result.subject.seed is not None and "-" in result.subject.size
+
+
 def longest(results: Iterable[Result]) -> list[Result]:
     """Of each size, the models that saw the most tokens: those that stand in a curve over sizes.
 
     Models of ours that were trained for a scheme (size `s-lloyd2-...`) are another question, and left out.
     """
-    rows = [row for row in results if row.subject.seed is None or "-" not in row.subject.size]
+    rows = [row for row in results if not is_aware(row)]
     most: dict[str, int] = {}
     for row in rows:
         most[row.subject.size] = max(most.get(row.subject.size, 0), row.subject.tokens or 0)

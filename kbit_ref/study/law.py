@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -25,19 +26,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.errors import BadInput, UnknownName, message
+from kbit_ref.quantize import quantize
 from kbit_ref.study.bootstrap import Draws, Estimate, estimate
 from kbit_ref.study.families import one_family
-from kbit_ref.study.groups import Series, matches
+from kbit_ref.study.groups import Series, is_aware, matches
+from kbit_ref.study.kinds import scheme_of
 from kbit_ref.study.rows import Result
 
 __all__ = ["KUMAR", "TERMS", "Law", "Residual", "fit_law", "members"]
 
 Floats = NDArray[np.float64]
 FEWEST, MOST = np.log(1e3), np.log(1e15)  # total bits between which the best width is looked for
-SCALE = 16  # bits of a block's scale
 LEAST = 3  # different values that an exponent needs
 CAP = 1.0  # nats: what is damaged more is no longer on the exponential, its loss nears that of guessing
-ILL = 1e6  # condition of the problem from which its constants are not told apart
+ILL = 300  # condition of the problem from which its constants are not told apart: small errors become large ones
+TIED = 0.99  # correlation of log N and log D from which the one stands for the other
 TERMS = {  # in the order in which they are added; constants of each
     "size": ("A", "a"),
     "tokens": ("B", "b"),
@@ -130,13 +133,12 @@ class Law:
         return float(base + value["C"] * by_size * np.exp(-bits / value["g"]))
 
     def best(self, total_bits: float, tokens: float | None = None, draw: int = 0) -> tuple[int, float, float]:
-        """Width, parameters and excess of the best model of so many total bits, scales counted.
+        """Width, parameters and excess of the best model of so many total bits; what its blocks store is counted.
 
         Only widths that are in the residuals are tried.
         """
-        overhead = SCALE / self.series.block if self.series.block else 0.0
         widths = sorted({row.bits for row in self.residuals if row.bits < 16})
-        sizes = [total_bits / (bits + overhead) for bits in widths]
+        sizes = [total_bits / (bits + _of_blocks(self.series, bits)) for bits in widths]
         tried = [(self.excess(n, bits, tokens, draw), bits, n) for bits, n in zip(widths, sizes, strict=True)]
         excess, bits, n = min(tried)
         return bits, n, excess
@@ -171,6 +173,21 @@ class Law:
         return 1 - self.rms**2 / spread if spread > 0 else 1.0
 
 
+@lru_cache(maxsize=256)
+def _of_blocks(series: Series, bits: int) -> float:
+    """Bits a parameter of what a block stores besides its codes: a scale, and offsets or zero points where it has some.
+
+    Examples
+    --------
+    >>> [_of_blocks(Series(kind, block=64), 4) for kind in ("int", "affine", "hqq")]
+    [0.25, 0.5, 0.75]
+    """
+    if not series.block:
+        return 0.0
+    one = quantize(np.ones((1, series.block), np.float32), scheme_of(series.kind, bits, series.block))
+    return one.bits_per_parameter - 8 * one.packed.size / series.block
+
+
 @dataclass(frozen=True, eq=False)
 class _Data:
     """The same cells as arrays: models [m] in 16 bits, and cells [c] of them in fewer."""
@@ -202,7 +219,8 @@ def fit_law(
     Parameters
     ----------
     results
-        Of any cells; those of the kind, block, method and scope are used, and the models as they are.
+        Of any cells; those of the kind, block, method and scope are used, and the models as they are. Models that
+        were trained for a scheme obey another law, and are left out.
     kind, block, method, scope
         See `Series`.
     terms
@@ -219,8 +237,9 @@ def fit_law(
         if term not in TERMS:
             raise UnknownName.among("law", "term", term, TERMS, f"terms are {', '.join(TERMS)}")
     series = Series(kind, 0, block, method, scope)
-    rows = [r for r in results if matches(Series.of(r.cell), kind=kind, block=block, method=method, scope=scope)]
-    data = _data([row for row in rows if not row.cell.activations], n, seed)
+    fixed = {"kind": kind, "block": block, "method": method, "scope": scope, "activations": ""}
+    rows = [r for r in results if matches(Series.of(r.cell), **fixed) and not is_aware(r)]
+    data = _data(rows, n, seed)
     wanted, left_out = _within(data, terms)
     while isinstance(found := _solved(data, wanted), str):  # the name of a term that is not identified
         if found == "size":
@@ -251,8 +270,10 @@ def _data(rows: list[Result], n: int, seed: int) -> _Data:
     models = list(plain)
     cells = [g for g in draws.groups if g.series.kind != "none" and g.key[:2] in plain]
     heavy = [g for g in cells if draws[g][0] - draws[plain[g.key[:2]]][0] > CAP]
-    cells = [g for g in cells if g not in heavy and draws[g][0] > 0]
+    below = [g for g in cells if draws[g][0] <= 0]
+    cells = [g for g in cells if g not in heavy and g not in below]
     said = [f"{len(heavy)} cells that lose more than {CAP:g} nats to few bits"] if heavy else []
+    said += [f"{len(below)} cells whose excess is not above zero"] if below else []
     if len({plain[key].n_parameters for key in models}) < LEAST:
         got = f"{len({plain[key].n_parameters for key in models})} sizes in 16 bits"
         raise BadInput(message("law", got, "an exponent of the size needs three", "measure more models"))
@@ -294,9 +315,17 @@ def _within(data: _Data, terms: Sequence[str] | None) -> tuple[list[str], list[s
             continue
         if count < LEAST:
             said.append(f"{term}: {count} {what}, {LEAST} are needed")
+        elif term.endswith("tokens") and _tied(data):
+            said.append(f"{term}: they grow with the size, and cannot be told from it")
         else:
             kept.append(term)
     return kept, said
+
+
+def _tied(data: _Data) -> bool:
+    """Do tokens go with the size, as where every model has 20 a parameter?"""
+    spread = np.std(data.n) * np.std(data.d)
+    return bool(abs(np.mean(data.n * data.d)) > TIED * spread > 0)
 
 
 def _solved(data: _Data, terms: Sequence[str]) -> dict[str, Floats] | str:
