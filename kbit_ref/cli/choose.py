@@ -89,7 +89,8 @@ def _lines(found: Choice) -> list[str]:
         lines.append(f"next     {_told(found.runner_up)}")
         lines.append(f"         which loses {_more(found.difference)} nats a token than the first")
     if found.n_tied:
-        lines.append(f"ties     {found.n_tied} options lose no more, as far as is certain")
+        options = "1 option loses" if found.n_tied == 1 else f"{found.n_tied} options lose"
+        lines.append(f"ties     {options} no more, as far as is certain")
     elif not found.certain:
         lines.append("         whether it keeps within the limit is not certain: its interval does not")
     return [*lines, *(f"note     {note}" for note in found.notes)]

@@ -69,14 +69,14 @@ class Limit:
             return f"at most {self.bits_per_parameter:g} bits a parameter"
         return f"a loss of at most {self.loss:g} nats a token"
 
-    def allows(self, option: Option) -> bool:
-        """Does an option keep within it?"""
+    def allows(self, option: Option | Result) -> bool:
+        """Does an option, or what was measured, keep within it?"""
         if self.memory is not None:
             return option.total_bits <= self.memory * BITS_OF_BYTE
         if self.bits_per_parameter is not None:
             return option.bits_per_parameter <= self.bits_per_parameter
         assert self.loss is not None
-        return option.loss.value <= self.loss
+        return (option.loss.value if isinstance(option, Option) else option.loss) <= self.loss
 
     def least(self, options: Iterable[Option]) -> str:
         """What there is, for the error if nothing keeps within it."""
@@ -314,8 +314,8 @@ def sweep(
         raise BadInput(message("choose", str(limit), rule, "ask for less, or for a better model"))
     if limit.loss is None:
         room = limit.bits_per_parameter or float(limit.memory or 0) * BITS_OF_BYTE / plain.subject.n_parameters
-        cells = cells_within(room)
-        return [plain, *replace(ask, most=1 + len(cells) + len(METHODS)).all(cells)]
+        cells = cells_within(room) or _cells(WIDTHS[:1])[-1:]  # the smallest there is, so that it can be told
+        return [plain, *replace(ask, most=1 + len(cells) + len(METHODS)).all(cells, limit.allows)]
     found = [plain]
     ask = replace(ask, most=1 + len(_cells(WIDTHS)) + len(WIDTHS) * len(METHODS))
     for bits in WIDTHS:
@@ -336,12 +336,15 @@ class _Asked:
     tell: Callable[[str, int], None] | None
     most: int = 1
 
-    def all(self, cells: list[tuple[str, int, int]]) -> list[Result]:
-        """To the nearest level; and the best of these once more, with codes found in other ways."""
+    def all(
+        self, cells: list[tuple[str, int, int]], allows: Callable[[Result], bool] = lambda result: True
+    ) -> list[Result]:
+        """To the nearest level; and the best of these that is allowed once more, with codes found in other ways."""
         found = [result for cell in cells if (result := self(*cell)) is not None]
-        if not found:
-            return []
-        best = min(found, key=lambda result: result.loss).cell
+        allowed = [result for result in found if allows(result)]
+        if not allowed:
+            return found
+        best = min(allowed, key=lambda result: result.loss).cell
         again = [self(best.kind, best.bits, best.block, how) for how in METHODS]
         return found + [result for result in again if result is not None]
 

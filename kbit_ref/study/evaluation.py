@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.errors import BadInput, message
-from kbit_ref.study.plan import Evaluation
+from kbit_ref.study.plan import Evaluation, name_of
 from kbit_ref.transformer.config import Config
 from kbit_ref.transformer.evaluate import Choice, Model, log_probabilities, read_choices
 from kbit_ref.transformer.tokens import Bytes, load_tokenizer
@@ -170,12 +170,12 @@ def exam_of(evaluation: Evaluation, folder: str | os.PathLike[str], config: Conf
         return _of_text(evaluation, Path(folder), config.n_positions, config.n_vocab)
     remedy = "name a text in the plan, or with --text FILE"
     if config.n_vocab != N_VOCAB or config.n_positions < N_SEQ:
-        got = f"{Path(folder).name}, a model of {config.n_vocab} words and {config.n_positions} positions"
+        got = f"{name_of(folder)}, a model of {config.n_vocab} words and {config.n_positions} positions"
         rule = f"the world has {N_VOCAB} words and windows of {N_SEQ}"
         raise BadInput(message("study", got, rule, remedy))
     if not _reads_the_world(Path(folder)):
         rule = "it has another tokenizer than the models of the world"
-        raise BadInput(message("study", Path(folder).name, rule, remedy))
+        raise BadInput(message("study", name_of(folder), rule, remedy))
     return _of_world(evaluation)
 
 
@@ -225,7 +225,7 @@ def _of_text(e: Evaluation, folder: Path, positions: int, n_vocab: int) -> Exam:
         raise BadInput(message("study", f"text = {e.text}", rule, "use a longer text, or a smaller window"))
     if tokens.max() >= n_vocab:
         rule = f"its tokenizer goes up to {tokens.max()}, and the model has {n_vocab} words"
-        raise BadInput(message("study", folder.name, rule, "give it the tokenizer it was trained with"))
+        raise BadInput(message("study", name_of(folder), rule, "give it the tokenizer it was trained with"))
     questions: dict[str, list[Choice]] = defaultdict(list)
     for choice in read_choices(e.tasks, tokenizer.encode) if e.tasks else ():
         if len(questions[choice.task]) < e.questions:
