@@ -38,6 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     report = actions.add_parser("report", help="fits, findings and pictures of results")
     report.add_argument("results", metavar="RESULTS.sqlite")
     report.add_argument("-o", "--output", required=True, metavar="DIR", help="for the report")
+    report.add_argument("--models", default="*", metavar="PATTERN", help="only these: 'pythia-*'")
     lost = actions.add_parser("distortion", help="every type's distance from Shannon's bound, in bits")
     lost.add_argument("types", nargs="*", metavar="TYPE", help="by default all")
     lost.add_argument("--measure", choices=tuple(MEASURES), default="width", help="bits (at which rate), or decibels")
@@ -51,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
         from kbit_ref.figures import draw
         from kbit_ref.study.report import report
 
-        report(args.results, args.output, draw)
-        print(json.dumps({"report": args.output}) if args.json else args.output)
+        page = report(args.results, args.output, draw, models=args.models)
+        print(json.dumps({"report": args.output, "page": str(page)}) if args.json else page)
         return 0
     if args.action == "distortion":
         rows = distortion.table(args.types or None)

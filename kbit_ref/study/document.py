@@ -14,7 +14,7 @@ from typing import Any
 
 from kbit_ref.study.bootstrap import Estimate
 
-__all__ = ["Document", "Picture", "Section", "Table", "html", "markdown", "shown"]
+__all__ = ["Document", "Link", "Picture", "Section", "Table", "html", "markdown", "shown"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,20 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Link:
+    """Another page of the same report: what is told, and its place without the ending, from signs that need no care."""
+
+    text: str
+    target: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """A title, then texts, tables and pictures."""
+    """A title, then texts, tables, pictures and links."""
 
     name: str
     title: str
-    parts: Sequence[str | Table | Picture]
+    parts: Sequence[str | Table | Picture | Link]
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,8 @@ def markdown(document: Document, pictures: Mapping[str, str]) -> str:
             elif isinstance(part, Picture):
                 if part.name in pictures:
                     lines += [f"![{_md(part.caption)}]({pictures[part.name]})", ""]
+            elif isinstance(part, Link):
+                lines += [f"[{_md(part.text)}]({part.target}.md)", ""]
             else:
                 lines += [_md(part), ""]
     return "\n".join(lines)
@@ -182,6 +192,8 @@ def html(document: Document, pictures: Mapping[str, bytes]) -> str:
                 lines += _html_table(part)
             elif isinstance(part, Picture):
                 lines += _html_picture(part, pictures)
+            elif isinstance(part, Link):
+                lines.append(f'<p><a href="{escape(part.target)}.html">{escape(part.text)}</a></p>')
             else:
                 lines.append(f"<p>{escape(part)}</p>")
         lines.append("</section>")

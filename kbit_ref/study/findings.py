@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.errors import BadInput, message
-from kbit_ref.study.bootstrap import Draws
+from kbit_ref.study.bootstrap import Draws, estimate
 from kbit_ref.study.curves import Curve, best_precisions, by_precision, curves_of, gap, totals
 from kbit_ref.study.evidence import Evidence, Finding, clear, concluded, positive, small
 from kbit_ref.study.groups import groups, longest, sign
@@ -120,7 +120,8 @@ def _explained(found: Finding, data: _Data) -> Finding:
     missing = [one.what for one in found.evidence if one.estimate is None]
     if not missing or found.verdict == "not supported":
         return found
-    return replace(found, why=" ".join([f"Not measured: {'; '.join(missing)}.", found.why]).strip())
+    told = f": {'; '.join(missing)}" if len(missing) < max(len(found.evidence), 2) else ""
+    return replace(found, why=f"Not measured{told}. {found.why}".strip())
 
 
 def tails(results: Iterable[Result]) -> dict[str, float]:
@@ -183,16 +184,18 @@ def _about_widths(data: _Data) -> str:
     whole = [row for row in rows if not row.lacking]
     if whole:
         first, last = whole[0], whole[-1]
-        said.append(
-            f"The best width is {first.series.bits} at {first.total_bits:.2g} bits in all and {last.series.bits} at "
-            f"{last.total_bits:.2g}."
-        )
+        begin, end = f"{first.total_bits:.2g}", f"{last.total_bits:.2g}"
+        then = f"and {last.series.bits} at {end}" if begin != end else "where all are measured"
+        said.append(f"The best width is {first.series.bits} at {begin} bits in all {then}.")
     plain, four = data.precisions.get(16), data.precisions.get(4)
     if plain is None or four is None or len(plain.points) < 2:
         return " ".join(said)
     (a, b), (x, y) = plain.points[-2:], plain.draws[-2:, 0]
-    gain = abs(float(y - x)) / math.log(b.total_bits / a.total_bits) * math.log(2)
-    said.append(f"A model of twice the size gains {gain:.3f} nats. {gained_by_size(four, plain)}")
+    gain = sign(data.measure) * float(y - x) / math.log(b.total_bits / a.total_bits) * math.log(2)
+    larger = f"A model of twice the size gains {gain:.3f} nats."
+    if gain <= 0:
+        larger = f"In 16 bits {b.size} is no better than {a.size}, the size below."
+    said.append(f"{larger} {gained_by_size(four, plain)}")
     return " ".join([*said, _by_law(data, four)]).strip()
 
 
@@ -222,28 +225,34 @@ def _unstable(data: _Data) -> Finding:
     )
     what = ["share of the accuracy above chance kept at the largest size", "so much more is kept at the size below"]
     kept = _kept(data)
-    last = kept[-1] if kept else None
-    lost = kept[-2] - kept[-1] if len(kept) > 1 else None
+    below, last = [None, None, *kept][-2:]
+    lost = None if last is None or below is None else below - last
     evidence = [small(what[0], last, RANDOM, "share"), positive(what[1], lost, "share")]
     why = (
-        f"Our largest model has {max(row.subject.n_parameters for row in data.rows):,} parameters; outlying columns, "
-        "which make 3 bits unstable, come with billions."
+        f"The largest model here has {max(row.subject.n_parameters for row in data.rows):,} parameters; outlying "
+        "columns, which make 3 bits unstable, come with billions."
     )
+    if kept and last is None:
+        why = f"In 16 bits the largest model is not surely above chance: it has nothing to keep. {why}"
     return concluded(2, claim, evidence, rule, why)
 
 
-def _kept(data: _Data) -> list[Floats]:
-    """For each size [1 + 2 n]: the share of the accuracy above chance that float in 3 bits keeps."""
+def _kept(data: _Data) -> list[Floats | None]:
+    """For each size [1 + 2 n]: the share of the accuracy above chance that float in 3 bits keeps.
+
+    None where in 16 bits it is not surely above chance.
+    """
     if data.accuracy is None:
         return []
-    found = []
+    found: list[Floats | None] = []
     plain = {g.size: g for g in data.accuracy.groups_of(bits=16) if g.series.kind == "none"}
     for group in data.accuracy.groups_of(kind="float", bits=3, block=BLOCK, method="nearest"):
         if group.series.kind == "none" or group.size not in plain:
             continue
         chance = float(np.mean(list(group.results[0].chances.values())))
         above = data.accuracy[plain[group.size]] - chance
-        found.append((data.accuracy[group] - chance) / np.where(above > 0, above, np.nan))
+        kept = (data.accuracy[group] - chance) / np.where(above > 0, above, np.nan)
+        found.append(kept if not data.n or estimate(above).above else None)
     return found
 
 

@@ -173,11 +173,11 @@ class Gathered:
 
     @cached_property
     def training(self) -> dict[str, list[Loss]]:
-        """Loss curves of the models that are ours, small ones first."""
+        """Loss curves of the models that are ours and were judged on the world, small ones first."""
         found = {}
         for row in sorted(self.rows, key=lambda row: (row.subject.n_parameters, row.subject.name)):
             name = row.subject.name
-            if name not in found and row.subject.seed is not None and "/" not in name:
+            if name not in found and row.floors and row.subject.seed is not None and "/" not in name:
                 found[name] = _training(data_folder("models") / name / "curve.csv")
         return {name: curve for name, curve in found.items() if curve}
 

@@ -25,7 +25,6 @@ def subjects(rows: Iterable[Result]) -> dict[str, Result]:
     return dict(sorted(by_name.items(), key=lambda pair: (pair[1].subject.n_parameters, pair[0])))
 
 
-
 def distortion_parts(g: Gathered) -> Parts:
     """Types on sources of known law."""
     at = {(row.type, row.source, row.block): row for row in g.distortion}
@@ -74,11 +73,14 @@ def tails_parts(g: Gathered) -> Parts:
 def training_parts(g: Gathered) -> Parts:
     """The models, and their loss curves."""
     rows = [
-        (r.subject.name, r.subject.n_parameters, r.subject.n_linear, r.subject.seed, r.subject.tokens, _last(g, name))
+        (r.subject.name, r.facts.get("family"), r.subject.n_parameters, r.subject.n_linear, r.subject.seed,
+         r.subject.tokens, _last(g, name))
         for name, r in subjects(g.all).items()
-    ]
-    heads = ("model", "parameters", "in linear layers", "seed", "tokens", "last training loss")
-    return [Picture("training", "Loss while the models were trained."), Table("Models.", heads, rows)]
+    ]  # fmt: skip
+    heads = ("model", "architecture", "parameters", "in linear layers", "seed", "tokens", "last training loss")
+    known = [i for i, column in enumerate(zip(*rows, strict=True)) if any(cell is not None for cell in column)]
+    told = Table("Models.", tuple(heads[i] for i in known), [tuple(row[i] for i in known) for row in rows])
+    return [Picture("training", "Loss while the models were trained."), told]
 
 
 def _last(g: Gathered, name: str) -> float | None:
@@ -90,7 +92,8 @@ def made_parts(g: Gathered, facts: Mapping[str, str]) -> Parts:
     """All that is needed to make it again, and every cell."""
     versions: dict[str, int] = {}
     for row in g.all:
-        told = ", ".join(f"{name} {value}" for name, value in sorted(row.facts.items()) if name != "evaluation")
+        facts = {name: value for name, value in row.facts.items() if name not in ("evaluation", "family")}
+        told = ", ".join(f"{name} {value}" for name, value in sorted(facts.items()))
         versions[told] = versions.get(told, 0) + 1
     evaluations = sorted({str(row.facts.get("evaluation", "")) for row in g.all})
     digests = [(row.subject.name, row.subject.digest) for row in subjects(g.all).values()]

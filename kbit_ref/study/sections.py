@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -47,7 +48,7 @@ def sections(g: Gathered, facts: Mapping[str, str], note: str = "") -> list[Sect
     """
     found = {scope: _findings(g, scope) for scope in g.scopes}
     made = [
-        Section("question", "The question", [*_question(g), *([note] if note else [])]),
+        Section("question", "The question", [*_question(g, facts), *([note] if note else [])]),
         Section("headline", "The answer", _tried(lambda: _headline(g, found))),
         Section("findings", "The paper's eight findings", _tried(lambda: _findings_parts(g, found))),
         Section("curves", "Total bits against quality", _tried(lambda: _curves(g))),
@@ -61,7 +62,7 @@ def sections(g: Gathered, facts: Mapping[str, str], note: str = "") -> list[Sect
         Section("fits", "Fits and their residuals", _tried(lambda: _fits(g))),
         Section("distortion", "Rate and distortion", distortion_parts(g)),
         Section("tails", "Weights: how heavy are their tails?", tails_parts(g)),
-        Section("training", "How the models were trained", training_parts(g)),
+        Section("training", "How the models were trained" if g.training else "Models", training_parts(g)),
         Section("made", "How it was made", made_parts(g, facts)),
     ]
     return [section for section in made if section.parts]
@@ -78,17 +79,27 @@ def _tried(make: Callable[[], Parts]) -> Parts:
 # Beginning ----------------------------------------------------------------------------------------
 
 
-def _question(g: Gathered) -> Parts:
+def _question(g: Gathered, facts: Mapping[str, str]) -> Parts:
     sizes = [row.subject.n_parameters for row in subjects(g.all).values()]
     return [
         "For a fixed number of total model bits: how many parameters, at how many bits each? The question and the "
-        "findings held against our data are those of Dettmers and Zettlemoyer, The case for 4-bit precision "
+        "findings held against these data are those of Dettmers and Zettlemoyer, The case for 4-bit precision "
         "(arXiv 2212.09720).",
         f"{len(g.all):,} cells were measured on {len(sizes):,} models of {min(sizes):,} to {max(sizes):,} parameters. "
         "A cell is a model in so many bits of some data type, block size and method. Total bits count everything: "
         "codes, scales, what a method stores besides, and 16 for each number that stays as it is. Intervals, in "
         "brackets, are of 95 %: evaluation items are drawn again, and seeds vary as they were seen to.",
+        _judged(g.all[0], facts),
     ]
+
+
+def _judged(row: Result, facts: Mapping[str, str]) -> str:
+    """On what all models were judged."""
+    text = json.loads(facts.get("evaluation", "{}")).get("text")
+    said = f"Models were judged on {sum(map(len, row.nats.values())):,} windows"
+    said += f" of {text}" if text else " of the world that our own models live in" if row.floors else ""
+    n_questions = sum(map(len, row.right.values()))
+    return f"{said} and {n_questions:,} multiple choices." if n_questions else f"{said}."
 
 
 def _headline(g: Gathered, found: Mapping[str, Sequence[Finding]]) -> Parts:
@@ -137,7 +148,8 @@ def _findings_parts(g: Gathered, found: Mapping[str, Sequence[Finding]]) -> Part
         parts.append(Table(f"With {SCOPES[scope]}.", heads, [_finding(row) for row in rows]))
         reasons = [(row.number, row.why) for row in rows if row.why and row.verdict != VERDICTS[0]]
         if reasons:
-            parts.append(Table("Where ours differs or cannot tell, and what is known of why.", ("", "why"), reasons))
+            caption = "Where these data differ from the paper or cannot tell, and what is known of why."
+            parts.append(Table(caption, ("", "why"), reasons))
         heads = ("", "evidence", "value", "unit", "says", "rule")
         evidence = [
             (row.number, one.what, one.estimate, one.unit, one.says, one.rule)
@@ -153,7 +165,8 @@ def _finding(row: Finding) -> tuple[Any, ...]:
     one = row.deciding
     if one is None:
         return row.number, row.claim, row.verdict, "", None, "", None
-    return row.number, row.claim, row.verdict, one.what, one.estimate, one.unit, one.strength
+    strength = None if one.estimate is None else one.strength
+    return row.number, row.claim, row.verdict, one.what, one.estimate, one.unit, strength
 
 
 # Curves -------------------------------------------------------------------------------------------
@@ -322,8 +335,7 @@ def _height(row: Result) -> float:
 
 
 def _performance(g: Gathered) -> Parts:
-    four = next((c.series for c in g.precisions if c.series.bits == 4), None)
-    kind, block = (four.kind, four.block) if four else (g.kind, g.block)
+    kind, block = _most_told(g)
     rows = g.main
     of_size = at_fixed_size(rows, kind, block, g.measure, n=g.n, seed=g.seed, scope=g.scopes[0])
     totals = [best.total_bits for best in best_precisions(g.precisions, 5)]
@@ -338,6 +350,15 @@ def _performance(g: Gathered) -> Parts:
         parts += [answer.told for answer in of_total]
         parts.append(_steps(f"Total fixed, the best of the paper's types, in {_unit(g)}.", of_total, "total bits"))
     return parts
+
+
+def _most_told(g: Gathered) -> tuple[str, int]:
+    """The type and block that are best at 4 bits, if they are there in three widths; else those in most."""
+    widths = _widths(g)
+    four = next((c.series for c in g.precisions if c.series.bits == 4), None)
+    if four and len(widths.get((four.kind, four.block), ())) >= 3:
+        return four.kind, four.block
+    return max(widths, key=lambda key: (len(widths[key]), key == (g.kind, g.block)), default=(g.kind, g.block))
 
 
 def _steps(caption: str, answers: Sequence[Answer], first: str) -> Table:
@@ -371,6 +392,11 @@ def _knowledge(g: Gathered) -> Parts:
 
 
 def _fits(g: Gathered) -> Parts:
+    if g.measure == "loss":
+        return [
+            "The joint law is of the loss above the least possible one. That is known in the world which our own "
+            "models live in; of a text nobody knows it, and no law is fitted here."
+        ]
     rows = [row for row in g.rows if not row.cell.activations]
     laws = members(rows, *_fitted_kind(g), scope=g.scopes[0], n=min(g.n, LAW_DRAWS), seed=g.seed)
     full = laws[-1]
@@ -398,10 +424,14 @@ def _gain(law: Law) -> tuple[Any, ...]:
 
 def _fitted_kind(g: Gathered) -> tuple[str, int]:
     """The law is fitted to integers if they are there in three widths, else to what is there in most."""
-    widths: dict[tuple[str, int], set[int]] = {}
+    widths = _widths(g)
+    return max(widths, key=lambda key: (len(widths[key]), key == ("int", g.block)), default=("int", g.block))
+
+
+def _widths(g: Gathered) -> dict[tuple[str, int], set[int]]:
+    """For each type and block its widths."""
+    found: dict[tuple[str, int], set[int]] = {}
     for curve in g.nearest:
         if curve.series.kind != "none":
-            widths.setdefault((curve.series.kind, curve.series.block), set()).add(curve.series.bits)
-    if not widths:
-        return "int", g.block
-    return max(widths, key=lambda key: (len(widths[key]), key == ("int", g.block)))
+            found.setdefault((curve.series.kind, curve.series.block), set()).add(curve.series.bits)
+    return found
