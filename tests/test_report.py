@@ -140,7 +140,7 @@ def test_curves_types_and_blocks_are_those_of_the_rows(made) -> None:
     assert [row["bits"] for row in curves] == [bits for bits in ("3", "4", "5", "16") for _ in SIZES]
     for row in curves:
         kind = "none" if row["bits"] == "16" else "quantile"  # int does twice the damage
-        block = 0 if row["bits"] == "16" else 64
+        block = {"16": 0, "5": 0}.get(row["bits"], 64)  # at 5 bits blocks gain 2.0 %, a model larger by 5 % 2.2 %
         result = by_cell[row["size"], kind, int(row["bits"]), block, "nearest", ""]
         assert row["total bits"] == f"{result.total_bits:,}"
         assert row["nats a token above the floor"].split()[0] == f"{result.excess:.4g}"
