@@ -148,8 +148,8 @@ def share_by_choices(accuracy: Any, m: int = 4) -> Floats:
     a = np.clip(np.asarray(accuracy, np.float64), 1 / m, 1)
     wrong = 1 - a
     with np.errstate(divide="ignore", invalid="ignore"):
-        lost = np.where(wrong > 0, wrong * np.log2(wrong / (m - 1)), 0.0)
-    return np.asarray((np.log2(m) + a * np.log2(a) + lost) / FACT)
+        lost = np.where(wrong > 0, wrong * np.log(wrong / (m - 1)), 0.0)
+    return np.asarray((np.log(m) + a * np.log(a) + lost) / (FACT * np.log(2)))
 
 
 def known_facts(share: Any) -> Floats:
