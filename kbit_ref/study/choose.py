@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kbit_ref.errors import BadInput, KbitError, message
 from kbit_ref.study.bootstrap import Draws, Estimate, estimate
-from kbit_ref.study.families import comparable, families
+from kbit_ref.study.families import comparable, families, guessing
 from kbit_ref.study.groups import Group, Series, longest
 from kbit_ref.study.kinds import widths_of
 from kbit_ref.study.law import fit_law
@@ -236,6 +236,8 @@ def _option(group: Group, draws: Draws) -> Option:
 
 
 def _notes(rows: list[Result], limit: Limit, recommended: Option, every: list[Option], scope: str) -> Iterator[str]:
+    if warning := guessing(rows):
+        yield warning
     if len({option.size for option in every}) == 1:
         return
     if limit.memory is not None:

@@ -7,6 +7,7 @@ Who means other families than these names their models by a pattern.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from itertools import takewhile
 from kbit_ref.errors import BadInput, message
 from kbit_ref.study.rows import Result
 
-__all__ = ["Family", "comparable", "families", "named", "one_family"]
+__all__ = ["Family", "comparable", "families", "guessing", "named", "one_family"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +114,18 @@ def named(results: Iterable[Result], pattern: str) -> list[Result]:
         rule = f"there is none of that name: {known}"
         raise BadInput(message("study", f"models = {pattern}", rule, "name some of these"))
     return found
+
+
+def guessing(results: Iterable[Result]) -> str:
+    """A warning, where a model as it is loses more than even guessing among its words would; else nothing."""
+    plain = [row for row in results if row.cell.kind == "none" and row.facts.get("words")]
+    lost = [row.cell.model for row in plain if row.loss > math.log(row.facts["words"])]
+    if not lost:
+        return ""
+    return (
+        f"In 16 bits the loss of {', '.join(dict.fromkeys(lost))} is above that of even guessing among all words: is "
+        "the tokenizer the one of the training, and the text in its language?"
+    )
 
 
 def one_family(results: Iterable[Result]) -> None:

@@ -162,7 +162,12 @@ def measure(folder: str | os.PathLike[str], evaluation: Evaluation, cell: Cell) 
         error,
         loaded.kurtosis[cell.scope],
         time.perf_counter() - begin,
-        {"evaluation": loaded.exam.digest, "family": loaded.family, **_versions()},
+        {
+            "evaluation": loaded.exam.digest,
+            "family": loaded.family,
+            "words": loaded.model.config.n_vocab,
+            **_versions(),
+        },
     )
 
 

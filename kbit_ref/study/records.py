@@ -17,6 +17,7 @@ from kbit_ref.study.sources import SOURCES
 __all__ = ["distortion_parts", "made_parts", "subjects", "tails_parts", "training_parts"]
 
 Parts = list[Any]
+ABOUT_MODELS = ("evaluation", "family", "words")  # facts that are no versions
 
 
 def subjects(rows: Iterable[Result]) -> dict[str, Result]:
@@ -92,7 +93,7 @@ def made_parts(g: Gathered, facts: Mapping[str, str]) -> Parts:
     """All that is needed to make it again, and every cell."""
     versions: dict[str, int] = {}
     for row in g.all:
-        facts = {name: value for name, value in row.facts.items() if name not in ("evaluation", "family")}
+        facts = {name: value for name, value in row.facts.items() if name not in ABOUT_MODELS}
         told = ", ".join(f"{name} {value}" for name, value in sorted(facts.items()))
         versions[told] = versions.get(told, 0) + 1
     evaluations = sorted({str(row.facts.get("evaluation", "")) for row in g.all})

@@ -13,6 +13,7 @@ from kbit_ref.study.choose import BITS_OF_BYTE, bytes_of
 from kbit_ref.study.curves import Best, Curve, best_precisions, front, gap
 from kbit_ref.study.document import Picture, Section, Table
 from kbit_ref.study.evidence import NATS, VERDICTS, Finding
+from kbit_ref.study.families import guessing
 from kbit_ref.study.findings import PAPER, findings
 from kbit_ref.study.gathered import Gathered
 from kbit_ref.study.groups import Series, longest
@@ -90,6 +91,7 @@ def _question(g: Gathered, facts: Mapping[str, str]) -> Parts:
         "codes, scales, what a method stores besides, and 16 for each number that stays as it is. Intervals, in "
         "brackets, are of 95 %: evaluation items are drawn again, and seeds vary as they were seen to.",
         _judged(g.all[0], facts),
+        *filter(None, [guessing(g.all)]),
     ]
 
 

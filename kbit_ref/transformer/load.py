@@ -61,8 +61,7 @@ def load_model(directory: str | os.PathLike[str], dtype: str = "float32") -> Mod
     _sound(config, facts)
     with _opened(folder) as tensors:
         parameters = {
-            name: _read(tensors, family, name, shape, np.dtype(dtype), folder)
-            for name, shape in shapes(config).items()
+            name: _read(tensors, family, name, shape, np.dtype(dtype), folder) for name, shape in shapes(config).items()
         }
     return Model(config, parameters)
 
@@ -105,6 +104,10 @@ def _opened(folder: Path) -> Iterator[Mapping[str, Container]]:
         if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
             raise BadInput(message("load_model", str(index), "it has no weight_map of names to files", "get it again"))
         names = sorted(set(places.values()))
+    elif not (folder / names[0]).exists() and (other := sorted(folder.glob("*.bin"))):
+        rule = f"it has {other[0].name} and no safetensors"
+        remedy = "let transformers write them: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
+        raise BadInput(message("load_model", str(folder), rule, remedy))
     with ExitStack() as stack:
         tensors: dict[str, Container] = {}
         for name in names:

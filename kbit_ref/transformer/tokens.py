@@ -17,7 +17,7 @@ from kbit_ref.errors import BadInput, MissingLibrary, UnknownName, message
 __all__ = ["Bytes", "Tokenizer", "Words", "load_tokenizer"]
 
 OTHER_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tokenizer_config.json")  # and no json
-MOST_WORDS = 512  # of a model whose tokens are bytes: 256, some signs, and what fills it up
+MOST_WORDS = 384  # of a model whose tokens are bytes: 256, some signs, and what fills it up
 
 
 class Tokenizer(Protocol):
