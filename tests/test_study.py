@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import kbit_ref as kb
+import kbit_ref.study.run as running
 from kbit_ref.cli import main
 from kbit_ref.data import data_folder
 from kbit_ref.profiles import profiles
@@ -556,6 +558,23 @@ def test_a_model_that_vanishes_is_told_and_the_others_go_on(plan: Plan, models: 
 
 
 @pytest.mark.filterwarnings("default")  # of a library's own threads and sockets
+def test_whatever_is_wrong_with_a_cell_the_others_go_on(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody foresaw, in a worker of this process."""
+
+    def measured(folder: str, evaluation: Evaluation, cell: Cell) -> Result:
+        if cell.bits == 4:
+            raise np.linalg.LinAlgError("singular\nmatrix")
+        return measure(folder, evaluation, cell)
+
+    monkeypatch.setattr(running, "measure", measured)
+    name = next(iter(plan.models))
+    cells = [Cell(name), Cell(name, "int", 4, 64), Cell(name, "int", 8, 64)]
+    with ThreadPoolExecutor(1) as pool:
+        found = dict(running._measured(pool, plan, cells, 2))
+    assert found[cells[1]] == "LinAlgError: singular"
+    assert [isinstance(found[cell], Result) for cell in cells] == [True, False, True]
+
+
 def test_a_dask_cluster_that_loses_a_worker_loses_nothing(plan: Plan, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(

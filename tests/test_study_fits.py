@@ -424,6 +424,26 @@ def test_what_was_not_measured_is_undecided_and_said() -> None:
     assert set(tails(rows).values()) == {3.0}
 
 
+def test_a_gap_is_the_mean_over_the_line_and_not_over_some_points_of_it() -> None:
+    """1 above at the first size, falling to 0 at the second, then 0: a half over half of the range."""
+    bent = line(3, {"n13": 2.0, "n14": 1.0, "n15": 1.0})
+    flat = line(3, {"n13": 1.0, "n15": 1.0}, kind="nf")
+    worse, better = curves(bent + flat, "excess", n=3)
+    found = gap(worse, better)
+    assert found is not None
+    assert found == pytest.approx(np.full(7, 0.25), abs=1e-12)
+
+
+def test_the_number_that_decides_is_the_one_nearest_to_its_limit() -> None:
+    def draws(value: float, error: float) -> Any:
+        return np.concatenate([[value], *2 * [value + error * np.linspace(-1.7, 1.7, 101)]])
+
+    far, near = small("far", draws(0.001, 0.0002), 0.01), small("near", draws(-0.02, 0.01), 0.01)
+    assert concluded(3, "", [far, near], "").deciding == near  # 3 standard errors below 0.01, the other 45
+    assert small("", np.full(11, 0.0), 0.01).strength == math.inf
+    assert small("", draws(math.nan, 0.0), 0.01).strength == 0
+
+
 def test_a_gain_is_told_at_each_size() -> None:
     rows = [*line(3, {"n13": 1.5, "n14": 0.6, "n15": 0.4}), *line(4, {"n13": 1.0, "n14": 0.7})]
     worse, better = curves(rows, "excess", n=0)

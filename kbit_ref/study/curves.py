@@ -279,18 +279,21 @@ def totals(found: Sequence[Curve], n: int = N_COMPARED) -> Floats:
     return np.exp(np.linspace(math.log(first), math.log(max(first, last)), n))
 
 
-def gap(worse: Curve, better: Curve, n: int = N_COMPARED) -> Floats | None:
+def gap(worse: Curve, better: Curve) -> Floats | None:
     """[1 + 2 draws]: how much better one curve is than another at the same total bits, the mean over where both are.
 
-    Positive where `better` is the better one, in units of the measure. None where they have no total in common. Of a
-    size that both have, the models are those that both were measured on.
+    The mean is over the logarithm of the total, and exact: between the points of both curves their difference is a
+    straight line. Positive where `better` is the better one, in units of the measure. None where they have no total
+    in common. Of a size that both have, the models are those that both were measured on.
     """
-    where = totals([worse, better], n)
+    where = totals([worse, better], 2)
     if not len(where):
         return None
     one, other = worse.beside(better), better.beside(worse)
-    found: Floats = sign(worse.measure) * np.mean([other.at(t) - one.at(t) for t in where], axis=0)
-    return found
+    low, high = np.log(where)
+    x = np.unique([low, high, *(p for p in (*one.x, *other.x) if low < p < high)])
+    found = sign(worse.measure) * np.stack([other.at(t) - one.at(t) for t in np.exp(x).clip(*where)])
+    return np.asarray(found[0] if high - low < 1e-9 else np.trapezoid(found, x, axis=0) / (high - low))
 
 
 def best_precisions(found: Sequence[Curve], n: int = 25) -> list[Best]:

@@ -9,6 +9,7 @@ A claim is supported if all its evidence is for it, not supported if any is agai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,8 @@ class Evidence:
         "for", "against" or "open".
     rule
         When it speaks for the claim.
+    limit
+        The number that the rule compares with.
     """
 
     what: str
@@ -44,12 +47,18 @@ class Evidence:
     unit: str
     says: str
     rule: str
+    limit: float = 0.0
 
     @property
     def strength(self) -> float:
-        """Standard errors from zero; of several numbers that agree the weakest decides."""
+        """Standard errors from the limit; of several numbers that agree the weakest decides."""
         e = self.estimate
-        return 0.0 if e is None or not e.error else abs(e.value) / e.error
+        if e is None or math.isnan(e.value) or math.isnan(e.error):
+            return 0.0
+        distance = abs(e.value - self.limit)
+        if not e.error:
+            return math.inf if distance else 0.0
+        return distance / e.error
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ def small(what: str, draws: Any, limit: float, unit: str = NATS) -> Evidence:
     if draws is None:
         return Evidence(what, None, unit, "open", rule)
     e = estimate(draws)
-    return Evidence(what, e, unit, _says(e.high < limit, e.low > limit), rule)
+    return Evidence(what, e, unit, _says(e.high < limit, e.low > limit), rule, limit)
 
 
 def concluded(number: int, claim: str, evidence: Sequence[Evidence], rule: str, why: str = "") -> Finding:

@@ -37,7 +37,8 @@ class _Data:
     """What the findings look at: curves of one scope, weights only, and the results behind them."""
 
     def __init__(self, results: Iterable[Result], scope: str, n: int, seed: int):
-        rows = [row for row in longest(results) if row.cell.scope == scope and not row.cell.activations]
+        self.every = [row for row in results if row.cell.scope == scope and not row.cell.activations]
+        rows = longest(self.every)
         if not rows:
             raise BadInput(message("study", f"scope = {scope}", "there is no result of it", "name another scope"))
         self.rows = rows
@@ -203,17 +204,19 @@ def _by_law(data: _Data, four: Curve) -> str:
     """From which size on 4 bits would be the best width, if the joint law goes on as it is."""
     s = four.series
     try:
-        law = fit_law(data.rows, s.kind, s.block, method=s.method, scope=s.scope, n=min(data.n, 100), seed=data.seed)
+        law = fit_law(data.every, s.kind, s.block, method=s.method, scope=s.scope, n=min(data.n, 100), seed=data.seed)
     except BadInput:
         return ""
     if "bits by size" not in law.terms:
         return ""
-    size = law.best_from(4, max(row.subject.tokens or 0 for row in data.rows) or None)
+    tokens = max(row.subject.tokens or 0 for row in data.rows) or None
+    size = law.best_from(4, tokens)
     if math.isinf(size.value):
-        return "By the joint law of this type 4 bits never become the best width."
+        return "By the joint law of this type no more than 4 bits never become the best width."
+    known = f", trained on {tokens:,} tokens," if tokens else ""
     return (
-        f"If the joint law of this type goes on as it is, 4 bits become the best width at {size.value:.1e} parameters "
-        f"[{size.low:.1e}, {size.high:.1e}]."
+        f"If the joint law of this type goes on as it is, 4 bits or fewer become the best width{known} at "
+        f"{size.value:.1e} parameters [{size.low:.1e}, {size.high:.1e}]."
     )
 
 
@@ -281,16 +284,18 @@ def _blocks(data: _Data) -> Finding:
     """4: small blocks."""
     claim = "Small blocks help much at 4 bits, little but surely at 5, and considerably but not enough at 3."
 
-    def gain(bits: int) -> Floats | None:
-        return data.mean_gap((data.large(kind, bits), data.curve(kind, bits, BLOCK)) for kind in PAPER)
+    def pair(kind: str, bits: int) -> tuple[Curve | None, Curve | None]:
+        return data.large(kind, bits), data.curve(kind, bits, BLOCK)
 
-    gains = {bits: gain(bits) for bits in (3, 4, 5)}
+    known = {bits: [kind for kind in PAPER if None not in pair(kind, bits)] for bits in (3, 4, 5)}
+    everywhere = [kind for kind in PAPER if all(kind in kinds for kinds in known.values())]
+    gains = {bits: data.mean_gap(pair(kind, bits) for kind in everywhere or known[bits]) for bits in known}
     evidence = [positive(f"blocks of {BLOCK} better than large ones at {bits} bits", gains[bits]) for bits in (4, 5, 3)]
     more = None if gains[4] is None or gains[5] is None else gains[4] - gains[5]
     evidence.append(positive("so much more at 4 bits than at 5", more))
     pairs = ((data.curve(kind, 3, BLOCK), data.curve(kind, 4, BLOCK)) for kind in PAPER)
     evidence.append(positive(f"4 bits better than 3 in blocks of {BLOCK}", data.mean_gap(pairs)))
-    rule = "means over the paper's four types: every gain is above 0, and that at 4 bits above that at 5"
+    rule = f"means over {', '.join(everywhere) or 'types'}: every gain is above 0, and that at 4 bits above that at 5"
     at_four = (gained_by_size(data.large(kind, 4), data.curve(kind, 4, BLOCK)) for kind in PAPER)
     return concluded(4, claim, evidence, rule, next((said for said in at_four if said), ""))
 
@@ -306,7 +311,11 @@ def _types(data: _Data) -> Finding:
         for better, worse in wanted:
             evidence.append(positive(f"{better} better than {worse} at {bits} bits", data.gap(of[worse], of[better])))
     rule = f"in blocks of {BLOCK} every pair of types differs in the paper's direction"
-    return concluded(5, claim, evidence, rule, f"{_ranks(data)} {_about_tails(data)}".strip())
+    ideal, own = (data.curve("quantile", 4, BLOCK, method) for method in ("nearest", "learned+by=quantile"))
+    matrix = gained_by_size(ideal, own)
+    if matrix:
+        matrix = f"Quantile has the levels of a normal law; learned are the quantiles of each matrix. {matrix}"
+    return concluded(5, claim, evidence, rule, " ".join(filter(None, (_ranks(data), _about_tails(data), matrix))))
 
 
 def _ranks(data: _Data) -> str:
@@ -336,7 +345,10 @@ def _proxy(data: _Data) -> Finding:
         small("gain of kept columns at 4 bits", data.gap(four, kept4), NOTHING),
     ]
     rule = f"float, blocks of {BLOCK}: a gain at 3 bits, less than 4 bits are better, and below {NOTHING:g} nats at 4"
-    return concluded(6, claim, evidence, rule, f"{gained_by_size(three, kept3)} {gained_by_size(four, kept4)}".strip())
+    gained = gained_by_size(three, kept3), gained_by_size(four, kept4)
+    told = "At least one column of a matrix is kept, which in small ones is more than 2 %."
+    why = " ".join(filter(None, (told if kept3 or kept4 else "", *gained)))
+    return concluded(6, claim, evidence, rule, why)
 
 
 def _centering(data: _Data) -> Finding:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from kbit_ref.errors import BadInput, KbitError, MissingLibrary, message
 from kbit_ref.study.measure import measure
-from kbit_ref.study.plan import Plan
+from kbit_ref.study.plan import Evaluation, Plan
 from kbit_ref.study.results import Results
 from kbit_ref.study.rows import Cell, Result
 
@@ -90,21 +90,29 @@ def run(plan: Plan, path: str | os.PathLike[str], workers: int = 1, dask: str = 
 
 def _measured(executor: Executor, plan: Plan, cells: list[Cell], at_once: int) -> Iterator[tuple[Cell, Result | str]]:
     """Results as they come, or what was wrong with a cell."""
-    going: dict[Future[Result], Cell] = {}
+    going: dict[Future[Result | str], Cell] = {}
     waiting = iter(cells)
     while True:
         for cell in waiting:
-            going[executor.submit(measure, str(plan.folder(cell.model)), plan.evaluation, cell)] = cell
+            going[executor.submit(_asked, str(plan.folder(cell.model)), plan.evaluation, cell)] = cell
             if len(going) >= at_once:
                 break
         if not going:
             return
         for future in wait(going, return_when=FIRST_COMPLETED).done:
             cell = going.pop(future)
-            try:
-                yield cell, future.result()
-            except (KbitError, OSError, MemoryError) as error:
-                yield cell, str(error) or type(error).__name__
+            yield cell, future.result()  # raises what has befallen a worker, never what is wrong with a cell
+
+
+def _asked(folder: str, evaluation: Evaluation, cell: Cell) -> Result | str:
+    """In a worker: a result, or what is wrong with the cell in a line, whatever it is; the others go on."""
+    try:
+        return measure(folder, evaluation, cell)
+    except KbitError as error:
+        return str(error)
+    except Exception as error:
+        said = str(error).splitlines()[:1]
+        return ": ".join([type(error).__name__, *said])
 
 
 class _Clock:
