@@ -16,6 +16,7 @@ from study_rows import HOSTILE, SIZES, made_up, written
 from kbit_ref.errors import BadInput, MissingLibrary
 from kbit_ref.study import gathered
 from kbit_ref.study.bootstrap import Estimate
+from kbit_ref.study.curves import curves
 from kbit_ref.study.document import Document, Picture, Section, Table, html, markdown
 from kbit_ref.study.gathered import Gathered
 from kbit_ref.study.report import report
@@ -210,6 +211,32 @@ def test_models_trained_for_few_bits_are_apart() -> None:
     assert {p.size for c in g.precisions for p in c.points} == set(SIZES)
     foreign = replace(rows[0], subject=replace(rows[0].subject, size="gpt2-medium", seed=None))
     assert Gathered([foreign], n=0).aware == []
+
+
+def test_each_family_has_a_page_of_its_own(tmp_path) -> None:
+    """Two architectures on the same tokens, and one of them on other tokens as well."""
+    rows = []
+    for name, family, evaluation in (("p", "gpt_neox", "e"), ("l", "llama", "e"), ("b", "llama", "f")):
+        for row in made_up():
+            model = f"{name}-{row.subject.size}"
+            facts = row.facts | {"family": family, "evaluation": evaluation}
+            subject = replace(row.subject, name=model, size=model, seed=None)
+            rows.append(replace(row, cell=replace(row.cell, model=model), subject=subject, facts=facts))
+    report(written(tmp_path / "r.sqlite", rows), tmp_path / "out", n=DRAWS)
+    index = Page((tmp_path / "out" / "report.html").read_text("utf-8"))
+    assert index.faults == []
+    assert [row["family"] for row in index.table("Families")] == ["p", "l", "b"]
+    pages = [link for link in index.links if not link.startswith("#")]
+    assert pages == ["p/report.html", "l/report.html", "b/report.html"]
+    assert "[All about p](p/report.md)" in (tmp_path / "out" / "report.md").read_text("utf-8")
+    for name in "plb":
+        page = Page((tmp_path / "out" / name / "report.html").read_text("utf-8"))
+        assert {row["model"] for row in page.table("Every cell")} == {f"{name}-{size}" for size in SIZES}
+    report(tmp_path / "r.sqlite", tmp_path / "one", models="l-*", n=0)
+    page = Page((tmp_path / "one" / "report.html").read_text("utf-8"))
+    assert {row["architecture"] for row in page.table("Models.")} == {"llama"}
+    with pytest.raises(BadInput, match="models of 3 families"):
+        curves(rows, n=0)
 
 
 def test_pictures_are_inlined_and_written_and_missing_matplotlib_is_told(tmp_path) -> None:
