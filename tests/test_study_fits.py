@@ -335,6 +335,18 @@ def test_what_is_damaged_too_much_is_left_out_and_counted() -> None:
     assert fit_law(rows, "int", 64, n=0).left_out[0] == "1 cells that lose more than 1 nats to few bits"
 
 
+def test_the_law_behind_a_choice_sees_every_number_of_tokens() -> None:
+    rows, memory = planted(), 20_000
+    (note,) = (note for note in choose(rows, Limit(memory=memory), n=5).notes if "joint law" in note)
+    whole, short = (choosing.by_law(some, 8 * memory, "int", 64) for some in (rows, longest(rows)))
+    assert whole is not None
+    assert short is not None
+    assert f"{whole.n_parameters:,} parameters in {whole.bits} bits" in note
+    best = min((by_the_law(160_000 / (b + 0.25), TOKENS[-1], b), b) for b in (3, 4, 5, 6, 8))
+    assert (whole.bits, whole.excess) == (best[1], pytest.approx(best[0], rel=1e-3))
+    assert short.excess != pytest.approx(best[0], rel=1e-3)
+
+
 def test_the_published_constants_give_the_published_damage() -> None:
     """Kumar et al. at 1e9 parameters and 2.6e10 tokens: 0.175, 0.032 and 0.0059 nats at 3, 4 and 5 bits."""
     law = fit_law(planted(), "int", 64, n=0)

@@ -204,7 +204,8 @@ def choose(results: Iterable[Result], limit: Limit, *, scope: str = "all", n: in
         `choose: at most 1 kB, the smallest measured takes 5.1 kB; ask for more`
         `choose: models judged on other tokens (a and b), a loss a token of one says nothing of another's; ...`
     """
-    rows = [r for r in longest(results) if r.cell.scope == scope and not r.cell.activations]
+    seen = [r for r in results if r.cell.scope == scope and not r.cell.activations]
+    rows = longest(seen)
     if not rows:
         raise BadInput(message("choose", f"scope = {scope}", "there is no result of it", "measure some"))
     comparable(rows)
@@ -225,7 +226,7 @@ def choose(results: Iterable[Result], limit: Limit, *, scope: str = "all", n: in
     else:
         certain = recommended.loss.high <= limit.loss
     tied = sum(not one.above for one in worse) if limit.loss is None else 0
-    notes = tuple(_notes(rows, limit, recommended, [option for _, option in every], scope))
+    notes = tuple(_notes(seen, limit, recommended, [option for _, option in every], scope))
     second = others[0][1] if others else None
     return Choice(str(limit), recommended, second, difference, certain, len(within), tied, notes)
 

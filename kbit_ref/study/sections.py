@@ -382,15 +382,18 @@ def _knowledge(g: Gathered) -> Parts:
     if not any("ask" in row.nats for row in rows):
         return []
     found = knowledge(rows, n=g.n, seed=g.seed)
-    heads = ("size", "series", "total bits", "share of what is asked", "facts", "bits a bit", "share by questions")
+    heads = ("size", "series", "total bits", "share of what is asked", "facts", "bits a bit", "share by choices")
     cells = [
-        (k.size, str(k.series), round(k.total_bits), k.share, k.facts, k.bits_per_bit, k.share_by_questions)
+        (k.size, str(k.series), round(k.total_bits), k.share, k.facts, k.bits_per_bit, k.share_by_choices)
         for k in found
     ]
     return [
-        "A fact of the world is 8 bits and is nowhere but in the weights. So much, at least, the models know.",
-        Table("Knowledge by size and width; lower bounds from the loss, and what multiple choice says.", heads, cells),
-    ]
+        "A fact of the world is 8 bits and is nowhere but in the weights. So much, at least, the models know: by the "
+        "loss, which says nothing of a model that is sure of what is wrong, and by the choices between four objects "
+        "(Fano's inequality), which tell of 2 of the 8 bits at most.",
+        Table("Knowledge by size and width: shares of the bits that are asked for, all of them lower bounds.", heads,
+              cells),
+    ]  # fmt: skip
 
 
 def _fits(g: Gathered) -> Parts:
