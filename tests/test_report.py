@@ -1,7 +1,6 @@
 """The report: every number in the page is that of a row, all text is escaped, and the same rows give the same bytes."""
 
 import base64
-import functools
 import re
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import pytest
 from study_rows import HOSTILE, SIZES, made_up, written
 
 from kbit_ref.errors import BadInput, MissingLibrary
-from kbit_ref.study import gathered
 from kbit_ref.study.bootstrap import Estimate
 from kbit_ref.study.curves import curves
 from kbit_ref.study.document import Document, Picture, Section, Table, html, markdown
@@ -78,14 +76,6 @@ class Page(HTMLParser):
         """The rows of the table whose caption begins so."""
         heads, *rows = next(rows for caption, rows in self.tables.items() if caption.startswith(begin))
         return [dict(zip(heads, row, strict=True)) for row in rows]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def distortion_once():
-    """All types on all sources are the same in every report: they are computed once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gathered, "table", functools.cache(gathered.table))
-        yield
 
 
 @pytest.fixture(scope="module")

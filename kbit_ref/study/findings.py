@@ -141,7 +141,7 @@ def _about_tails(data: _Data) -> str:
         return "The kurtosis of the weights is not known."
     said = ", ".join(f"{size} {value:.1f}" for size, value in known.items())
     return (
-        f"Kurtosis of our weights: {said}; 3 is normal. On normal weights int is better than the paper's float at "
+        f"Kurtosis of the weights: {said}; 3 is normal. On normal weights int is better than the paper's float at "
         "4 bits; it takes tails like those of Student's t to turn that round."
     )
 

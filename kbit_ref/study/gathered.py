@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,6 +54,11 @@ class Pictured:
     distortion: Sequence[Distortion] = ()
     training: Mapping[str, Sequence[Loss]] = field(default_factory=dict)
     floor: float | None = None
+
+
+@cache
+def _distortion() -> tuple[Distortion, ...]:
+    return tuple(table(blocks=(0, 64)))  # the same for all results
 
 
 class Gathered:
@@ -169,7 +174,7 @@ class Gathered:
     @cached_property
     def distortion(self) -> list[Distortion]:
         """Every type on every source, at one scale and in blocks of 64."""
-        return table(blocks=(0, 64))
+        return list(_distortion())
 
     @cached_property
     def training(self) -> dict[str, list[Loss]]:

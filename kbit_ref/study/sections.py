@@ -417,7 +417,7 @@ def _fits(g: Gathered) -> Parts:
         f"here for {full.series.kind} in blocks of {full.series.block}. Left out: "
         + ("; ".join(full.left_out) or "nothing") + ".",
         Table("Constants of the law; beside them Kumar et al.'s, of other models.",
-              ("constant", "ours", "standard error", "Kumar et al."), constants),
+              ("constant", "value", "standard error", "Kumar et al."), constants),
         Table("What each term gains.", ("terms", "rms of log residuals", "R squared"), [_gain(law) for law in laws]),
         Table("Residuals.", heads, residuals, folded=True),
     ]  # fmt: skip
