@@ -20,7 +20,7 @@ from kbit_ref.study.bootstrap import Draws, estimate
 from kbit_ref.study.curves import Curve, best_precisions, by_precision, curves_of, gap, totals
 from kbit_ref.study.evidence import Evidence, Finding, clear, concluded, positive, small
 from kbit_ref.study.groups import groups, longest, sign
-from kbit_ref.study.law import fit_law
+from kbit_ref.study.law import Law, fit_law
 from kbit_ref.study.rows import Result
 
 __all__ = ["PAPER", "findings", "gained_by_size", "tails"]
@@ -202,22 +202,32 @@ def _about_widths(data: _Data) -> str:
 
 def _by_law(data: _Data, four: Curve) -> str:
     """From which size on 4 bits would be the best width, if the joint law goes on as it is."""
-    s = four.series
-    try:
-        law = fit_law(data.every, s.kind, s.block, method=s.method, scope=s.scope, n=min(data.n, 100), seed=data.seed)
-    except BadInput:
-        return ""
-    if "bits by size" not in law.terms:
+    law = _fullest_law(data, four)
+    if law is None or "bits by size" not in law.terms:
         return ""
     tokens = max(row.subject.tokens or 0 for row in data.rows) or None
     size = law.best_from(4, tokens)
+    block = law.series.block
+    of = f"the joint law of {law.series.kind} in {f'blocks of {block}' if block else 'whole tensors'}"
     if math.isinf(size.value):
-        return "By the joint law of this type no more than 4 bits never become the best width."
-    known = f", trained on {tokens:,} tokens," if tokens else ""
+        return f"By {of} no more than 4 bits never become the best width."
+    known = f", of models trained on {tokens:,} tokens," if tokens else ""
     return (
-        f"If the joint law of this type goes on as it is, 4 bits or fewer become the best width{known} at "
-        f"{size.value:.1e} parameters [{size.low:.1e}, {size.high:.1e}]."
+        f"If {of} goes on as it is, 4 bits or fewer become the best width{known} at {size.value:.1e} parameters "
+        f"[{size.low:.1e}, {size.high:.1e}]."
     )
+
+
+def _fullest_law(data: _Data, four: Curve) -> Law | None:
+    """Of the type's laws, in its block and in the usual one, that of the most terms: one without tokens is biased."""
+    s, found = four.series, []
+    for block in dict.fromkeys((s.block, BLOCK)):
+        try:
+            law = fit_law(data.every, s.kind, block, method=s.method, scope=s.scope, n=min(data.n, 100), seed=data.seed)
+        except BadInput:
+            continue
+        found.append(law)
+    return max(found, key=lambda law: len(law.terms), default=None)
 
 
 def _unstable(data: _Data) -> Finding:
