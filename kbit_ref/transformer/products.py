@@ -1,6 +1,6 @@
 """Products with matrices: arrays, or objects that know how they are multiplied (`Factor`).
 
-Quantized ones (`Matrix`) are decoded a tile of rows at a time (512 KiB, or 8 MiB where many rows are multiplied), and
+Quantized ones (`Matrix`) are decoded a tile of rows at a time (1 MiB, or 8 MiB where many rows are multiplied), and
 as a whole only if something has to be done to the decoded matrix (`methods.coded.Step`).
 """
 
@@ -26,7 +26,7 @@ __all__ = ["Factor", "Matrix", "Parameters", "product", "rows_of", "tiles_of"]
 
 Array = NDArray[Any]
 Parameters = Mapping[str, Any]  # arrays; for matrices also a `Factor`
-ELEMENTS = 1 << 17  # of a tile, about: decoded they fit the cache, which counts where they are used once
+ELEMENTS = 1 << 18  # of a tile, about: decoded they fit the cache, which counts where they are used once
 MANY = 32  # rows of the other factor from which on a product takes longer than decoding does
 OF_MANY = 1 << 21  # elements of a tile then: many small products are slower than one large one
 
