@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from kbit_ref.errors import KbitError
-from kbit_ref.study.bootstrap import estimate
+from kbit_ref.study.bootstrap import Estimate, estimate
 from kbit_ref.study.choose import BITS_OF_BYTE, bytes_of
 from kbit_ref.study.curves import Best, Curve, best_precisions, front, gap
 from kbit_ref.study.document import Picture, Section, Table
@@ -89,7 +89,8 @@ def _question(g: Gathered, facts: Mapping[str, str]) -> Parts:
         f"{len(g.all):,} cells were measured on {len(sizes):,} models of {min(sizes):,} to {max(sizes):,} parameters. "
         "A cell is a model in so many bits of some data type, block size and method. Total bits count everything: "
         "codes, scales, what a method stores besides, and 16 for each number that stays as it is. Intervals, in "
-        "brackets, are of 95 %: evaluation items are drawn again, and seeds vary as they were seen to.",
+        "brackets, are of 95 %: evaluation items are drawn again, and seeds vary as they were seen to. Where a size "
+        "was measured with one seed, nothing is known of how seeds vary: its interval is of the items alone, too narrow.",
         _judged(g.all[0], facts),
         *filter(None, [guessing(g.all)]),
     ]
@@ -108,18 +109,22 @@ def _headline(g: Gathered, found: Mapping[str, Sequence[Finding]]) -> Parts:
     parts: Parts = []
     best = best_precisions(g.precisions)
     everywhere = [row for row in best if not row.lacking]
-    for (bits, _), group in groupby(everywhere, key=lambda row: (row.series.bits, row.series)):
+    for bits, group in groupby(everywhere, key=lambda row: row.series.bits if row.certain else 0):
         run = list(group)
-        sure = sum(row.certain for row in run)
         span = f"From {_memory(run[0])} to {_memory(run[-1])}" if len(run) > 1 else f"At {_memory(run[0])}"
-        parts.append(f"{span}, {bits} bits ({run[0].series}) are best: certain at {sure} of {len(run)} totals.")
+        known = "; ".join(dict.fromkeys(str(row.series) for row in run))
+        parts.append(f"{span} {f'{bits} bits are' if bits else 'no width is surely'} best ({known}).")
     if 0 < len(everywhere) < len(best):
         parts.append("At smaller and larger totals some width has no model, and no width is called the best.")
+    gained: dict[str, dict[str, Estimate]] = {}
     for scope, rows in found.items():
-        told = [f"{one.what} by {one.estimate}" for row in rows[:1] for one in row.evidence if one.estimate is not None]
-        if told:
-            where = f"At the same total bits, with {SCOPES[scope]}, in {NATS} (negative: worse)"
-            parts.append(f"{where}: {', '.join(told)}.")
+        for one in rows[0].evidence if rows else ():
+            if one.estimate is not None:
+                gained.setdefault(one.what, {})[scope] = one.estimate
+    if gained:
+        heads = ("", *(SCOPES[scope] for scope in found))
+        lines = [(what, *(of.get(scope) for scope in found)) for what, of in gained.items()]
+        parts.append(Table(f"At the same total bits, by so many {NATS} (negative: worse).", heads, lines))
     for scope, rows in found.items():
         counts = ", ".join(f"{sum(row.verdict == v for row in rows)} {v}" for v in VERDICTS)
         parts.append(f"Of the paper's eight findings, with {SCOPES[scope]}: {counts}.")
