@@ -90,7 +90,7 @@ def _question(g: Gathered, facts: Mapping[str, str]) -> Parts:
         "A cell is a model in so many bits of some data type, block size and method. Total bits count everything: "
         "codes, scales, what a method stores besides, and 16 for each number that stays as it is. Intervals, in "
         "brackets, are of 95 %: evaluation items are drawn again, and seeds vary as they were seen to. Where a size "
-        "was measured with one seed, nothing is known of how seeds vary: its interval is of the items alone, too narrow.",
+        "was measured with one seed, how seeds vary is not known: its interval is of the items alone, and too narrow.",
         _judged(g.all[0], facts),
         *filter(None, [guessing(g.all)]),
     ]
