@@ -106,11 +106,15 @@ class Answer:
         --------
         >>> Answer("size", "s", 8e5, "int", 64, (), None, 8, 6).told
         's, int: more bits are never surely worse; from 6 bits on no gain is certain (best 8).'
+        >>> Answer("size", "s", 8e5, "int", 64, (), None, 8, 8).told
+        's, int: more bits are never surely worse; 8 are best, all widths below surely lose.'
         """
         where = self.size if self.what == "size" else f"{self.total_bits:.3g} bits in all"
         begin = f"{where}, {self.kind}"
         if self.monotone:
             return f"{begin}: every bit helps, up to {self.best}."
+        if self.monotone is None and self.enough == self.best:
+            return f"{begin}: more bits are never surely worse; {self.best} are best, all widths below surely lose."
         if self.monotone is None:
             return (
                 f"{begin}: more bits are never surely worse; from {self.enough} bits on no gain is certain "

@@ -345,7 +345,9 @@ def _performance(g: Gathered) -> Parts:
     kind, block = _most_told(g)
     rows = g.main
     of_size = at_fixed_size(rows, kind, block, g.measure, n=g.n, seed=g.seed, scope=g.scopes[0])
-    totals = [best.total_bits for best in best_precisions(g.precisions, 5)]
+    best = best_precisions(g.precisions)
+    whole = [row.total_bits for row in best if not row.lacking] or [row.total_bits for row in best]
+    totals = whole[:: max(1, len(whole) // 4)]
     paper = [row for row in rows if row.cell.kind in (*PAPER, "none")]
     of_total = at_fixed_bits(paper, totals, measure=g.measure, n=g.n, seed=g.seed, scope=g.scopes[0])
     parts: Parts = [Picture("performance", "Quality against k for each size of model; intervals of 95 %.")]
@@ -353,19 +355,21 @@ def _performance(g: Gathered) -> Parts:
     parts += [answer.told for answer in of_size]
     parts.append(_steps(f"Size fixed, {kind} in blocks of {block}, in {_unit(g)}.", of_size, "size"))
     if of_total:
-        parts.append("With the total fixed, every bit more is paid for with parameters.")
+        parts.append(
+            "With the total fixed, every bit more is paid for with parameters, and parameters are the price in time: a "
+            "token takes about 6 operations for each in training, and 2 in inference."
+        )
         parts += [answer.told for answer in of_total]
         parts.append(_steps(f"Total fixed, the best of the paper's types, in {_unit(g)}.", of_total, "total bits"))
     return parts
 
 
 def _most_told(g: Gathered) -> tuple[str, int]:
-    """The type and block that are best at 4 bits, if they are there in three widths; else those in most."""
+    """The type and block that are there in most widths; of those the type that is best at 4 bits."""
     widths = _widths(g)
-    four = next((c.series for c in g.precisions if c.series.bits == 4), None)
-    if four and len(widths.get((four.kind, four.block), ())) >= 3:
-        return four.kind, four.block
-    return max(widths, key=lambda key: (len(widths[key]), key == (g.kind, g.block)), default=(g.kind, g.block))
+    four = next((c.series.kind for c in g.precisions if c.series.bits == 4), g.kind)
+    return max(widths, key=lambda key: (len(widths[key]), key[0] == four, key == (g.kind, g.block)),
+               default=(g.kind, g.block))  # fmt: skip
 
 
 def _steps(caption: str, answers: Sequence[Answer], first: str) -> Table:
@@ -387,6 +391,8 @@ def _knowledge(g: Gathered) -> Parts:
     if not any("ask" in row.nats for row in rows):
         return []
     found = knowledge(rows, n=g.n, seed=g.seed)
+    sizes = list(dict.fromkeys(k.size for k in found))
+    found.sort(key=lambda k: (sizes.index(k.size), k.series.bits))
     heads = ("size", "series", "total bits", "share of what is asked", "facts", "bits a bit", "share by choices")
     cells = [
         (k.size, str(k.series), round(k.total_bits), k.share, k.facts, k.bits_per_bit, k.share_by_choices)
