@@ -93,6 +93,11 @@ class Gathered:
         """What losses are told as: above the floor, where it is known."""
         return "excess" if all(row.excess is not None for row in self.all) else "loss"
 
+    @property
+    def unit(self) -> str:
+        """Of the measure, in words."""
+        return "nats a token above the floor" if self.measure == "excess" else "nats a token"
+
     @cached_property
     def draws(self) -> Draws:
         """Of the first scope, activations rounded or not."""

@@ -8,31 +8,27 @@ from itertools import groupby
 from typing import Any
 
 from kbit_ref.errors import KbitError
+from kbit_ref.study.answers import fits_parts, knowledge_parts, performance_parts
 from kbit_ref.study.bootstrap import Estimate, estimate
 from kbit_ref.study.choose import BITS_OF_BYTE, bytes_of
 from kbit_ref.study.curves import Best, Curve, best_precisions, front, gap
 from kbit_ref.study.document import Picture, Section, Table
 from kbit_ref.study.evidence import NATS, VERDICTS, Finding
 from kbit_ref.study.families import guessing
-from kbit_ref.study.findings import PAPER, findings
+from kbit_ref.study.findings import findings
 from kbit_ref.study.gathered import Gathered
 from kbit_ref.study.groups import Series, longest
 from kbit_ref.study.kinds import is_format
-from kbit_ref.study.knowledge import knowledge
-from kbit_ref.study.law import KUMAR, Law, members
-from kbit_ref.study.performance import Answer, at_fixed_bits, at_fixed_size
 from kbit_ref.study.records import distortion_parts, made_parts, subjects, tails_parts, training_parts
 from kbit_ref.study.rows import Result
 
 __all__ = ["sections"]
 
 Parts = list[Any]
-UNITS = {"excess": "nats a token above the floor", "loss": "nats a token", "accuracy": "zero-shot accuracy"}
 SCOPES = {
     "all": "every matrix quantized, every number counted",
     "linear": "linear layers alone quantized and counted",
 }
-LAW_DRAWS = 100  # a fit costs more than a mean
 
 
 def sections(g: Gathered, facts: Mapping[str, str], note: str = "") -> list[Section]:
@@ -58,9 +54,9 @@ def sections(g: Gathered, facts: Mapping[str, str], note: str = "") -> list[Sect
         Section("methods", "Methods", _tried(lambda: _methods(g))),
         Section("formats", "Formats, and weights with activations", _tried(lambda: _formats(g))),
         Section("aware", "Training for few bits", _aware(g)),
-        Section("performance", "Performance = f(k)", _tried(lambda: _performance(g))),
-        Section("knowledge", "Knowledge stored a bit", _tried(lambda: _knowledge(g))),
-        Section("fits", "Fits and their residuals", _tried(lambda: _fits(g))),
+        Section("performance", "Performance = f(k)", _tried(lambda: performance_parts(g))),
+        Section("knowledge", "Knowledge stored a bit", _tried(lambda: knowledge_parts(g))),
+        Section("fits", "Fits and their residuals", _tried(lambda: fits_parts(g))),
         Section("distortion", "Rate and distortion", distortion_parts(g)),
         Section("tails", "Weights: how heavy are their tails?", tails_parts(g)),
         Section("training", "How the models were trained" if g.training else "Models", training_parts(g)),
@@ -182,7 +178,7 @@ def _finding(row: Finding) -> tuple[Any, ...]:
 def _curves(g: Gathered) -> Parts:
     accuracy = {(c.series, p.size): p.quality for c in g.accuracies for p in c.points}
     heads: tuple[str, ...]
-    heads = ("bits", "series", "size", "parameters", "total bits", "bits a parameter", "models", _unit(g), "accuracy")
+    heads = ("bits", "series", "size", "parameters", "total bits", "bits a parameter", "models", g.unit, "accuracy")
     rows = [
         (c.series.bits, str(c.series), p.size, p.n_parameters, round(p.total_bits), p.bits_per_parameter, p.n_seeds,
          p.quality, accuracy.get((c.series, p.size)))
@@ -194,10 +190,10 @@ def _curves(g: Gathered) -> Parts:
         Table("For each width the best of the paper's types, whose curve is drawn.", heads, rows),
     ]
     if best:
-        heads = ("total bits", "best", _unit(g), "next", "margin", "certain", "the next needs times", "not reached")
+        heads = ("total bits", "best", g.unit, "next", "margin", "certain", "the next needs times", "not reached")
         parts.append(Table("The best width at totals in between, interpolated.", heads, [_best(row) for row in best]))
     worth = [(str(s), p.size, round(p.total_bits), p.quality) for s, p in front(g.curves)]
-    heads = ("series", "size", "total bits", _unit(g))
+    heads = ("series", "size", "total bits", g.unit)
     parts.append(Table("What is worth storing: no other cell is as small and as good.", heads, worth, folded=True))
     return parts
 
@@ -207,10 +203,6 @@ def _best(row: Best) -> tuple[Any, ...]:
     certain = "yes" if row.certain else "no"
     return (round(row.total_bits), str(row.series), row.quality, str(row.runner_up or ""), row.margin, certain,
             row.factor, lacking)  # fmt: skip
-
-
-def _unit(g: Gathered) -> str:
-    return UNITS[g.measure]
 
 
 def _by_size(found: Sequence[Curve]) -> tuple[tuple[str, ...], Callable[[Curve], list[Any]]]:
@@ -234,7 +226,7 @@ def _types(g: Gathered) -> Parts:
     return [
         Picture("kinds", f"Data types {where}, a panel for each width; in a panel they cost the same bits."),
         Table(
-            f"Data types {where}: {_unit(g)}, for each size of model.",
+            f"Data types {where}: {g.unit}, for each size of model.",
             ("bits", "type", *sizes),
             [(curve.series.bits, curve.series.kind, *row(curve)) for curve in flat],
         ),
@@ -257,7 +249,7 @@ def _blocks(g: Gathered) -> Parts:
     return [
         Picture("blocks", f"Block sizes of {g.kind}, a panel for each width; scales are counted."),
         Table(
-            f"Block sizes of {g.kind}: {_unit(g)}, for each size of model; the gain is that over the largest block at "
+            f"Block sizes of {g.kind}: {g.unit}, for each size of model; the gain is that over the largest block at "
             "the same total bits.",
             ("bits", "block", *sizes, "gain"),
             rows,
@@ -279,7 +271,7 @@ def _methods(g: Gathered) -> Parts:
         of = (s.kind, s.bits, str(s.block or "tensor"), s.method)
         rows.append((*of, *row(curve), None if gained is None else estimate(gained)))
     caption = (
-        f"Methods: {_unit(g)}, for each size of model; the gain is that over the nearest level at the same total bits."
+        f"Methods: {g.unit}, for each size of model; the gain is that over the nearest level at the same total bits."
     )
     rows.sort(key=lambda row: tuple(row[:4]))
     return [Table(caption, ("type", "bits", "block", "method", *sizes, "gain"), rows)]
@@ -292,7 +284,7 @@ def _formats(g: Gathered) -> Parts:
         sizes, row = _by_size(formats)
         rows = [(str(c.series), _mean_bits(c), *row(c)) for c in formats]
         heads = ("format", "bits a parameter", *sizes)
-        parts.append(Table(f"Formats as libraries store them: {_unit(g)}.", heads, rows))
+        parts.append(Table(f"Formats as libraries store them: {g.unit}.", heads, rows))
     rounded = [curve for curve in g.every if curve.series.activations]
     if rounded:
         sizes, row = _by_size(rounded)
@@ -305,7 +297,7 @@ def _formats(g: Gathered) -> Parts:
             bare = Series(s.kind, s.bits, s.block, s.method, s.scope)
             rows.append((str(bare), s.activations, *row(curve), None if lost is None else estimate(lost)))
         heads = ("weights", "activations", *sizes, "lost to activations")
-        parts.append(Table(f"The other factor of every product rounded as well: {_unit(g)}.", heads, rows))
+        parts.append(Table(f"The other factor of every product rounded as well: {g.unit}.", heads, rows))
     return parts
 
 
@@ -326,7 +318,7 @@ def _aware(g: Gathered) -> Parts:
         heights = [None if r is None else _height(r) for r in (row, *known)]
         line = (size, trained, str(Series.of(row.cell)), row.total_bits, *heights, row.accuracy)
         (own if row.scheme.partition("+")[0] == trained else others).append(line)
-    numbers = ("total bits", _unit(g), "without such training", "in 16 bits", "accuracy")
+    numbers = ("total bits", g.unit, "without such training", "in 16 bits", "accuracy")
     heads = ("size", "trained for", "measured in", *numbers)
     return [
         Table("Models trained with their weights quantized, in the scheme that they were trained for.", heads, own),
@@ -336,118 +328,3 @@ def _aware(g: Gathered) -> Parts:
 
 def _height(row: Result) -> float:
     return row.loss if row.excess is None else row.excess
-
-
-# Answers ------------------------------------------------------------------------------------------
-
-
-def _performance(g: Gathered) -> Parts:
-    kind, block = _most_told(g)
-    rows = g.main
-    of_size = at_fixed_size(rows, kind, block, g.measure, n=g.n, seed=g.seed, scope=g.scopes[0])
-    best = best_precisions(g.precisions)
-    whole = [row.total_bits for row in best if not row.lacking] or [row.total_bits for row in best]
-    totals = whole[:: max(1, len(whole) // 4)]
-    paper = [row for row in rows if row.cell.kind in (*PAPER, "none")]
-    of_total = at_fixed_bits(paper, totals, measure=g.measure, n=g.n, seed=g.seed, scope=g.scopes[0])
-    parts: Parts = [Picture("performance", "Quality against k for each size of model; intervals of 95 %.")]
-    parts.append("Does more k always help? With the size fixed, every bit more makes the same model larger.")
-    parts += [answer.told for answer in of_size]
-    parts.append(_steps(f"Size fixed, {kind} in blocks of {block}, in {_unit(g)}.", of_size, "size"))
-    if of_total:
-        parts.append(
-            "With the total fixed, every bit more is paid for with parameters, and parameters are the price in time: a "
-            "token takes about 6 operations for each in training, and 2 in inference."
-        )
-        parts += [answer.told for answer in of_total]
-        parts.append(_steps(f"Total fixed, the best of the paper's types, in {_unit(g)}.", of_total, "total bits"))
-    return parts
-
-
-def _most_told(g: Gathered) -> tuple[str, int]:
-    """The type and block that are there in most widths; of those the type that is best at 4 bits."""
-    widths = _widths(g)
-    four = next((c.series.kind for c in g.precisions if c.series.bits == 4), g.kind)
-    return max(widths, key=lambda key: (len(widths[key]), key[0] == four, key == (g.kind, g.block)),
-               default=(g.kind, g.block))  # fmt: skip
-
-
-def _steps(caption: str, answers: Sequence[Answer], first: str) -> Table:
-    prices = ("total bits", "then", "parameters", "then", "seconds a cell", "then")
-    heads = (first, "from", "to", "quality", "gain", "verdict", *prices)
-    rows = [
-        (a.size or round(a.total_bits), s.bits, s.next_bits, s.quality, s.gain, s.verdict, round(s.total_bits),
-         round(s.next_total_bits), round(s.n_parameters), round(s.next_n_parameters), s.seconds or None,
-         s.next_seconds or None)
-        for a in answers
-        for s in a.steps
-    ]  # fmt: skip
-    return Table(caption, heads, rows)
-
-
-def _knowledge(g: Gathered) -> Parts:
-    chosen = {curve.series for curve in g.precisions}
-    rows = [row for row in g.main if Series.of(row.cell) in chosen]
-    if not any("ask" in row.nats for row in rows):
-        return []
-    found = knowledge(rows, n=g.n, seed=g.seed)
-    sizes = list(dict.fromkeys(k.size for k in found))
-    found.sort(key=lambda k: (sizes.index(k.size), k.series.bits))
-    heads = ("size", "series", "total bits", "share of what is asked", "facts", "bits a bit", "share by choices")
-    cells = [
-        (k.size, str(k.series), round(k.total_bits), k.share, k.facts, k.bits_per_bit, k.share_by_choices)
-        for k in found
-    ]
-    return [
-        "A fact of the world is 8 bits and is nowhere but in the weights. So much, at least, the models know: by the "
-        "loss, which says nothing of a model that is sure of what is wrong, and by the choices between four objects "
-        "(Fano's inequality), which tell of 2 of the 8 bits at most.",
-        Table("Knowledge by size and width: shares of the bits that are asked for, all of them lower bounds.", heads,
-              cells),
-    ]  # fmt: skip
-
-
-def _fits(g: Gathered) -> Parts:
-    if g.measure == "loss":
-        return [
-            "The joint law is of the loss above the least possible one. That is known in the world which our own "
-            "models live in; of a text nobody knows it, and no law is fitted here."
-        ]
-    rows = [row for row in g.rows if not row.cell.activations]
-    laws = members(rows, *_fitted_kind(g), scope=g.scopes[0], n=min(g.n, LAW_DRAWS), seed=g.seed)
-    full = laws[-1]
-    names = list(full.constants)
-    constants = [(name, full.constants[name], full.constants[name].error, float(KUMAR[name])) for name in names]
-    residuals = [
-        (r.size, r.n_parameters, r.tokens, r.bits, r.excess, r.fitted, r.log_ratio)
-        for r in sorted(full.residuals, key=lambda r: (r.n_parameters, r.tokens or 0, r.bits))
-    ]
-    heads = ("size", "parameters", "tokens", "bits", "measured", "fitted", "log(measured / fitted)")
-    return [
-        "Excess = A N^-a + B D^-b + C D^gD N^-gN exp(-k / g), for N parameters, D tokens, k bits; "
-        f"here for {full.series.kind} in blocks of {full.series.block}. Left out: "
-        + ("; ".join(full.left_out) or "nothing") + ".",
-        Table("Constants of the law; beside them Kumar et al.'s, of other models.",
-              ("constant", "value", "standard error", "Kumar et al."), constants),
-        Table("What each term gains.", ("terms", "rms of log residuals", "R squared"), [_gain(law) for law in laws]),
-        Table("Residuals.", heads, residuals, folded=True),
-    ]  # fmt: skip
-
-
-def _gain(law: Law) -> tuple[Any, ...]:
-    return ", ".join(law.terms), law.rms, law.explained
-
-
-def _fitted_kind(g: Gathered) -> tuple[str, int]:
-    """The law is fitted to integers if they are there in three widths, else to what is there in most."""
-    widths = _widths(g)
-    return max(widths, key=lambda key: (len(widths[key]), key == ("int", g.block)), default=("int", g.block))
-
-
-def _widths(g: Gathered) -> dict[tuple[str, int], set[int]]:
-    """For each type and block its widths."""
-    found: dict[tuple[str, int], set[int]] = {}
-    for curve in g.nearest:
-        if curve.series.kind != "none":
-            found.setdefault((curve.series.kind, curve.series.block), set()).add(curve.series.bits)
-    return found
