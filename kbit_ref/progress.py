@@ -40,6 +40,7 @@ class Progress:
 
     def __init__(self, title: str, total: int):
         self.title, self.total, self.done = title, total, 0
+        self._whole, self._first = title, True
         self.live = sys.stderr.isatty()
         self._bar: Any = None
         self._drawn = False
@@ -72,6 +73,21 @@ class Progress:
             pause = (EVERY if self.live else EVERY_IN_A_FILE) if self._drawn else PATIENCE
             if now - self._last >= pause:
                 self._draw(now)
+
+    def coming(self, what: str, total: int) -> None:
+        """The next of so many steps begins, and what was before it is done.
+
+        Examples
+        --------
+        >>> with Progress("report", 1) as step:
+        ...     for what in ("tables", "pictures"):
+        ...         step.coming(what, 2)
+        >>> step.title, step.done, step.total
+        ('report: pictures', 1, 2)
+        """
+        self.expect(total)
+        self(0 if self._first else 1, title=f"{self._whole}: {what}")
+        self._first = False
 
     def expect(self, total: int) -> None:
         """There are so many steps, as has turned out."""

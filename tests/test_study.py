@@ -336,6 +336,10 @@ def test_a_file_that_fits_not_is_told_in_a_line(plan: Plan, models: Path, tmp_pa
     with Results(path, parse_plan(TEXT.replace("bits = [3, 4]", "bits = [5]"), models)) as results:
         assert len(results.done()) == 1  # more cells are welcome
     base = sqlite3.connect(path)
+    base.execute("ALTER TABLE cells RENAME COLUMN nats TO natts")
+    base.commit()
+    with pytest.raises(kb.KbitError, match="its cells have no column nats"):
+        Results(path, plan)
     base.execute("UPDATE facts SET value = '7' WHERE name = 'schema'")
     base.commit()
     base.close()
@@ -557,6 +561,17 @@ def test_a_model_that_vanishes_is_told_and_the_others_go_on(plan: Plan, models: 
     assert {r.cell for r in read(tmp_path / "r.sqlite")} == set(plan.cells()[:9])
 
 
+def test_a_model_that_was_replaced_is_not_taken_for_the_one_that_was_measured(models: Path, tmp_path: Path) -> None:
+    plan = parse_plan(TEXT.replace("bits = [3, 4]", "bits = [8]"), models)
+    n = run(plan, tmp_path / "r.sqlite", 1)
+    assert (n, run(plan, tmp_path / "r.sqlite", 1)) == (len(plan.cells()), 0)
+    shutil.copy(models / "xs-0" / "curve.csv", models / "xxs-0" / "curve.csv")
+    assert run(plan, tmp_path / "r.sqlite", 1) == 0  # its weights are the same
+    shutil.copytree(models / "xs-0", models / "xxs-0", dirs_exist_ok=True)
+    with pytest.raises(kb.KbitError, match="xxs-0, it is another model than that of earlier cells; use a new file"):
+        run(plan, tmp_path / "r.sqlite", 1)
+
+
 @pytest.mark.filterwarnings("default")  # of a library's own threads and sockets
 def test_whatever_is_wrong_with_a_cell_the_others_go_on(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that nobody foresaw, in a worker of this process."""
@@ -748,7 +763,8 @@ def test_the_quick_table_and_what_it_says() -> None:
     first = headlines(found)[0]
     at = 4.0 + math.log(400 / 300) / math.log(4) * (2.0 - 4.0)  # between 300 and 1200 bits
     assert f"3: {at + 5e-4:.3f}, 4: 3.000" in first.replace("3.001", "3.000")
-    assert "At 3 it loses 1.000 nats more, with a standard error of 0.000." in first
+    assert "The best of 3 bits (int) loses 1.000 nats more, standard error 0.000." in first
+    assert "the best measured" not in headlines(found)[1]  # its 4 bits are at the end of the line of 3 bits
 
 
 def test_every_profile_is_a_kind() -> None:

@@ -341,10 +341,22 @@ def test_the_law_behind_a_choice_sees_every_number_of_tokens() -> None:
     whole, short = (choosing.by_law(some, 8 * memory, "int", 64) for some in (rows, longest(rows)))
     assert whole is not None
     assert short is not None
-    assert f"{whole.n_parameters:,} parameters in {whole.bits} bits" in note
+    assert f"about {float(f'{whole.n_parameters:.3g}'):,.0f} parameters in {whole.bits} bits" in note
+    assert not any("joint law" in note for note in choose(rows, Limit(memory=1e9), n=5).notes)  # it would be a guess
     best = min((by_the_law(160_000 / (b + 0.25), TOKENS[-1], b), b) for b in (3, 4, 5, 6, 8))
     assert (whole.bits, whole.excess) == (best[1], pytest.approx(best[0], rel=1e-3))
     assert short.excess != pytest.approx(best[0], rel=1e-3)
+
+
+def test_memory_holds_the_embeddings_too_though_they_stay_as_they_are() -> None:
+    """A fifth of the parameters in 16 bits, and four fifths in 4."""
+    linear = [result("n13", Series(scope="linear"), 1.0), result("n13", Series("int", 4, 0, scope="linear"), 1.2)]
+    rows = [replace(r, subject=replace(r.subject, n_linear=6000), total_bits=6000 * r.cell.bits) for r in linear]
+    found = choose(rows, Limit(memory=8_000), scope="linear", n=5).recommended
+    assert (found.series.bits, found.total_bits) == (4, 6000 * 4 + 2192 * 16)
+    assert found.bits_per_parameter == (6000 * 4 + 2192 * 16) / 8192
+    with pytest.raises(KbitError, match=r"the smallest measured takes 7\.38 kB"):
+        choose(rows, Limit(memory=7_000), scope="linear", n=5)
 
 
 def test_the_published_constants_give_the_published_damage() -> None:
@@ -431,6 +443,8 @@ def test_what_was_not_measured_is_undecided_and_said() -> None:
     rows = [row for row in as_in_the_paper() if row.cell.method == "nearest" and "+" not in row.cell.kind]
     found = {row.number: row for row in findings(rows, n=20)}
     assert (found[6].verdict, found[7].verdict) == ("undecided", "undecided")
+    few = {row.number: row for row in findings([row for row in rows if row.cell.bits in (3, 4, 16)], n=20)}
+    assert few[8].verdict == "undecided"  # nothing wider at the same totals that 4 bits could lose to
     assert found[7].why.startswith("Not measured: gain of centering.")
     assert found[1].verdict == "supported"
     assert set(tails(rows).values()) == {3.0}

@@ -28,10 +28,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     limit.add_argument("--bits-per-parameter", type=float, metavar="X", help="everything counted: 4.25")
     limit.add_argument("--loss", type=float, metavar="X", help="nats a token; the smallest that keeps within it")
     parser.add_argument("--model", metavar="DIR", help="a model of your own; what is needed is measured on it")
-    parser.add_argument("--text", metavar="FILE", help="with --model: the text it is judged on")
+    parser.add_argument("--text", metavar="FILE", help="with --model: what it is judged on, in windows apart")
     parser.add_argument("--results", metavar="FILE", help="of a study (default: the full study that comes along)")
     parser.add_argument("--models", default="*", metavar="PATTERN", help="of the study only these: 'pythia-*'")
-    parser.add_argument("--scope", choices=SCOPES, default="all", help="linear: embeddings neither changed nor counted")
+    parser.add_argument("--scope", choices=SCOPES, default="all", help="linear: embeddings stay in 16 bits")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,12 +64,7 @@ def _results(args: argparse.Namespace, limit: Limit) -> list[Result]:
         rule = "a model is measured anew, with everything counted"
         raise BadInput(message("choose", "results, models or scope", rule, "leave them out, or leave out --model"))
     with Progress("choose", 1) as step:
-
-        def tell(title: str, most: int) -> None:
-            step.expect(most)
-            step(1, title=title)
-
-        return sweep(args.model, limit, args.text or "", tell=tell)
+        return sweep(args.model, limit, args.text or "", tell=step.coming)
 
 
 def _study() -> Path:

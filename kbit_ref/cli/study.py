@@ -52,11 +52,13 @@ def run(args: argparse.Namespace) -> int:
         from kbit_ref.figures import draw
         from kbit_ref.study.report import report
 
-        page = report(args.results, args.output, draw, models=args.models)
+        with Progress("report", 1) as step:
+            page = report(args.results, args.output, draw, models=args.models, tell=step.coming)
         print(json.dumps({"report": args.output, "page": str(page)}) if args.json else page)
         return 0
     if args.action == "distortion":
-        rows = distortion.table(args.types or None)
+        with Progress("distortion", 1) as step:
+            rows = distortion.table(args.types or None, tell=step.coming)
         lines = [json.dumps([asdict(row) for row in rows])] if args.json else distortion.text(rows, args.measure)
         print(*lines, sep="\n")
         return 0
@@ -98,6 +100,7 @@ def _quick(output: str | None, workers: int, as_json: bool) -> int:
     names = list(rows[0])
     cells = [names, *([_text(value) for value in row.values()] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    print("Excess loss (nats a token above the least possible) and right answers; blocks of 64, everything counted.\n")
     for line in cells:
         print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)))
     print("", *lines, sep="\n")

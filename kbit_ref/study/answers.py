@@ -11,13 +11,12 @@ from kbit_ref.study.findings import PAPER
 from kbit_ref.study.gathered import Gathered
 from kbit_ref.study.groups import Series
 from kbit_ref.study.knowledge import knowledge
-from kbit_ref.study.law import KUMAR, Law, members
+from kbit_ref.study.law import KUMAR, LAW_DRAWS, Law, members
 from kbit_ref.study.performance import Answer, at_fixed_bits, at_fixed_size
 
 __all__ = ["fits_parts", "knowledge_parts", "performance_parts"]
 
 Parts = list[Any]
-LAW_DRAWS = 100  # a fit costs more than a mean
 
 
 def performance_parts(g: Gathered) -> Parts:

@@ -18,7 +18,7 @@ from kbit_ref.study.bootstrap import Draws, Estimate, estimate
 from kbit_ref.study.families import comparable, families, guessing
 from kbit_ref.study.groups import Group, Series, longest
 from kbit_ref.study.kinds import widths_of
-from kbit_ref.study.law import fit_law
+from kbit_ref.study.law import fullest_law
 from kbit_ref.study.rows import Cell, Result
 
 __all__ = ["BITS_OF_BYTE", "Choice", "Limit", "Option", "Planned", "by_law", "bytes_of", "choose", "sweep"]
@@ -28,6 +28,8 @@ KINDS = ("int", "float", "quantile", "nf")  # of the small sweep
 BLOCKS = (32, 64, 128)
 METHODS = ("gptq", "awq", "rotate")
 WIDTHS = range(2, 9)
+USUAL = 64  # the block that most types are measured in
+BEYOND = 2  # times the largest model that was measured: what a law says of larger ones is a guess
 WINDOWS = 64  # of a text, for the small sweep
 AS_IT_IS = 16  # bits of a number that is not quantized, and of a scale
 
@@ -194,7 +196,7 @@ def choose(results: Iterable[Result], limit: Limit, *, scope: str = "all", n: in
     limit
         What it may cost or lose at most.
     scope
-        "all" or "linear": how bits are counted.
+        "all", or "linear": embeddings stay in 16 bits. All parameters are counted in both.
     n, seed
         How often items and seeds are drawn again.
 
@@ -232,8 +234,12 @@ def choose(results: Iterable[Result], limit: Limit, *, scope: str = "all", n: in
 
 
 def _option(group: Group, draws: Draws) -> Option:
-    bits = group.total_bits, group.bits_per_parameter
-    return Option(group.size, group.n_parameters, group.series, *bits, estimate(draws[group]))
+    total = group.total_bits
+    if group.series.scope == "linear":  # what is not quantized has to be stored, too
+        total += AS_IT_IS * (group.n_parameters - group.results[0].subject.n_linear)
+    return Option(
+        group.size, group.n_parameters, group.series, total, total / group.n_parameters, estimate(draws[group])
+    )
 
 
 def _notes(rows: list[Result], limit: Limit, recommended: Option, every: list[Option], scope: str) -> Iterator[str]:
@@ -249,14 +255,17 @@ def _notes(rows: list[Result], limit: Limit, recommended: Option, every: list[Op
         if scope == "all" and series.kind != "none":
             mine = next(f for f in families(rows) if any(r.subject.size == recommended.size for r in f.results))
             planned = by_law(mine.results, total, series.kind, series.block, method=series.method)
-            if planned is not None:
-                beyond = ", beyond what was measured" if planned.extrapolated else ""
+            if planned is not None and planned.n_parameters <= BEYOND * max(r.subject.n_parameters for r in rows):
                 yield (
-                    f"By the joint law the best of {series.kind} at this total is a model of {planned.n_parameters:,} "
-                    f"parameters in {planned.bits} bits{beyond}."
+                    "By the joint law of size, tokens and bits, which also tells of sizes in between, the best of "
+                    f"{series.kind} at this total is a model of about {float(f'{planned.n_parameters:.3g}'):,.0f} parameters in "
+                    f"{planned.bits} bits."
                 )
     if limit.bits_per_parameter is not None:
-        yield "So many bits a parameter allow any number of parameters: of sizes it is the best, not the smallest."
+        yield "The limit is for each parameter, and models of every size keep within it: this is the best of all."
+    if all(row.excess is not None for row in rows):
+        plain = next(row for row in rows if row.excess is not None)
+        yield f"The least possible loss here is {plain.loss - (plain.excess or 0):.4f} nats a token."
 
 
 def by_law(
@@ -264,14 +273,12 @@ def by_law(
 ) -> Planned | None:
     """The size and width of least excess for so many total bits, by the joint law of one kind.
 
-    None where the law cannot be fitted: fewer than three sizes or widths, or no known floor.
+    The law is that of the block, or of the usual one if it has more terms. None where it cannot be fitted: fewer than
+    three sizes or widths, or no known floor.
     """
     rows = list(results)
-    try:
-        law = fit_law(rows, kind, block, method=method, scope=scope, n=0)
-    except KbitError:
-        return None
-    if "bits" not in law.terms:
+    law = fullest_law(rows, kind, (block, USUAL), method=method, scope=scope, n=0)
+    if law is None or "bits" not in law.terms:
         return None
     tokens = max((row.subject.tokens or 0 for row in rows), default=0) or None
     bits, n, excess = law.best(total_bits, tokens)

@@ -16,7 +16,7 @@ is below it, and meets it as the rate grows.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -251,8 +251,11 @@ def table(
     types: Sequence[str] | None = None,
     sources: Sequence[str] = tuple(SOURCES),
     blocks: Sequence[int] = BLOCKS,
+    tell: Callable[[str, int], None] | None = None,
 ) -> list[Distortion]:
     """Rows for every type on every source in every block size; by default all types of the registry.
+
+    `tell` is told which type comes next, and how many there are.
 
     Examples
     --------
@@ -260,7 +263,12 @@ def table(
     [20.73, 19.18]
     """
     names = datatypes() if types is None else types
-    return [row for name in names for each in sources for row in of_type(name, each, blocks)]
+    rows = []
+    for name in names:
+        if tell is not None:
+            tell(name, len(names))
+        rows += [row for each in sources for row in of_type(name, each, blocks)]
+    return rows
 
 
 def text(rows: Sequence[Distortion], measure: str = "width") -> Iterator[str]:

@@ -8,7 +8,7 @@ only the second finding is about accuracy itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -20,7 +20,7 @@ from kbit_ref.study.bootstrap import Draws, estimate
 from kbit_ref.study.curves import Curve, best_precisions, by_precision, curves_of, gap, totals
 from kbit_ref.study.evidence import Evidence, Finding, clear, concluded, positive, small
 from kbit_ref.study.groups import groups, longest, sign
-from kbit_ref.study.law import Law, fit_law
+from kbit_ref.study.law import LAW_DRAWS, fullest_law
 from kbit_ref.study.rows import Result
 
 __all__ = ["PAPER", "findings", "gained_by_size", "tails"]
@@ -202,7 +202,8 @@ def _about_widths(data: _Data) -> str:
 
 def _by_law(data: _Data, four: Curve) -> str:
     """From which size on 4 bits would be the best width, if the joint law goes on as it is."""
-    law = _fullest_law(data, four)
+    s, fewer = four.series, min(data.n, LAW_DRAWS)
+    law = fullest_law(data.every, s.kind, (s.block, BLOCK), method=s.method, scope=s.scope, n=fewer, seed=data.seed)
     if law is None or "bits by size" not in law.terms:
         return ""
     tokens = max(row.subject.tokens or 0 for row in data.rows) or None
@@ -216,18 +217,6 @@ def _by_law(data: _Data, four: Curve) -> str:
         f"If {of} goes on as it is, 4 bits or fewer become the best width{known} at {size.value:.1e} parameters "
         f"[{size.low:.1e}, {size.high:.1e}]."
     )
-
-
-def _fullest_law(data: _Data, four: Curve) -> Law | None:
-    """Of the type's laws, in its block and in the usual one, that of the most terms: one without tokens is biased."""
-    s, found = four.series, []
-    for block in dict.fromkeys((s.block, BLOCK)):
-        try:
-            law = fit_law(data.every, s.kind, block, method=s.method, scope=s.scope, n=min(data.n, 100), seed=data.seed)
-        except BadInput:
-            continue
-        found.append(law)
-    return max(found, key=lambda law: len(law.terms), default=None)
 
 
 def _unstable(data: _Data) -> Finding:
@@ -388,21 +377,25 @@ def _advice(data: _Data) -> Finding:
         and c.series.method == "nearest"
     ]
     best = by_precision(advised)
-    rivals = list(data.precisions.values())
-    lost = _regret(best[0], rivals) if best and len(rivals) > 1 else None
+    lost = _regret(best[0], data.precisions) if best else None
     said = f" ({best[0].series})" if best else ""
     evidence = [small(f"loss of what is advised{said} against the best width at the same total bits", lost, NOTHING)]
     why = _about_widths(data)
     return concluded(8, claim, evidence, f"what is advised is never {NOTHING:g} nats behind, on the mean", why)
 
 
-def _regret(advised: Curve, rivals: list[Curve]) -> Floats:
-    """[1 + 2 n]: how far one curve is behind the best at the same total bits, the mean over its range."""
+def _regret(advised: Curve, precisions: Mapping[int, Curve]) -> Floats | None:
+    """[1 + 2 n]: how far one curve is behind the best at the same total bits, the mean over its range.
+
+    It counts where a wider code was measured at the same total, too; None without one.
+    """
     found = []
     for total in totals([advised]):
-        here = [curve.at(total) for curve in rivals if curve.covers(total)] + [advised.at(total)]
-        found.append(advised.at(total) - min(here, key=lambda draws: float(draws[0])))
-    return np.asarray(np.mean(found, axis=0))
+        here = {bits: curve.at(total) for bits, curve in precisions.items() if curve.covers(total)}
+        if any(4 < bits < 16 for bits in here):
+            rivals = [*here.values(), advised.at(total)]
+            found.append(advised.at(total) - min(rivals, key=lambda draws: float(draws[0])))
+    return np.asarray(np.mean(found, axis=0)) if found else None
 
 
 _ALL: tuple[Callable[[_Data], Finding], ...] = (

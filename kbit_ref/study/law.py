@@ -33,10 +33,11 @@ from kbit_ref.study.groups import Series, is_aware, matches
 from kbit_ref.study.kinds import scheme_of
 from kbit_ref.study.rows import Result
 
-__all__ = ["KUMAR", "TERMS", "Law", "Residual", "fit_law", "members"]
+__all__ = ["KUMAR", "LAW_DRAWS", "TERMS", "Law", "Residual", "fit_law", "fullest_law", "members"]
 
 Floats = NDArray[np.float64]
 FEWEST, MOST = np.log(1e3), np.log(1e15)  # total bits between which the best width is looked for
+LAW_DRAWS = 100  # of an interval: a fit costs more than a mean
 LEAST = 3  # different values that an exponent needs
 CAP = 1.0  # nats: what is damaged more is no longer on the exponential, its loss nears that of guessing
 ILL = 300  # condition of the problem from which its constants are not told apart: small errors become large ones
@@ -250,6 +251,20 @@ def fit_law(
     constants = {name: estimate(draws) for name, draws in found.items()}
     bare = Law(series, tuple(wanted), constants, (), (*data.left_out, *left_out), found)
     return replace(bare, residuals=tuple(_residuals(data, bare)))
+
+
+def fullest_law(results: Iterable[Result], kind: str, blocks: Iterable[int], **more: Any) -> Law | None:
+    """Of a type's laws, one for each block, that of the most terms; None if none can be fitted.
+
+    Where few cells were measured a law lacks the terms of the tokens, and takes what they do for what the size does.
+    """
+    rows, found = list(results), []
+    for block in dict.fromkeys(blocks):
+        try:
+            found.append(fit_law(rows, kind, block, **more))
+        except BadInput:
+            continue
+    return max(found, key=lambda law: len(law.terms), default=None)
 
 
 def members(results: Iterable[Result], kind: str, block: int, **more: Any) -> list[Law]:

@@ -72,11 +72,13 @@ def headlines(results: Sequence[Result]) -> list[str]:
         line = f"{model} at 4 bits ({four.cell.kind}) has {four.total_bits / 1e6:.3f} Mbit."
         if (three := best.get(3, {}).get(model)) is not None:
             mean, error = difference(three, four)
-            line += f" At 3 it loses {mean:.3f} nats more, with a standard error of {error:.3f}."
+            line += f" The best of 3 bits ({three.cell.kind}) loses {mean:.3f} nats more, standard error {error:.3f}."
         heights = _heights_at(best, float(four.total_bits))
         told = ", ".join(f"{bits}: {height:.3f}" for bits, height in sorted(heights.items()))
         least = min(heights, key=lambda bits: heights[bits])
-        lines.append(f"{line} Of models with so many Mbit those of {least} bits are best ({told}).")
+        if len(heights) > 1:
+            line += f" Of models with so many Mbit, interpolated, {least} bits are the best measured ({told})."
+        lines.append(line)
     return lines
 
 

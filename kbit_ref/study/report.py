@@ -22,6 +22,7 @@ __all__ = ["Draw", "report"]
 
 Pictures = Mapping[str, Mapping[str, bytes]]
 Draw = Callable[[Pictured], Pictures]  # for each picture its svg and its png
+STEPS = 4  # of a family's report
 
 
 def report(
@@ -32,6 +33,7 @@ def report(
     models: str = "*",
     n: int = 1000,
     seed: int = 0,
+    tell: Callable[[str, int], None] | None = None,
 ) -> Path:
     """Write report.html, report.md and the pictures into a directory; the page's path.
 
@@ -47,6 +49,8 @@ def report(
         Only those whose names fit the pattern; * is anything.
     n, seed
         How often evaluation items and seeds are drawn again for the intervals.
+    tell
+        Is told what comes next, and how many such steps there are.
 
     Raises
     ------
@@ -56,13 +60,15 @@ def report(
     found = families(named(read(results), models))
     facts = facts_of(results)
     title = facts.get("title") or "Bits against loss"
+    steps = STEPS * max(len(found), 1)
+    say = (lambda what: tell(what, steps)) if tell else lambda what: None
     try:
         if len(found) < 2:
             rows = found[0].results if found else ()
-            return _page(Path(out), title, *_told(Gathered(rows, n, seed), facts, draw))
+            return _page(Path(out), title, *_told(Gathered(rows, n, seed), facts, draw, say))
         answers = []
         for place, family in _places(found).items():
-            told, pictures = _told(Gathered(family.results, n, seed), facts, draw)
+            told, pictures = _told(Gathered(family.results, n, seed), facts, draw, say)
             _page(Path(out) / place, f"{title}: {family.name}", told, pictures)
             answers.append(_answer(place, family, told))
         return _page(Path(out), title, [_apart(found), *answers], {})
@@ -70,9 +76,17 @@ def report(
         raise BadInput(message("report", f"out = {out}", str(error), "name another directory")) from None
 
 
-def _told(gathered: Gathered, facts: Mapping[str, str], draw: Draw | None) -> tuple[list[Section], Pictures]:
+def _told(
+    gathered: Gathered, facts: Mapping[str, str], draw: Draw | None, say: Callable[[str], None]
+) -> tuple[list[Section], Pictures]:
     """The sections and the pictures of a report."""
+    say("types on sources")
+    _ = gathered.distortion
+    say("curves")
+    _ = gathered.precisions
+    say("pictures")
     pictures, note = _pictures(gathered, draw)
+    say("findings and fits")
     return sections(gathered, facts, note), pictures
 
 

@@ -117,7 +117,7 @@ class Results:
         with _told(self.path):
             self.base.execute("BEGIN IMMEDIATE")  # from here on no other process adds anything
             try:
-                self._same(result.cell.model, result.subject.digest, digest)
+                self.same(result.cell.model, result.subject.digest, digest)
                 self.base.execute(
                     "INSERT OR IGNORE INTO evaluations VALUES (?, ?, ?, ?)", (digest, *_evaluation(result))
                 )
@@ -129,13 +129,19 @@ class Results:
                     self.base.execute("ROLLBACK")
                 raise
 
-    def _same(self, model: str, digest: str, evaluation: str) -> None:
-        """Is it the model of the earlier cells of its name, judged on the same windows and questions?"""
+    def same(self, model: str, digest: str, evaluation: str = "") -> None:
+        """Refuse another model than that of the earlier cells of its name, or other windows and questions.
+
+        Raises
+        ------
+        BadInput
+            As of `add`.
+        """
         asked = "SELECT digest, evaluation FROM cells WHERE model = ?"
         row = self.base.execute(asked, (model,)).fetchone() or (digest, evaluation)
         if row[0] != digest:
             rule = "it is another model than that of earlier cells"
-        elif row[1] != evaluation:
+        elif evaluation and row[1] != evaluation:
             rule = "its text or its questions are not those of earlier cells"
         else:
             return
@@ -161,6 +167,10 @@ def _check(base: sqlite3.Connection, path: Path) -> None:
     if row is None or row[0] != str(SCHEMA):
         rule = f"it has schema {row and row[0]} and this version reads {SCHEMA}"
         raise BadInput(message("study", str(path), rule, "use the version that wrote it"))
+    columns = {name for _, name, *_ in base.execute("PRAGMA table_info(cells)")}
+    if lacking := [name for name in COLUMNS if name not in columns]:
+        rule = f"its cells have no column {lacking[0]}"
+        raise BadInput(message("study", str(path), rule, "it was changed by something else: use a new file"))
 
 
 def _how(plan: Plan) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from multiprocessing import connection
 from pathlib import Path
 
 from kbit_ref.errors import BadInput, KbitError, MissingLibrary, message
-from kbit_ref.study.measure import measure
+from kbit_ref.study.measure import measure, subject_of
 from kbit_ref.study.plan import Evaluation, Plan
 from kbit_ref.study.results import Results
 from kbit_ref.study.rows import Cell, Result
+from kbit_ref.transformer.load import load_model
 
 __all__ = ["Tell", "run"]
 
@@ -59,6 +60,8 @@ def run(plan: Plan, path: str | os.PathLike[str], workers: int = 1, dask: str = 
         cells = plan.cells()
         done = results.done()
         todo = [cell for cell in cells if cell not in done]
+        for name in {cell.model for cell in done} - {cell.model for cell in todo}:
+            _unchanged(results, plan, name)  # those with cells to do are seen to when these are added
         clock = _Clock(plan, len(cells) - len(todo), todo)
         failed: dict[Cell, str] = {}
         deaths = 0
@@ -142,6 +145,13 @@ def _parameters(folder: Path) -> float:
 
 
 # Workers ---------------------------------------------------------------------------------------
+
+
+def _unchanged(results: Results, plan: Plan, name: str) -> None:
+    """A model that is done is still the one that was measured, if it is still there."""
+    if name in plan.models and (plan.folder(name) / "config.json").exists():
+        subject = subject_of(load_model(plan.folder(name)), plan.folder(name), name)
+        results.same(name, subject.digest)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -107,7 +108,7 @@ def _headline(g: Gathered, found: Mapping[str, Sequence[Finding]]) -> Parts:
     everywhere = [row for row in best if not row.lacking]
     for bits, group in groupby(everywhere, key=lambda row: row.series.bits if row.certain else 0):
         run = list(group)
-        span = f"From {_memory(run[0])} to {_memory(run[-1])}" if len(run) > 1 else f"At {_memory(run[0])}"
+        span = f"At totals from {_memory(run[0])} to {_memory(run[-1])}" if len(run) > 1 else f"At {_memory(run[0])}"
         known = "; ".join(dict.fromkeys(str(row.series) for row in run))
         parts.append(f"{span} {f'{bits} bits are' if bits else 'no width is surely'} best ({known}).")
     if 0 < len(everywhere) < len(best):
@@ -128,7 +129,7 @@ def _headline(g: Gathered, found: Mapping[str, Sequence[Finding]]) -> Parts:
 
 
 def _memory(row: Best) -> str:
-    return f"{row.total_bits:.2g} bits ({bytes_of(row.total_bits / BITS_OF_BYTE)})"
+    return f"{row.total_bits:.3g} bits ({bytes_of(row.total_bits / BITS_OF_BYTE)})"
 
 
 def _findings(g: Gathered, scope: str) -> list[Finding]:
@@ -147,7 +148,7 @@ def _findings_parts(g: Gathered, found: Mapping[str, Sequence[Finding]]) -> Part
     ]
     heads: tuple[str, ...]
     for scope, rows in found.items():
-        heads = ("", "claim", "verdict", "the number that decides", "value", "unit", "standard errors")
+        heads = ("", "claim", "verdict", "the number that decides", "value", "unit", "standard errors from its limit")
         parts.append(Table(f"With {SCOPES[scope]}.", heads, [_finding(row) for row in rows]))
         reasons = [(row.number, row.why) for row in rows if row.why and row.verdict != VERDICTS[0]]
         if reasons:
@@ -168,7 +169,7 @@ def _finding(row: Finding) -> tuple[Any, ...]:
     one = row.deciding
     if one is None:
         return row.number, row.claim, row.verdict, "", None, "", None
-    strength = None if one.estimate is None else one.strength
+    strength = one.strength if one.estimate is not None and math.isfinite(one.strength) else None
     return row.number, row.claim, row.verdict, one.what, one.estimate, one.unit, strength
 
 
@@ -202,7 +203,7 @@ def _best(row: Best) -> tuple[Any, ...]:
     lacking = ", ".join(f"{bits} bits" for bits in row.lacking)
     certain = "yes" if row.certain else "no"
     return (round(row.total_bits), str(row.series), row.quality, str(row.runner_up or ""), row.margin, certain,
-            row.factor, lacking)  # fmt: skip
+            row.factor if math.isfinite(row.factor.value) else "never", lacking)  # fmt: skip
 
 
 def _by_size(found: Sequence[Curve]) -> tuple[tuple[str, ...], Callable[[Curve], list[Any]]]:
