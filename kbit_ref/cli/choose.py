@@ -82,7 +82,7 @@ def _lines(found: Choice) -> list[str]:
     lines.append(f"use      {_told(found.recommended)}")
     if found.runner_up is not None and found.difference is not None:
         lines.append(f"next     {_told(found.runner_up)}")
-        lines.append(f"         which loses {_more(found.difference)} nats a token than the first")
+        lines.append(f"         which loses more by {_more(found.difference)} nats a token")
     if found.n_tied:
         options = "1 option loses" if found.n_tied == 1 else f"{found.n_tied} options lose"
         lines.append(f"ties     {options} no more, as far as is certain")
