@@ -20,6 +20,11 @@ from kbit_ref.study.quick import headlines, table
 from kbit_ref.study.results import read
 from kbit_ref.study.run import run as run_plan
 
+ABOUT = (
+    "Columns are numbers a block, each block with a scale (and an offset, if its type has one) of 16 bits; one scale is\n"
+    "the best single one, and of types of more than 8 bits the scale 1. t5 and t3 are Student's t with 5 and 3 degrees\n"
+    "of freedom; every source has variance 1."
+)
 HELP = "bits against loss and accuracy, over models, types, block sizes, methods"
 
 
@@ -59,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "distortion":
         with Progress("distortion", 1) as step:
             rows = distortion.table(args.types or None, tell=step.coming)
-        lines = [json.dumps([asdict(row) for row in rows])] if args.json else distortion.text(rows, args.measure)
-        print(*lines, sep="\n")
+        lines = distortion.text(rows, args.measure)
+        print(*([json.dumps([asdict(row) for row in rows])] if args.json else [*lines, "", ABOUT]), sep="\n")
         return 0
     if args.workers < 0:
         raise BadInput(message("study", f"workers = {args.workers}", "it is at least 1", "leave it out"))
