@@ -20,11 +20,10 @@ from kbit_ref.study.quick import headlines, table
 from kbit_ref.study.results import read
 from kbit_ref.study.run import run as run_plan
 
-ABOUT = (
-    "Columns are numbers a block, each block with a scale (and an offset, if its type has one) of 16 bits; one scale is\n"
-    "the best single one, and of types of more than 8 bits the scale 1. t5 and t3 are Student's t with 5 and 3 degrees\n"
-    "of freedom; every source has variance 1."
-)
+ABOUT = """\
+Columns are numbers a block, each block with a scale (and an offset, if its type has one) of 16 bits. One scale is the
+best single one, and of types of more than 8 bits the scale 1. t5 and t3 are Student's t with 5 and 3 degrees of
+freedom; every source has variance 1."""
 HELP = "bits against loss and accuracy, over models, types, block sizes, methods"
 
 
