@@ -1,6 +1,7 @@
 """Paper and ink: the style of all pictures, their colours, and the bytes that are written.
 
-Colours are those of Okabe and Ito for names and of viridis for what has an order; markers and lines differ too.
+Colours are those of Okabe and Ito for names and of viridis for what has an order; markers and lines differ too, and
+names beyond the six that matter most are black and gray with hollow markers.
 """
 
 from __future__ import annotations
@@ -9,21 +10,39 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kbit_ref.errors import BadInput, MissingLibrary, message
 from kbit_ref.study.kinds import KINDS
 
-__all__ = ["PLAIN", "Axes", "Figure", "Look", "drawn", "figure", "named", "ordered", "save", "style"]
+__all__ = ["PLAIN", "Axes", "Figure", "Look", "above_one", "drawn", "figure", "named", "ordered", "save", "style"]
 
 Axes = Any  # matplotlib's
 Figure = Any
-Look = tuple[str, str, Any]  # colour, marker, dashes
+
+
+class Look(NamedTuple):
+    """How a line is drawn."""
+
+    colour: str
+    marker: str
+    dashes: Any
+    hollow: bool = False
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """The same, as matplotlib calls it."""
+        inside, edge, thick = ("white", self.colour, 1.0) if self.hollow else (self.colour, "white", 0.5)
+        marker = {"marker": self.marker, "markerfacecolor": inside, "markeredgecolor": edge, "markeredgewidth": thick}
+        return {"color": self.colour, "linestyle": self.dashes, **marker}
+
 
 WIDE = 7.2  # inches: two columns of a journal
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")  # Okabe and Ito
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
+INKS = ("#000000", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "h", "d")
-PLAIN: Look = ("#000000", "h", (0, (4, 2)))  # a model as it is
+HOLLOW = ("<", ">", "h", "d", "P", "X", "*", "8")
+PLAIN = Look("#000000", "h", (0, (4, 2)))  # a model as it is
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -53,7 +72,6 @@ STYLE = {
 }
 
 
-
 @contextmanager
 def style() -> Iterator[None]:
     """The style above, while something is drawn or written.
@@ -81,6 +99,15 @@ def figure(rows: int, columns: int, height: float, **shared: Any) -> tuple[Figur
     paper = Paper(figsize=(WIDE, height), layout="constrained")
     axes = paper.subplots(rows, columns, squeeze=False, **shared)
     return paper, list(axes.flat)
+
+
+def above_one(columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with axes in a row, and below them one more that is as wide as all; the last of the list."""
+    from matplotlib.figure import Figure as Paper
+
+    paper = Paper(figsize=(WIDE, height), layout="constrained")
+    grid = paper.add_gridspec(2, columns, height_ratios=(1.25, 1))
+    return paper, [*(paper.add_subplot(grid[0, i]) for i in range(columns)), paper.add_subplot(grid[1, :])]
 
 
 def drawn(picture: Figure, form: str) -> bytes:
@@ -120,12 +147,19 @@ def _in_order(n: int) -> list[str]:
 def ordered(values: Sequence[Any]) -> dict[Any, Look]:
     """A look for each value of something with an order."""
     colours = _in_order(len(values))
-    return {v: (colours[i], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)]) for i, v in enumerate(values)}
+    return {v: Look(colours[i], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)]) for i, v in enumerate(values)}
 
 
 def named(values: Sequence[str]) -> dict[str, Look]:
     """A look for each kind; known kinds have the same in every picture."""
     order = [*KINDS, *(v for v in values if v not in KINDS)]
+    return {v: _name(order.index(v)) for v in values}
+
+
+def _name(i: int) -> Look:
+    """Of the name that is so many after the first: six in colour, the rest in ink."""
     n = len(COLOURS)
-    looks = {v: (COLOURS[i % n], MARKERS[(i + i // n) % n], DASHES[i % len(DASHES)]) for i, v in enumerate(order)}
-    return {v: looks[v] for v in values}
+    if i < n:
+        return Look(COLOURS[i], MARKERS[i], DASHES[i % len(DASHES)])
+    turn = (i - n) // len(INKS)
+    return Look(INKS[i % len(INKS)], HOLLOW[(i - n) % len(HOLLOW)], DASHES[turn % len(DASHES)], True)

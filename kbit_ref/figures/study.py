@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from kbit_ref.figures.ink import PLAIN, Axes, Figure, Look, drawn, figure, named, ordered, style
-from kbit_ref.study.curves import Curve
+from kbit_ref.figures.ink import PLAIN, Axes, Figure, Look, above_one, drawn, figure, named, ordered, style
+from kbit_ref.figures.parts import MEASURES, dressed, legend, line, lines, plain_ticks, quality, ratios, shaded, short
+from kbit_ref.study.curves import Curve, by_precision
 from kbit_ref.study.distortion import Distortion
 from kbit_ref.study.gathered import Pictured
 from kbit_ref.study.kinds import KINDS
@@ -19,61 +18,10 @@ from kbit_ref.study.sources import SOURCES, lloyd_max
 
 __all__ = ["blocks", "draw", "kinds", "performance", "precisions", "rate_distortion", "training"]
 
-MEASURES = {
-    "excess": "excess loss (nats a token)",
-    "loss": "loss (nats a token)",
-    "accuracy": "zero-shot accuracy",
-}
-TOTAL = "total model bits"
+CLOSE = 4  # bits; beside narrower codes, which are much worse, the others lie on one line
 
 
 # Curves over total bits ---------------------------------------------------------------------------
-
-
-def _lines(axes: Axes, found: Mapping[str, Curve], looks: Mapping[str, Look]) -> None:
-    """A line with intervals for each curve."""
-    for label, curve in found.items():
-        colour, marker, dashes = looks[label]
-        x = [point.total_bits for point in curve.points]
-        y = [point.quality.value for point in curve.points]
-        _bars(axes, x, [point.quality for point in curve.points], colour)
-        axes.plot(x, y, color=colour, marker=marker, linestyle=dashes, label=label, markeredgecolor="white",
-                  markeredgewidth=0.5, gid=f"line {label}")  # fmt: skip
-
-
-def _bars(axes: Axes, x: Sequence[float], estimates: Sequence[Any], colour: str) -> None:
-    """Intervals as thin upright lines, where they are known."""
-    known = [(at, e.low, e.high) for at, e in zip(x, estimates, strict=True) if math.isfinite(e.high - e.low)]
-    if known:
-        at, low, high = zip(*known, strict=True)
-        axes.vlines(at, low, high, color=colour, linewidth=0.9, alpha=0.8)
-
-
-def _dressed(axes: Axes, measure: str, chance: float | None = None) -> None:
-    """Scales and labels of an axis of quality over total bits."""
-    axes.set_xscale("log")
-    _quality(axes, measure, chance)
-    axes.set_xlabel(TOTAL)
-
-
-def _quality(axes: Axes, measure: str, chance: float | None) -> None:
-    if measure != "accuracy":
-        axes.set_yscale("log")
-        _plain_ticks(axes.yaxis)
-    elif chance is not None:
-        axes.axhline(chance, color="#555555", linewidth=0.9, linestyle=(0, (1, 2)))
-        axes.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-2, 2),
-                      textcoords="offset points", ha="right", va="bottom", fontsize=8, color="#555555")  # fmt: skip
-    axes.set_ylabel(MEASURES[measure])
-
-
-def _plain_ticks(axis: Any) -> None:
-    """1, 2, 3, 5, 7 in every decade, written as people do."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0, 7.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def precisions(panels: Mapping[str, Sequence[Curve]], chance: float | None = None) -> Figure:
@@ -87,35 +35,28 @@ def precisions(panels: Mapping[str, Sequence[Curve]], chance: float | None = Non
         The accuracy of guessing.
     """
     with style():
-        paper, all_axes = figure(1, len(panels), 3.4)
+        losses = next((found for measure, found in panels.items() if measure != "accuracy"), ())
+        close = {str(curve.series.bits): curve for curve in losses if curve.series.bits >= CLOSE}
+        paper, all_axes = above_one(len(panels), 5.6) if close else figure(1, len(panels), 3.4)
         widths = sorted({curve.series.bits for found in panels.values() for curve in found})
         looks = ordered([str(bits) for bits in widths if bits < 16]) | {"16": PLAIN}
-        for axes, (measure, found) in zip(all_axes, panels.items(), strict=True):
-            _lines(axes, {str(curve.series.bits): curve for curve in found}, looks)
-            _dressed(axes, measure, chance)
-        _legend(paper, all_axes, "bits")
+        for axes, (measure, found) in zip(all_axes, panels.items(), strict=False):
+            lines(axes, {str(curve.series.bits): curve for curve in found}, looks)
+            dressed(axes, measure, chance)
+        if close:
+            foot, rivals = all_axes[-1], list(close.values())
+            ratios(foot, close, looks, rivals, least=2)
+            shaded(foot, rivals)
+            foot.set_ylabel(f"{short(rivals[0].measure)} ÷\nthat of the best width")
+            foot.set_title(f"{CLOSE} bits and more at the same total bits; gray: not all of them have models")
+        legend(paper, all_axes, "bits")
         return paper
 
 
-def _legend(
-    paper: Figure, all_axes: Sequence[Axes], title: str = "", columns: int = 10, order: Iterable[str] = ()
-) -> None:
-    """One for all panels, above them; it has every label once, the title before them."""
-    from matplotlib.lines import Line2D
-
-    handles: dict[str, Any] = {title: Line2D([], [], linestyle="none")} if title else {}
-    handles |= dict.fromkeys(order)  # those of no panel are left out below
-    for axes in all_axes:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            if handles.get(label) is None:
-                handles[label] = handle
-    handles = {label: handle for label, handle in handles.items() if handle is not None}
-    paper.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(columns, len(handles)),
-                 handlelength=2.4, columnspacing=1.2)  # fmt: skip
-
-
 def kinds(panels: Mapping[int, Sequence[Curve]]) -> Figure:
-    """Data types compared: a panel for each width, a line for each kind.
+    """Data types compared: a line for each kind, divided by the best kind of that width at the same total bits.
+
+    A panel for each width, with the kinds that have a colour; the others of a width are in a panel of their own.
 
     Parameters
     ----------
@@ -123,8 +64,16 @@ def kinds(panels: Mapping[int, Sequence[Curve]]) -> Figure:
         For each width the curves of its kinds, with the same blocks and method.
     """
     there = {curve.series.kind for found in panels.values() for curve in found}
-    names = [*(kind for kind in KINDS if kind in there), *sorted(there - set(KINDS))]
-    return _small_multiples(panels, named(names), lambda curve: curve.series.kind)
+    looks = named([*(kind for kind in KINDS if kind in there), *sorted(there - set(KINDS))])
+    main: dict[str, Sequence[Curve]] = {}
+    more: dict[str, Sequence[Curve]] = {}
+    best: dict[str, Curve] = {}
+    for bits, found in panels.items():
+        for title, part, hollow in ((f"{bits} bits", main, False), (f"{bits} bits, more types", more, True)):
+            if mine := [curve for curve in found if looks[curve.series.kind].hollow == hollow]:
+                part[title] = mine
+                (best[title],) = by_precision(found)
+    return _small_multiples(main | more, looks, lambda curve: curve.series.kind, best=best)
 
 
 def blocks(panels: Mapping[int, Sequence[Curve]]) -> Figure:
@@ -139,7 +88,8 @@ def blocks(panels: Mapping[int, Sequence[Curve]]) -> Figure:
     names = [_block_name(size) for size in sorted(sizes, key=lambda size: size or math.inf)]
     with style():
         looks = ordered(names)
-    return _small_multiples(panels, looks, lambda curve: _block_name(curve.series.block), "numbers a block")
+    titled = {f"{bits} bits": found for bits, found in panels.items()}
+    return _small_multiples(titled, looks, lambda curve: _block_name(curve.series.block), "numbers a block")
 
 
 def _block_name(size: int) -> str:
@@ -147,26 +97,35 @@ def _block_name(size: int) -> str:
 
 
 def _small_multiples(
-    panels: Mapping[int, Sequence[Curve]], looks: Mapping[str, Look], name: Callable[[Curve], str], title: str = ""
+    panels: Mapping[str, Sequence[Curve]],
+    looks: Mapping[str, Look],
+    name: Callable[[Curve], str],
+    title: str = "",
+    best: Mapping[str, Curve] | None = None,
 ) -> Figure:
-    """A panel for each width, in rows of three."""
+    """Panels in rows of three; with `best` each is divided by its best curve."""
     with style():
         columns = min(3, len(panels))
-        lines = -(-len(panels) // columns)
-        paper, all_axes = figure(lines, columns, 0.5 + 2.35 * lines, sharex=True)
+        rows = -(-len(panels) // columns)
+        paper, all_axes = figure(rows, columns, 0.5 + 2.35 * rows, sharex=True)
         for axes in all_axes[len(panels) :]:
             axes.remove()
-        for i, (axes, (bits, found)) in enumerate(zip(all_axes, panels.items(), strict=False)):
+        for i, (axes, (above, found)) in enumerate(zip(all_axes, panels.items(), strict=False)):
             by_name = {name(curve): curve for curve in found}
-            _lines(axes, {label: by_name[label] for label in looks if label in by_name}, looks)
-            _dressed(axes, found[0].measure)
-            axes.set_title(f"{bits} bits")
+            mine = {label: by_name[label] for label in looks if label in by_name}
+            if best:
+                ratios(axes, mine, looks, [best[above]])
+                axes.set_ylabel(f"{short(found[0].measure)} ÷\nthat of the best type")
+            else:
+                lines(axes, mine, looks)
+                dressed(axes, found[0].measure)
+            axes.set_title(above)
             if i % columns:
                 axes.set_ylabel("")
             if i + columns < len(panels):
                 axes.set_xlabel("")
             axes.tick_params(labelbottom=i + columns >= len(panels))
-        _legend(paper, all_axes[: len(panels)], title, columns=5, order=looks)
+        legend(paper, all_axes[: len(panels)], title, order=looks)
         return paper
 
 
@@ -191,18 +150,14 @@ def performance(panels: Mapping[str, Sequence[Curve]], chance: float | None = No
             looks = ordered(list(labels))
             for size, label in labels.items():
                 points = [(c.series.bits, p) for c in found for p in c.points if p.size == size]
-                colour, marker, dashes = looks[size]
-                x = [bits for bits, _ in points]
-                _bars(axes, x, [p.quality for _, p in points], colour)
-                axes.plot(x, [p.quality.value for _, p in points], color=colour, marker=marker, linestyle=dashes,
-                          label=label, markeredgecolor="white", markeredgewidth=0.5, gid=f"line {size}")  # fmt: skip
+                line(axes, label, [bits for bits, _ in points], [p.quality for _, p in points], looks[size], size)
             axes.set_xscale("log")
             widths = sorted({curve.series.bits for curve in found})
             axes.set_xticks(widths, [str(bits) for bits in widths])
             axes.minorticks_off()
             axes.set_xlabel("bits of a code, k")
-            _quality(axes, measure, chance)
-        _legend(paper, all_axes, "parameters")
+            quality(axes, measure, chance)
+        legend(paper, all_axes, "parameters")
         return paper
 
 
@@ -245,7 +200,7 @@ def rate_distortion(rows: Sequence[Distortion], sources: Sequence[str] = ("norma
             if not i:
                 above.set_ylabel("signal to noise (dB)")
                 below.set_ylabel("bits above the bound")
-        _legend(paper, all_axes, columns=4)
+        legend(paper, all_axes)
         return paper
 
 
@@ -254,11 +209,10 @@ def _plane(axes: Axes, rows: Sequence[Distortion], name: str, height: Callable[[
     axes.plot([r.width for r in rows], [height(r) for r in rows], ".", color="#AAAAAA", markersize=4, label="all types")
     at = {(row.type, row.block): row for row in rows}
     block = rows[0].block if rows else 0
-    for kind, (colour, marker, dashes) in named(PLANE_KINDS).items():
+    for kind, look in named(PLANE_KINDS).items():
         names = [KINDS[kind].type.format(bits=bits, block=block) for bits in KINDS[kind].widths]
         found = [at[key] for key in ((type_, block) for type_ in names) if key in at]
-        axes.plot([r.width for r in found], [height(r) for r in found], color=colour, marker=marker, linestyle=dashes,
-                  label=kind, markeredgecolor="white", markeredgewidth=0.5, gid=f"line {kind}")  # fmt: skip
+        axes.plot([r.width for r in found], [height(r) for r in found], label=kind, gid=f"line {kind}", **look.words)
     best = _best_levels(name)
     axes.plot([r.width for r in best], [height(r) for r in best], color="black", marker="o", markersize=4.5,
               markerfacecolor="white", linewidth=0.9, label="Lloyd-Max, one scale", gid="line lloyd-max")  # fmt: skip
@@ -297,45 +251,66 @@ def training(curves: Mapping[str, Sequence[tuple[int, float]]], floor: float | N
     with style():
         paper, (axes,) = figure(1, 1, 3.6)
         looks = ordered(list(dict.fromkeys(name.partition("-")[0] for name in curves)))
-        last: dict[str, tuple[int, float]] = {}
+        until = max((points[-1][0] for points in curves.values()), default=1)
+        last: dict[str, list[float]] = {size: [] for size in looks}
         for name, points in curves.items():
             size = name.partition("-")[0]
-            colour, _, dashes = looks[size]
             step, loss = zip(*points, strict=True)
-            axes.plot(step, loss, color=colour, linestyle=dashes, linewidth=1.1, gid=f"line {name}")
-            last.setdefault(size, (step[-1], loss[-1]))
-        apart = 0.045 * np.diff(axes.get_ylim())[0]
-        heights = _spread([loss for _, loss in last.values()], apart)
-        for (size, (end, _)), height in zip(last.items(), heights, strict=True):
-            axes.annotate(size, (end, height), xytext=(5, 0), textcoords="offset points", va="center",
-                          color=looks[size][0], fontweight="bold", fontsize=8.5)  # fmt: skip
+            axes.plot(step, loss, color=looks[size].colour, linestyle=looks[size].dashes, linewidth=1.1,
+                      gid=f"line {name}")  # fmt: skip
+            if step[-1] == max(points[-1][0] for other, points in curves.items() if other.partition("-")[0] == size):
+                last[size].append(float(np.mean(loss[-max(1, len(loss) // 12) :])))
+        axes.set_xscale("log")
         if floor is not None:
             axes.axhline(floor, color="black", linewidth=1.4, gid="line floor")
             axes.annotate("the least there is: the entropy of the language", (0, floor), xytext=(4, 3), va="bottom",
                           xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=8.5)  # fmt: skip
-        axes.set_xscale("log")
-        _plain_ticks(axes.xaxis)
+        _names_at_the_ends(axes, {size: float(np.mean(ends)) for size, ends in last.items()}, looks, floor)
+        axes.set_xlim(right=1.02 * until)
+        plain_ticks(axes.xaxis)
         axes.set_xlabel("training step")
         axes.set_ylabel(MEASURES["loss"])
         return paper
 
 
-def _spread(heights: Sequence[float], apart: float) -> list[float]:
-    """The same heights, moved until labels there do not touch.
+def _names_at_the_ends(axes: Axes, ends: Mapping[str, float], looks: Mapping[str, Look], floor: float | None) -> None:
+    """Names of lines right of the axes, each tied to where its lines end, none on the floor."""
+    low, high = axes.get_ylim()
+    apart = 0.042 * (high - low)
+    heights = _spread(list(ends.values()), apart, -math.inf if floor is None else floor + 0.7 * apart)
+    for (size, end), height in zip(ends.items(), heights, strict=True):
+        ink = {"color": looks[size].colour}
+        tie = {"arrowstyle": "-", "linewidth": 0.8, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0, **ink}
+        axes.annotate(size, (1, end), xycoords=("axes fraction", "data"), xytext=(1.04, height), va="center",
+                      textcoords=("axes fraction", "data"), fontweight="bold", fontsize=8.5, arrowprops=tie,
+                      annotation_clip=False, **ink)  # fmt: skip
+
+
+def _spread(heights: Sequence[float], apart: float, least: float = -math.inf) -> list[float]:
+    """The same heights, moved as little as possible until labels there do not touch, and none is below the least.
 
     Examples
     --------
     >>> _spread([3.0, 1.0, 1.0], 0.5)
     [3.0, 1.25, 0.75]
+    >>> _spread([3.0, 1.0, 1.0], 0.5, 1.0)
+    [3.0, 1.5, 1.0]
     """
-    order = sorted(range(len(heights)), key=lambda i: -heights[i])
+    groups: list[list[int]] = []  # upwards; labels that touch, and move together
+    order = sorted(range(len(heights)), key=lambda i: (heights[i], -i))
+
+    def bottom(group: Sequence[int]) -> float:
+        middle = float(np.mean([heights[i] - n * apart for n, i in enumerate(group)]))
+        return max(middle, least)
+
+    for i in order:
+        groups.append([i])
+        while len(groups) > 1 and bottom(groups[-2]) + len(groups[-2]) * apart > bottom(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
     moved = list(heights)
-    for _ in range(100):
-        for high, low in pairwise(order):
-            lacking = apart - (moved[high] - moved[low])
-            if lacking > 1e-9:
-                moved[high] += lacking / 2
-                moved[low] -= lacking / 2
+    for group in groups:
+        for n, i in enumerate(group):
+            moved[i] = bottom(group) + n * apart
     return moved
 
 
