@@ -66,7 +66,7 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if "style" in self.open:
             return
-        if self.open and self.open[-1] in ("th", "td"):
+        if {"th", "td"} & set(self.open):
             self.rows[-1][-1] += data
         if self.open and self.open[-1] in ("caption", "summary"):
             self.caption += data
@@ -283,6 +283,13 @@ def test_what_a_document_holds_is_shown_in_both() -> None:
     text = markdown(document, {"p": "p.png"})
     assert "| x\\|y | 1,234 |" in text
     assert "![P](p.png)" in text
+
+
+def test_short_cells_stay_on_one_line_and_intervals_break_before_their_bracket() -> None:
+    rows = [("x" * 24, "y" * 25, Estimate(1.0, 0.1, 0.8, 1.2), 5)]
+    text = html(Document("T", [Section("s", "S", [Table("A", ("a", "b", "c", "d"), rows)])]), {})
+    assert f'<td class="s">{"x" * 24}</td><td>{"y" * 25}</td>' in text
+    assert '<td class="n">1 <span>[0.8, 1.2]</span></td><td class="n">5</td>' in text
 
 
 def test_importing_the_report_needs_no_matplotlib() -> None:

@@ -144,24 +144,37 @@ def _right(table: Table) -> list[bool]:
     return [any(_is_number(cell) for cell in column) for column in columns]
 
 
+def _short(table: Table) -> list[bool]:
+    """For each column: is no cell longer than what a line has room for?"""
+    columns = zip(*table.rows, strict=True) if table.rows else [() for _ in table.heads]
+    return [all(len(shown(cell)) <= SHORT for cell in column) for column in columns]
+
+
 # HTML ---------------------------------------------------------------------------------------------
 
+SHORT = 24  # characters; shorter cells stay on one line
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; padding: 1rem 1rem 4rem; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 90rem; padding: 1rem 1rem 4rem; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: 1rem; }
 nav a { display: inline-block; margin: 0 1rem .3rem 0; }
-figure { margin: 1.5rem 0; } figcaption, caption { font-size: .9em; opacity: .85; text-align: left; }
+figure { margin: 1.5rem 0; max-width: 62rem; } figcaption, caption { font-size: .9em; opacity: .85; text-align: left; }
 img { width: 100%; height: auto; background: #fff; border-radius: 4px; }
-.wide { overflow-x: auto; margin: 1rem 0 1.5rem; }
+.wide { overflow-x: auto; margin: 1rem 0 1.5rem; background:
+  linear-gradient(90deg, Canvas 2rem, transparent 4rem) left / 4rem 100% no-repeat local,
+  linear-gradient(270deg, Canvas 2rem, transparent 4rem) right / 4rem 100% no-repeat local,
+  linear-gradient(90deg, #8888, transparent) left / .8rem 100% no-repeat scroll,
+  linear-gradient(270deg, #8888, transparent) right / .8rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: .875em; font-variant-numeric: tabular-nums; }
 caption { padding-bottom: .4rem; }
-th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left; vertical-align: top; }
-th { border-bottom-width: 2px; } tbody tr:nth-child(even) { background: var(--soft); }
-td.n, th.n { text-align: right; white-space: nowrap; }
-td { min-width: 2rem; overflow-wrap: break-word; max-width: 34rem; }
+th, td { border-bottom: 1px solid var(--line); padding: .25rem .5rem; text-align: left; vertical-align: top; }
+th { border-bottom-width: 2px; vertical-align: bottom; } tbody tr:nth-child(even) { background: var(--soft); }
+td { min-width: 9rem; max-width: 46rem; overflow-wrap: break-word; }
+.n { text-align: right; } td.n, td.s { min-width: 2rem; white-space: nowrap; }
+td.n:has(span) { white-space: normal; } td.n span { white-space: nowrap; }
 summary { cursor: pointer; margin: 1rem 0; } p { max-width: 46rem; overflow-wrap: break-word; }
-@media (max-width: 40rem) { body { font-size: 15px; padding: .5rem .6rem 3rem; } th, td { padding: .2rem .4rem; } }
+@media (max-width: 40rem) { body { font-size: 15px; padding: .5rem .6rem 3rem; }
+  table { font-size: .8em; } th, td { padding: .2rem .3rem; } }
 @media print { details { display: block; } nav { display: none; } body { max-width: none; } }
 """
 
@@ -211,7 +224,8 @@ def _html_picture(picture: Picture, pictures: Mapping[str, bytes]) -> Iterator[s
 
 
 def _html_table(table: Table) -> Iterator[str]:
-    right = [' class="n"' if number else "" for number in _right(table)]
+    places = zip(_right(table), _short(table), strict=True)
+    right = [' class="n"' if number else ' class="s"' if short else "" for number, short in places]
     if table.folded:
         yield f"<details><summary>{escape(table.caption)}</summary>"
     yield '<div class="wide"><table>'
@@ -221,5 +235,12 @@ def _html_table(table: Table) -> Iterator[str]:
     yield f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"
     for row in table.rows:
         cells = zip(row, right, strict=True)
-        yield "<tr>" + "".join(f"<td{n}>{escape(shown(cell))}</td>" for cell, n in cells) + "</tr>"
+        yield "<tr>" + "".join(f"<td{n}>{_html_cell(cell)}</td>" for cell, n in cells) + "</tr>"
     yield "</tbody></table></div>" + "</details>" * table.folded
+
+
+def _html_cell(cell: Any) -> str:
+    """A number may have its interval below it, where there is no room; an interval stays on one line."""
+    text = escape(shown(cell))
+    value, bracket, interval = text.partition(" [")
+    return f"{value} <span>[{interval}</span>" if isinstance(cell, Estimate) and bracket else text
