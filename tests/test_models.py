@@ -13,6 +13,7 @@ from kbit_ref.data import data_folder
 from kbit_ref.family import SIZES, config, n_parameters, recipe, run_of
 from kbit_ref.transformer.evaluate import Choice, multiple_choice
 from kbit_ref.transformer.load import load_model
+from kbit_ref.transformer.model import Model
 from kbit_ref.transformer.train import Recipe
 from kbit_ref.world import TASKS, World
 
@@ -58,7 +59,10 @@ def test_data_is_small() -> None:
 @pytest.mark.filterwarnings("ignore")  # of the other library
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_transformers_takes_the_same_word_for_the_likeliest(folder: Path) -> None:
-    """On windows of every task, at every place."""
+    """On windows of every task, at every place; but for one where float64 says that float32 cannot tell.
+
+    A float32 logit may be wrong by 2e-6 of the largest (`tests/test_transformer.py`).
+    """
     torch, transformers = heavy("torch"), heavy("transformers")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     world, ours = World(), load_model(folder)
@@ -66,4 +70,10 @@ def test_transformers_takes_the_same_word_for_the_likeliest(folder: Path) -> Non
         tokens = world.of_task(task, 64, np.random.default_rng([SEED, i]))[:, :-1]
         with torch.no_grad():
             logits = theirs(torch.from_numpy(tokens.astype(np.int64))).logits.numpy()
-        assert np.array_equal(ours.forward(tokens).argmax(-1), logits.argmax(-1))
+        one, other = ours.forward(tokens).argmax(-1), logits.argmax(-1)
+        apart = np.argwhere(one != other)
+        assert len(apart) <= 1
+        for place in map(tuple, apart):
+            exact = Model(ours.config, {k: v.astype(np.float64) for k, v in ours.parameters.items()}).forward(tokens)
+            margin = abs(exact[place][one[place]] - exact[place][other[place]])
+            assert margin <= 2e-6 * np.abs(logits).max()
