@@ -137,8 +137,14 @@ def test_interrupted_while_commands_are_imported(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("kbit_ref.cli.parser", interrupted)
-    assert main(["list"]) == 2
+    assert main(["list"]) == 130
     assert capsys.readouterr().err == "kbit-ref: interrupted\n"
+
+
+def test_errors_name_the_command_and_no_function_behind_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["choose", "--memory", "1MB", "--results", "no.sqlite"], ["eval", "no", "--world"], ["show", "nf44"]):
+        assert main(argv) == 2
+        assert re.match(rf"kbit-ref {argv[0]}: [^:,]+, there is no such ", capsys.readouterr().err)
 
 
 def test_too_much_memory(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 A command is a module with `HELP` (one line), `arguments(parser)` and `run(args) -> int`. It prints
 a table for people, or with `--json` one JSON document. Exit codes: 0 agree, 1 disagree or error
-found, 2 usage or bad input.
+found, 2 usage or bad input, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper, UnsupportedOperation
@@ -21,6 +22,8 @@ from kbit_ref import __version__
 from kbit_ref.errors import KbitError
 
 __all__ = ["commands", "main", "parser"]
+
+INTERRUPTED = 130  # as a shell has it: 128 and the number of the signal
 
 
 def commands() -> tuple[str, ...]:
@@ -57,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(parser().parse_args(argv))
     except KeyboardInterrupt:
         print("kbit-ref: interrupted", file=sys.stderr)
-        return 2
+        return INTERRUPTED
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -73,8 +76,8 @@ def _run(args: argparse.Namespace) -> int:
     except MemoryError as error:
         return _mistake(args, str(error) or "there is not enough memory")
     except KbitError as error:
-        # the text begins with the function that it comes from, and names what Python offers
-        text = str(error).removeprefix(f"{args.command}: ")
+        # the text begins with the function that it comes from, which nobody typed, and names what Python offers
+        text = re.sub(r"^(\w+): (name = )?", lambda found: f"{found[1]} = " if found[2] else "", str(error))
         return _mistake(args, text.replace("kb.profiles() has all", "`kbit-ref list profiles` has all"))
     return code
 
