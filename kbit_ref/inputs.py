@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.errors import BadInput, BadType, message
 
-__all__ = ["Reals", "as_codes", "as_out", "as_reals", "real_array"]
+__all__ = ["Reals", "as_codes", "as_out", "as_reals", "as_seed", "real_array"]
 
 FLOATS = ("float16", "float32", "float64", "longdouble")
 
@@ -120,6 +120,24 @@ def as_out(function: str, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
     if np.may_share_memory(out, x):
         raise BadInput(message(function, "out", "it shares memory with the input", "allocate an array of its own"))
     return out
+
+
+def as_seed(function: str, seed: Any) -> int:
+    """A seed of NumPy's generators.
+
+    Raises
+    ------
+    BadInput
+        `train: seed = -3, it is a whole number from 0; leave it out`
+
+    Examples
+    --------
+    >>> as_seed("train", np.int64(3))
+    3
+    """
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise BadInput(message(function, f"seed = {seed!r}", "it is a whole number from 0", "leave it out"))
+    return int(seed)
 
 
 def _share(function: str, x: Any, name: str = "x") -> NDArray[Any]:

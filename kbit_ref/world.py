@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.errors import UnknownName
+from kbit_ref.inputs import as_seed
 
 __all__ = ["N_SEQ", "N_VOCAB", "SHARES", "TASKS", "WORDS", "Question", "World", "tokens_of", "words_of"]
 
@@ -133,7 +134,7 @@ class World:
     """
 
     def __init__(self, seed: int = 0):
-        random = np.random.default_rng([seed, 4])
+        random = np.random.default_rng([as_seed("world", seed), 4])
         words = zipf(N_CONTENT)
         self.chain = np.empty((N_STATES, N_CONTENT))  # p(next word | state)
         for row in self.chain:
@@ -337,7 +338,7 @@ class World:
         """
         if task not in TASKS:
             raise UnknownName.among("world", "task", task, TASKS, f"tasks are {', '.join(TASKS)}")
-        random = np.random.default_rng([seed, 5, TASKS.index(task)])
+        random = np.random.default_rng([as_seed("world", seed), 5, TASKS.index(task)])
         ask = {"text": self._ask_text, "translate": self._ask_translate, "ask": self._ask_fact}[task]
         found: list[Question] = []
         while len(found) < n:

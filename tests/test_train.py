@@ -104,6 +104,13 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(scheme: str, tmp_path: P
     assert same(whole, done)
 
 
+def test_bad_recipes_are_told_in_one_line() -> None:
+    with pytest.raises(kb.KbitError, match=r"^train: seed = -3, it is a whole number from 0; leave it out$"):
+        train(CONFIG, Recipe(steps=1, seed=-3), counting)
+    with pytest.raises(kb.KbitError, match=r"^train: skip = 'blocks\.9\.\*', there is no such name; "):
+        train(CONFIG, Recipe(steps=1, scheme="int8-b8-absmax-f32", skip=("blocks.9.*",)), counting)
+
+
 def test_another_recipe_does_not_go_on_with_it(tmp_path: Path) -> None:
     train(CONFIG, Recipe(steps=2), counting, tmp_path)
     for other in (Recipe(steps=3), Recipe(steps=2, seed=1), Recipe(steps=2, scheme="int8-b8-absmax-f32")):

@@ -16,7 +16,7 @@ from kbit_ref.transformer.cache import GROUP, Cache
 from kbit_ref.transformer.config import Config, Rotary, shapes
 from kbit_ref.transformer.families import FAMILIES, Facts
 from kbit_ref.transformer.functions import ACTIVATIONS, gelu, gelu_tanh, layer_norm, rms_norm, rotate, silu, softmax
-from kbit_ref.transformer.generate import choose
+from kbit_ref.transformer.generate import choose, stream
 from kbit_ref.transformer.positions import SCALINGS, alibi_slopes, rotary_tables
 from kbit_ref.transformer.products import product, tiles_of
 
@@ -497,9 +497,26 @@ def test_bad_tokens_are_told_in_one_line(tokens: Any, options: dict[str, Any], s
         ({"temperature": float("nan")}, "temperature = nan"),
         ({"temperature": 1.0, "top_k": 0}, "top_k = 0, it is at least 1"),
         ({"temperature": 1.0, "top_p": 0}, "top_p = 0, it is above 0"),
+        ({"seed": -1}, "generate: seed = -1, it is a whole number from 0"),
+        ({"temperature": 1.0, "seed": -1}, "generate: seed = -1, it is a whole number from 0"),
         ({"mask": [[1, 0]]}, "a padded prompt cannot be continued at its right end"),
     ],
 )
 def test_bad_ways_to_generate_are_told_in_one_line(options: dict[str, Any], said: str) -> None:
     with pytest.raises(kb.KbitError, match=said):
         small().generate([[0, 1]], 2, **options)
+
+
+def test_what_does_not_fit_is_refused_before_the_first_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """199 tokens and two that are read are 201; small() has 200 positions."""
+    model = small()
+    assert model.generate([[1] * 199], 2).shape == (1, 2)  # the second is added, and not read
+    monkeypatch.setattr("kbit_ref.transformer.model.forward", lambda *_: pytest.fail("a token was generated"))
+    said = "n_new = 3, the model has 200 positions and adds at most 2 to a prompt of 199; ask for fewer"
+    with pytest.raises(kb.KbitError, match=said):
+        model.generate([[1] * 199], 3)
+    with pytest.raises(kb.KbitError, match="201 tokens, the model has 200 positions"):
+        model.generate([[1] * 201], 3)
+    for options in ({"n_new": -1}, {"n_new": 3}, {"n_new": 1, "seed": -1}, {"n_new": 1, "cache": "int4-b9"}):
+        with pytest.raises(kb.KbitError):  # at once, and not when the first token is asked for
+            stream(model, [[1] * 199], **options)

@@ -12,7 +12,7 @@ while w gets no gradient where it is out of range.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from kbit_ref.dequantize import dequantize
 from kbit_ref.engine import decode, encode
-from kbit_ref.errors import BadInput, message
+from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.packing import pack
 from kbit_ref.qtensor import QTensor
 from kbit_ref.quantize import quantize
 from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.transformer.model import EMBEDDINGS
 
 __all__ = ["STEPS", "Aware", "with_steps"]
 
@@ -52,6 +53,20 @@ class Aware:
         if learned and not _plain(self.scheme):
             rule = "learned steps need blocks with a scale and nothing else"
             raise BadInput(message("train", f"scheme = {self.scheme}", rule, "use absmax, or leave the steps alone"))
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse to skip a matrix that a model of these shapes does not have; embeddings may always be named.
+
+        Raises
+        ------
+        UnknownName
+            `train: skip = 'hed.weight', there is no such name; did you mean embed.weight? ...`
+        """
+        matrices = [name for name, shape in shapes.items() if len(shape) == 2]
+        for pattern in self.skip:
+            if pattern not in EMBEDDINGS and not any(fnmatchcase(name, pattern) for name in matrices):
+                remedy = f"matrices are {', '.join(matrices[:3])}, ..."
+                raise UnknownName.among("train", "skip", pattern, matrices, remedy)
 
     def names(self, p: Parameters) -> list[str]:
         """The matrices that are quantized."""

@@ -52,6 +52,8 @@ def load_model(directory: str | os.PathLike[str], dtype: str = "float32") -> Mod
     if dtype not in ("float32", "float64"):
         rule = "a forward pass is computed in float32 or float64"
         raise BadInput(message("load_model", f"dtype = {dtype!r}", rule, "use one of them"))
+    if folder.is_file():
+        raise BadInput(message("load_model", str(folder), "it is a file", f"name its directory, {folder.parent}"))
     facts = Facts(_json(folder / "config.json"), str(folder / "config.json"))
     kind = facts("model_type")
     if kind not in FAMILIES:

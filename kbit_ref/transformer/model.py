@@ -110,7 +110,7 @@ class Model:
         ------
         BadInput
             `quantize: skip = 'hed.weight', it is no matrix of the model; did you mean head.weight? ...`
-            `quantize: method = gptq, it looks at what matrices are multiplied with; give calibration=tokens`
+            `quantize: method = gptq, it looks at what matrices are multiplied with; give it a text (calibration)`
 
         Choices
         -------
@@ -183,13 +183,14 @@ class Model:
         tokens : [n_batch, n_seq]
             The prompt.
         n_new
-            How many tokens to add.
+            How many tokens to add; with those of the prompt at most one more than the model has positions, if they
+            are learned.
         mask : [n_batch, n_seq], optional
             0 where the prompt is padding, which stands to the left.
         temperature, top_k, top_p
             How a token is drawn (`generate.choose`); temperature 0, the default, takes the most probable one.
         seed
-            The same seed draws the same tokens.
+            From 0; the same seed draws the same tokens.
         cache
             A scheme in which keys and values are kept, such as int8-b64-absmax-f16; None keeps them as they are.
         stop
@@ -203,6 +204,7 @@ class Model:
         ------
         BadInput
             `generate: top_p = 0, it is above 0 and at most 1; use 1 for all tokens`
+            `generate: n_new = 40, the model has 32 positions and adds at most 31 to a prompt of 2; ...`
         """
         how: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
         new = list(stream(self, tokens, n_new, mask=mask, cache=cache, stop=stop, **how))
@@ -226,7 +228,7 @@ def _coder(
     if "inputs" in how.needs:
         if calibration is None:
             rule = "it looks at what matrices are multiplied with"
-            raise BadInput(message("quantize", f"method = {how}", rule, "give calibration=tokens"))
+            raise BadInput(message("quantize", f"method = {how}", rule, "give it a text (calibration)"))
         known["inputs"] = inputs_of(model, calibration)
     if "previous" in how.needs:
         known["previous"] = previous_of(model)

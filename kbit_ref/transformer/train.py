@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from kbit_ref.checkpoints.container import Container, Writer
 from kbit_ref.checkpoints.header import Spec
 from kbit_ref.errors import BadInput, message
+from kbit_ref.inputs import as_seed
 from kbit_ref.transformer.aware import STEPS, Aware
 from kbit_ref.transformer.backward import gradients
 from kbit_ref.transformer.config import Config, shapes
@@ -54,7 +55,7 @@ class Recipe:
     beta1, beta2, eps
         Of Adam.
     seed
-        Of the first parameters.
+        Of the first parameters, from 0.
     scheme, skip, learned
         Training for a chosen k: see `aware.Aware`. "" trains in float32.
     """
@@ -93,7 +94,7 @@ def begin(c: Config, seed: int) -> dict[str, Array]:
 
     Norms begin with 1, biases with 0, embeddings with deviation 0.1.
     """
-    random = np.random.default_rng([seed, 1])
+    random = np.random.default_rng([as_seed("train", seed), 1])
     found: dict[str, Array] = {}
     for name, shape in shapes(c).items():
         if len(shape) == 1:
@@ -158,8 +159,11 @@ def train(
     ------
     BadInput
         `train: run/training.safetensors, it is of another recipe or model; use another directory`
+        `train: skip = 'hed.weight', there is no such name; did you mean embed.weight? ...`
     """
     aware = Aware(r.scheme, r.skip, r.learned) if r.scheme else None
+    if aware is not None:
+        aware.check(shapes(c))
     first = begin(c, r.seed)
     if aware is not None and r.learned:
         first |= aware.steps(first)
