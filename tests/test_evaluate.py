@@ -226,23 +226,79 @@ def test_generate_streams_what_the_model_says(trained: Path, capsys: Any) -> Non
     ("arguments", "said"),
     [
         (["generate", "{}", "--prompt", "babo"], "word = 'babo', there is no such name"),
-        (["generate", "{}", "--prompt", ""], "tokens of shape (1, 0)"),
-        (["generate", "{}", "--prompt", "ask:", "-n", "40"], "the model has 32 positions"),
+        (["generate", "{}", "--prompt", ""], "--prompt '', it has no token; write what to go on with"),
+        (["generate", "{}", "--prompt", "ask: " * 33], "--prompt of 33 tokens, the model has 32 positions"),
+        (["generate", "{}", "--prompt", "ask:", "-n", "40"], "-n = 40, the model has 32 positions and adds at most 32"),
+        (["generate", "{}", "--prompt", "ask:", "-n", "-5"], "-n = -5, it is an integer from 0"),
+        (["generate", "{}", "--prompt", "ask:", "--temperature", "-1"], "--temperature = -1.0, it is a finite"),
+        (["generate", "{}", "--prompt", "ask:", "--temperature", "1", "--seed", "-1"], "--seed = -1, it is a whole"),
+        (["generate", "{}", "--prompt", "ask:", "--temperature", "1", "--top-k", "0"], "--top-k = 0, it is at least"),
+        (["generate", "{}", "--prompt", "ask:", "--top-k", "5"], "--top-k, at temperature 0 the likeliest token"),
+        (["generate", "{}", "--prompt", "ask:", "--top-p", "0.5", "--seed", "0"], "--top-p, --seed, at temperature 0"),
+        (["generate", "{}", "--prompt", "ask:", "--method", "gptq"], "--method, nothing is quantized without a scheme"),
+        (["generate", "{}/model.safetensors", "--prompt", "ask:"], "model.safetensors, it is a file; name its dir"),
+        (["eval", "{}", "--world", "--all", "--calibration", "t"], "--calibration, --all, nothing is quantized"),
+        (["eval", "{}", "--world", "--activations", "int8-b64-absmax-f16"], "--activations, nothing is quantized"),
+        (["eval", "{}", "--world", "--seed", "-1"], "seed = -1, it is a whole number from 0"),
+        (["eval", "{}", "--world", "--stride", "2"], "--stride, a text alone has windows that slide"),
+        (["eval", "{}", "--text", "{}/config.json", "-n", "5"], "-n, only --world draws windows and questions"),
+        (["eval", "{}", "--tasks", "{}/config.json", "--seed", "5"], "--seed, only --world draws"),
         (["generate", "{}/no", "--prompt", "ask:"], "there is no such file"),
         (["eval", "{}", "--text", "{}/no.txt"], "it cannot be read"),
         (["eval", "{}", "--text", "{}/config.json"], "there is no such name"),
         (["eval", "{}", "--world", "-n", "0"], "n = 0, it is at least 1"),
         (["eval", "{}", "--world", "--scheme", "int4-b64"], "scheme"),
-        (["train", "--size", "xxs", "-o", "{}", "--steps", "0"], "steps = 0"),
-        (["train", "--size", "xxs", "-o", "{}", "--learned"], "there are no steps without a scheme"),
+        (["train", "--size", "xxs", "-o", "{}", "--steps", "0"], "train: steps = 0, it is at least 1"),
+        (["train", "--size", "xxs", "-o", "{}", "--learned"], "--learned, nothing is quantized without a scheme"),
+        (["train", "--size", "xxs", "-o", "{}", "--skip", "head.weight"], "--skip, nothing is quantized without"),
+        (["train", "--size", "xxs", "-o", "{}", "--seed", "-3"], "seed = -3, it is a whole number from 0"),
+        (["train", "--size", "xxs", "-o", "{}", "--workers", "2"], "--workers, one run is one process"),
+        (["train", "--size", "xxs", "-o", "{}", "--scheme", "nf4-b64-absmax-f16", "--skip", "foo"], "skip = 'foo'"),
+        (["train", "--size", "xxs", "-o", "{}/config.json"], "config.json, there is a file of that name; name another"),
+        (["train", "--size", "xxs", "-o", "{}/config.json/x"], "config.json is a file; name another directory"),
+        (["train", "--size", "xxs", "-o", "/dev/null/x"], "/dev/null is a file; name another directory"),
+        (["train", "--family", "-o", "{}", "--steps", "5"], "--steps, the runs of the family have their own"),
+        (["train", "--family", "-o", "{}", "--skip", "x", "--seed", "0"], "--seed, --skip, the runs of the family"),
+        (["train", "--run", "s-0", "-o", "{}", "--learned"], "--learned, the runs of the family have their own"),
         (["train", "--run", "xx-0", "-o", "{}"], "run = 'xx-0', there is no such name"),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments: list[str], said: str, trained: Path, capsys: Any) -> None:
     assert main([argument.replace("{}", str(trained)) for argument in arguments]) == 2
-    error = capsys.readouterr().err
+    out, error = capsys.readouterr()
+    assert out == ""
     assert said in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_generate_by_default_ends_where_the_positions_do(trained: Path, capsys: Any) -> None:
+    words = ["generate", str(trained), "--prompt", "ask: baba"]
+    facts = told(capsys, *words)
+    assert facts["tokens"] == load_model(trained).generate([facts["prompt"]], 31)[0].tolist()
+    assert main(words) == 0
+    ended = "kbit-ref generate: ended at the last of the model's 32 positions"
+    assert capsys.readouterr().err.splitlines()[1:] == [ended]
+    for more in (["-n", "31"], ["--stop", str(facts["tokens"][0])]):  # no surprise
+        assert main([*words, *more]) == 0
+        assert ended not in capsys.readouterr().err
+
+
+def test_an_error_in_a_stream_begins_on_a_line_of_its_own(trained: Path, capsys: Any, monkeypatch: Any) -> None:
+    calls: list[int] = []
+
+    def forward(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise kb.KbitError("forward: it is over, there is no more; stop")
+        return plain(*arguments)
+
+    from kbit_ref.transformer.model import forward as plain
+
+    monkeypatch.setattr("kbit_ref.transformer.model.forward", forward)
+    assert main(["generate", str(trained), "--prompt", "ask:"]) == 2
+    out, error = capsys.readouterr()
+    assert (out.count("\n"), out[-1]) == (1, "\n")
+    assert error == "kbit-ref generate: it is over, there is no more; stop\n"
 
 
 def test_train_as_a_command(tmp_path: Path) -> None:
@@ -250,6 +306,35 @@ def test_train_as_a_command(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(tmp_path / "xxs-0-3")
     assert (tmp_path / "xxs-0-3" / "model.safetensors").exists()
+    assert done.stderr == ""
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert again.stdout == done.stdout
+    assert again.stderr == f"kbit-ref train: {tmp_path / 'xxs-0-3'} is there already, nothing is trained\n"
+
+
+def test_train_writes_here_by_default(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--size", "xxs", "--steps", "1", "--scheme", "int3sym-b64-absmax-f16"]) == 0
+    assert capsys.readouterr().out == "xxs-0-1-int3sym-b64-absmax-f16\n"
+    assert Path("xxs-0-1-int3sym-b64-absmax-f16", "model.safetensors").exists()
+
+
+def test_a_place_that_may_not_be_written_into(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may everything
+    assert main(["train", "--size", "xxs", "--steps", "1", "-o", str(tmp_path)]) == 2
+    assert f"-o {tmp_path}, it may not be written into; name another directory" in capsys.readouterr().err
+    assert main(["study", "quick", "-o", str(tmp_path / "r.sqlite")]) == 2
+    assert f"-o {tmp_path / 'r.sqlite'}, it may not be written there; name another file" in capsys.readouterr().err
+
+
+def test_a_family_that_is_there(tmp_path: Path, capsys: Any) -> None:
+    for what in runs():
+        (tmp_path / what.name).mkdir()
+        (tmp_path / what.name / "model.safetensors").touch()
+    assert main(["train", "--family", "-o", str(tmp_path), "--json"]) == 0
+    out, error = capsys.readouterr()
+    assert json.loads(out)["directory"] == str(tmp_path)
+    assert error == "kbit-ref train: 44 of 44 runs are there already\n"
 
 
 @pytest.mark.heavy

@@ -480,7 +480,7 @@ def test_a_function_may_be_the_method() -> None:
 
 
 def test_a_method_that_looks_at_inputs_wants_a_text() -> None:
-    said = "quantize: method = gptq, it looks at what matrices are multiplied with; give calibration=tokens"
+    said = "quantize: method = gptq, it looks at what matrices are multiplied with; give it a text (calibration)"
     with pytest.raises(BadInput) as caught:
         model_of().quantize(SCHEME, method="gptq")
     assert str(caught.value) == said
@@ -522,9 +522,10 @@ def test_the_command_takes_a_method_and_a_text(tmp_path: Path, capsys: Any) -> N
     assert bits("--method", "gptq", "--calibration", str(text)) == plain
     assert bits("--method", "proxy") > plain
     for more, said in (
-        (["--method", "gptq"], "give calibration=tokens"),
+        (["--method", "gptq"], "give it a text (calibration)"),
         (["--method", "gptq", "--calibration", str(tmp_path / "no")], "it cannot be read"),
         (["--method", "gpt"], "did you mean gptq"),
+        (["--calibration", str(text)], "--calibration, nearest does not look at what matrices are multiplied with"),
     ):
         assert main(["eval", directory, "--world", "-n", "2", "--scheme", SCHEME, *more]) != 0
         error = capsys.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 from kbit_ref import exact, open_checkpoint, profiles
 from kbit_ref.checkpoints import Writer
 from kbit_ref.checkpoints.header import Spec
-from kbit_ref.cli import audit, commands, main, vectors
+from kbit_ref.cli import audit, commands, main, parser, vectors
 from kbit_ref.cli.list_ import TABLES as PRINTED
 from kbit_ref.cli.list_ import markdown
 from kbit_ref.data import data_folder
@@ -161,6 +161,12 @@ def test_the_other_commands_run(
     assert checkpoint.tensors["layer.weight"].scheme.dtype.name == "nf4"
     again = open_checkpoint("again.safetensors")["layer.weight"]
     assert np.array_equal(again, checkpoint.dequantize("layer.weight"))
+
+
+@pytest.mark.parametrize("begin", ["kbit-ref train --size", "kbit-ref train --family"])
+def test_commands_in_the_text_are_accepted(begin: str) -> None:
+    line = begin + README.partition(f"`{begin}")[2].partition("`")[0]
+    assert parser().parse_args(shlex.split(line)[1:]).command == "train"
 
 
 if __name__ == "__main__":

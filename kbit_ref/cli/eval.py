@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from kbit_ref.cli._options import refuse_idle
 from kbit_ref.cli.generate import add_quantization, loaded, text_of
 from kbit_ref.errors import BadInput, message
+from kbit_ref.inputs import as_seed
 from kbit_ref.progress import Progress
 from kbit_ref.transformer.evaluate import Choice, log_probabilities, multiple_choice, read_choices, text_loss
 from kbit_ref.transformer.tokens import load_tokenizer
 from kbit_ref.world import N_SEQ, N_VOCAB, TASKS, World
 
 HELP = "judge a model by the loss of a text, or by multiple choice"
+DEFAULT = 1000  # windows and questions of a task of the world
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,15 +32,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--world", action="store_true", help="our own models: loss, floor and accuracy of each task")
     parser.add_argument("--window", type=int, metavar="N", help="tokens of a window (default: all positions)")
     parser.add_argument("--stride", type=int, metavar="N", help="tokens by which it slides (default: half of it)")
-    parser.add_argument("-n", type=int, default=1000, metavar="N", help="windows and questions of a task of the world")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the world's windows and questions")
+    parser.add_argument("-n", type=int, metavar="N", help=f"windows and questions of a task of the world ({DEFAULT})")
+    parser.add_argument("--seed", type=int, metavar="S", help="of the world's windows and questions (0)")
     add_quantization(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Judge and print."""
-    if args.n < 1:
-        raise BadInput(message("eval", f"n = {args.n}", "it is at least 1", "ask for some"))
+    if not args.world:
+        rule = "only --world draws windows and questions"
+        refuse_idle("eval", {"-n": args.n, "--seed": args.seed}, rule, "leave it out")
+    if args.text is None:
+        given = {"--window": args.window, "--stride": args.stride}
+        refuse_idle("eval", given, "a text alone has windows that slide", "leave it out")
+    n, seed = DEFAULT if args.n is None else args.n, as_seed("eval", args.seed or 0)
+    if n < 1:
+        raise BadInput(message("eval", f"n = {n}", "it is at least 1", "ask for some"))
     model = loaded(args)
     facts = {"model": str(Path(args.directory)), "scheme": args.scheme, "bits_per_parameter": model.bits_per_parameter}
     if args.text is not None:
@@ -48,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.tasks is not None:
         rows = _tasks(model, list(read_choices(args.tasks, load_tokenizer(args.directory).encode)))
     else:
-        rows = _world(model, args.n, args.seed)
+        rows = _world(model, n, seed)
     if args.json:
         print(json.dumps(facts | {"rows": rows}, indent=1))
     else:

@@ -11,10 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from kbit_ref.cli._options import refuse_idle, writable_directory
 from kbit_ref.errors import BadInput, message
-from kbit_ref.family import N_BATCH, SIZES, STEPS, Run, n_parameters, run_of, runs
+from kbit_ref.family import N_BATCH, SIZES, STEPS, Run, config, n_parameters, run_of, runs
 from kbit_ref.family import run as train_run
+from kbit_ref.inputs import as_seed
 from kbit_ref.progress import Progress
+from kbit_ref.transformer.aware import Aware
+from kbit_ref.transformer.config import shapes
 from kbit_ref.world import N_SEQ
 
 HELP = "train a model in NumPy, for a chosen k if you like"
@@ -27,33 +31,59 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--size", choices=tuple(SIZES), help=f"and parameters: {sizes}")
     what.add_argument("--family", action="store_true", help="all runs of data/models; what is there is left as it is")
     what.add_argument("--run", dest="name", metavar="NAME", help="one run of the family: s-0, s-0-1500, ...")
-    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="a directory for the run's directory")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of parameters and windows")
-    parser.add_argument("--steps", type=int, default=STEPS, metavar="N", help=f"updates (default {STEPS})")
-    parser.add_argument("--scheme", default="", metavar="SCHEME", help="train for it: int3sym-b64-absmax-f16")
+    place = "a directory for the run's directory (default: this one)"
+    parser.add_argument("-o", "--output", default=".", metavar="DIR", help=place)
+    parser.add_argument("--seed", type=int, metavar="S", help="of parameters and windows (default 0)")
+    parser.add_argument("--steps", type=int, metavar="N", help=f"updates (default {STEPS})")
+    parser.add_argument("--scheme", metavar="SCHEME", help="train for it: int3sym-b64-absmax-f16")
     parser.add_argument("--skip", action="append", default=[], metavar="NAME", help="a matrix to leave as it is")
     parser.add_argument("--learned", action="store_true", help="with --scheme: the scales are learned as well")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="with --family: runs at a time")
+    parser.add_argument("--workers", type=int, metavar="N", help="with --family: runs at a time (default 1)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, and say where the model is."""
-    if args.steps < 1 or args.workers < 1:
-        got = f"steps = {args.steps}, workers = {args.workers}"
-        raise BadInput(message("train", got, "both are at least 1", "leave them out"))
-    if args.learned and not args.scheme:
-        raise BadInput(message("train", "learned", "there are no steps without a scheme", "add --scheme"))
-    Path(args.output).mkdir(parents=True, exist_ok=True)
-    if args.family:
-        return _family(Path(args.output), args.workers)
-    what = run_of(args.name) if args.name else Run(args.size, args.seed, args.steps, args.scheme, args.learned)
     begin = time.monotonic()
-    with Progress(f"train {what.name}", what.steps) as step:
-        folder = train_run(what, args.output, _teller(step), skip=tuple(args.skip))
-    if args.json:
-        print(json.dumps({"directory": str(folder), "seconds": time.monotonic() - begin}))
+    _check(args)
+    if args.family:
+        output = writable_directory("train", args.output)
+        _family(output, args.workers or 1)
+        return _done(output, begin, args.json)
+    given = args.seed or 0, STEPS if args.steps is None else args.steps, args.scheme or "", args.learned
+    what = run_of(args.name) if args.name else Run(args.size, *given)
+    if what.scheme:
+        Aware(what.scheme, args.skip, what.learned).check(shapes(config(what.size)))
+    folder = Path(args.output) / what.name
+    if (folder / "model.safetensors").exists():
+        print(f"kbit-ref train: {folder} is there already, nothing is trained", file=sys.stderr)
     else:
-        print(folder)
+        writable_directory("train", args.output)
+        if folder.exists():
+            writable_directory("train", folder)
+    with Progress(f"train {what.name}", what.steps) as step:
+        train_run(what, args.output, _teller(step), skip=tuple(args.skip))
+    return _done(folder, begin, args.json)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Options that make no sense, or that would do nothing."""
+    for option in ("steps", "workers"):
+        if (value := getattr(args, option)) is not None and value < 1:
+            raise BadInput(message("train", f"{option} = {value}", "it is at least 1", "leave it out"))
+    as_seed("train", args.seed or 0)
+    of_scheme = {"--skip": args.skip, "--learned": args.learned}
+    if args.size is None:
+        given = {"--seed": args.seed, "--steps": args.steps, "--scheme": args.scheme} | of_scheme
+        refuse_idle("train", given, "the runs of the family have their own", "leave it out, or name a --size")
+    if not args.family:
+        refuse_idle("train", {"--workers": args.workers}, "one run is one process", "leave it out")
+    if not args.scheme:
+        refuse_idle("train", of_scheme, "nothing is quantized without a scheme", "add --scheme")
+
+
+def _done(folder: Path, begin: float, as_json: bool) -> int:
+    """Where it is."""
+    print(json.dumps({"directory": str(folder), "seconds": time.monotonic() - begin}) if as_json else folder)
     return 0
 
 
@@ -74,9 +104,12 @@ def _teller(step: Progress) -> Callable[[int, float, float], None]:
     return tell
 
 
-def _family(output: Path, workers: int) -> int:
+def _family(output: Path, workers: int) -> None:
     """Every run in a process of its own, one BLAS thread each; the first that fails ends it."""
+    every = len(list(runs()))
     todo = [what for what in runs() if not (output / what.name / "model.safetensors").exists()]
+    if len(todo) < every:
+        print(f"kbit-ref train: {every - len(todo)} of {every} runs are there already", file=sys.stderr)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     going: list[tuple[Run, subprocess.Popen[bytes]]] = []
     with Progress("family", len(todo)) as step:
@@ -99,5 +132,3 @@ def _family(output: Path, workers: int) -> int:
         finally:
             for _, process in going:
                 process.terminate()
-    print(output)
-    return 0
