@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -142,8 +143,10 @@ FAULTS = {
     "modles = ['*']": "key = 'modles', there is no such name; did you mean models?",
     "models = []": "models = [], it is a list of texts, not empty",
     "models = ['none-*']": "models = 'none-*', there is no such directory with a config.json",
-    "[evaluation]\nwindow = 'all'": "window = 'all', it is a whole number",
-    "[evaluation]\nwindows = 0": "windows = 0, a loss needs at least one",
+    "[evaluation]\nwindow = 'all'": "window = 'all', it is a whole number from 1",
+    "[evaluation]\nwindows = 0": "windows = 0, it is a whole number from 1",
+    "[evaluation]\nwindow = 0": "window = 0, it is a whole number from 1",
+    "[evaluation]\nquestions = -1": "questions = -1, it is a whole number from 0",
     "[evaluation]\ntext = 'no.txt'": "text = 'no.txt', there is no such file",
     "[evaluation]\nwidnow = 3": "key = 'widnow', there is no such name; did you mean window",
     "[[sweep]]\nkind = ['int']": "key = 'kind', there is no such name; did you mean kinds?",
@@ -719,13 +722,23 @@ def test_the_command_runs_a_plan_and_tells_faults_in_a_line(models: Path, tmp_pa
     output = str(tmp_path / "r.sqlite")
     arguments = ["study", "run", str(models / "plan.toml"), "-o", output, "--workers", "1", "--json"]
     assert main(arguments) == 0
-    assert json.loads(capsys.readouterr().out)["measured"] == 6
+    told = capsys.readouterr()
+    assert json.loads(told.out)["measured"] == 6
+    assert re.fullmatch(r"6 cells measured, 0 were there, \d+ s", told.err.splitlines()[-1])
+    assert main(arguments[:-1]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{output}\n"
+    assert re.fullmatch(r"0 cells measured, 6 were there, \d+ s\n", told.err)
     (models / "bad.toml").write_text(TEXT.replace("bits", "bitts"))
     for words, arguments in (
         ("key = 'bitts', there is no such name; did you mean bits", ["run", str(models / "bad.toml"), "-o", output]),
         ("none.toml, it cannot be read", ["run", str(models / "none.toml"), "-o", output]),
         ("workers = -1, it is at least 1", ["run", str(models / "plan.toml"), "-o", output, "--workers", "-1"]),
-        ("unable to open database file", ["run", str(models / "plan.toml"), "-o", str(tmp_path / "no" / "r.sqlite")]),
+        ("workers = 0, it is at least 1", ["run", str(models / "plan.toml"), "-o", output, "--workers", "0"]),
+        ("workers = 0, it is at least 1", ["quick", "--workers", "0"]),
+        ("r.sqlite, there is no directory ", ["run", str(models / "plan.toml"), "-o", f"{tmp_path}/no/r.sqlite"]),
+        ("it is a directory; name a file", ["quick", "-o", str(tmp_path)]),
+        (f"-o {output}, there is a file of that name", ["report", output, "-o", output]),
     ):
         assert main(["study", *arguments]) == 2
         told = capsys.readouterr().err

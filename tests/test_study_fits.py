@@ -699,6 +699,11 @@ def test_choose_on_a_model_and_a_text(tmp_path: Path, capsys: pytest.CaptureFixt
     ("words", "told"),
     [
         (("--memory", "5XB"), "memory = '5XB', it is a number and a unit"),
+        (("--memory", "1kb"), "B, kB, MB, GB, KiB, MiB, GiB; write 1kB"),
+        (("--memory", "100k"), "write 100kB"),
+        (("--memory", "100"), "memory = '100', it is a number and a unit: B, kB, MB, GB, KiB, MiB, GiB; write 100B"),
+        (("--memory", "1e1B"), "at most 10 B, the smallest measured takes"),
+        (("--loss", "9", "--models", "zzz*"), "none of that name: xxs-0, xxs-1, xxs-2 and 41 more; name some of these"),
         (("--memory", "0MB"), "memory = 0, it is above 0 and finite"),
         (("--loss", "nan"), "loss = nan, it is above 0"),
         (("--loss", "1", "--results", "nowhere.sqlite"), "nowhere.sqlite, there is no such file"),

@@ -18,7 +18,7 @@ from kbit_ref.study.results import read
 from kbit_ref.study.rows import SCOPES, Result
 
 HELP = "which size, bits, type, block and method to use under a limit"
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,11 +48,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _bytes(text: str) -> float:
     """5MB is 5,000,000 and 5MiB is 5 * 2**20."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", text, re.IGNORECASE)
-    if match is None:
-        rule = "it is a number and a unit: B, kB, MB, GB, KiB, MiB, GiB"
-        raise BadInput(message("choose", f"memory = {text!r}", rule, "write 5MB"))
-    return float(match[1]) * UNITS[(match[2] or "").lower()]
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*", text)
+    number, unit = match.groups() if match else ("5", "MB")
+    if match is None or unit not in UNITS:
+        meant = next((known for known in UNITS if known.lower() in (unit.lower(), f"{unit}b".lower())), "MB")
+        rule = f"it is a number and a unit: {', '.join(UNITS)}"
+        raise BadInput(message("choose", f"memory = {text!r}", rule, f"write {number}{meant}"))
+    return float(number) * UNITS[unit]
 
 
 def _results(args: argparse.Namespace, limit: Limit) -> list[Result]:

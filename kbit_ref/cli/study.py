@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
 
+from kbit_ref.cli._options import writable_directory, writable_file
 from kbit_ref.data import data_folder
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
@@ -37,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     quick.add_argument("-o", "--output", metavar="RESULTS.sqlite", help="keep the results (default: table only)")
     for sub in (full, quick):
         workers = os.cpu_count() or 1
-        sub.add_argument("--workers", type=int, default=0, metavar="N", help=f"processes (default {workers})")
+        sub.add_argument("--workers", type=int, metavar="N", help=f"processes (default {workers})")
     full.add_argument("--dask", default="", metavar="ADDRESS", help="use the workers of a Dask scheduler instead")
     report = actions.add_parser("report", help="fits, findings and pictures of results")
     report.add_argument("results", metavar="RESULTS.sqlite")
@@ -56,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         from kbit_ref.figures import draw
         from kbit_ref.study.report import report
 
+        if Path(args.results).is_file():  # else that is what is wrong
+            writable_directory("study", args.output)
         with Progress("report", 1) as step:
             page = report(args.results, args.output, draw, models=args.models, tell=step.coming)
         print(json.dumps({"report": args.output, "page": str(page)}) if args.json else page)
@@ -66,16 +70,25 @@ def run(args: argparse.Namespace) -> int:
         lines = distortion.text(rows, args.measure)
         print(*([json.dumps([asdict(row) for row in rows])] if args.json else [*lines, "", ABOUT]), sep="\n")
         return 0
-    if args.workers < 0:
+    if args.workers is not None and args.workers < 1:
         raise BadInput(message("study", f"workers = {args.workers}", "it is at least 1", "leave it out"))
     workers = args.workers or os.cpu_count() or 1
+    if args.output is not None:
+        writable_file("study", args.output)
     if args.action == "quick":
         return _quick(args.output, workers, args.json)
     begin = time.monotonic()
-    measured = _run(read_plan(args.plan), args.output, workers, args.dask)
-    facts = {"results": args.output, "measured": measured, "seconds": time.monotonic() - begin}
+    plan = read_plan(args.plan)
+    measured = _run(plan, args.output, workers, args.dask)
+    seconds, there = time.monotonic() - begin, len(plan.cells()) - measured
+    facts = {"results": args.output, "measured": measured, "seconds": seconds}
+    print(f"{_cells(measured)} measured, {there} were there, {seconds:.0f} s", file=sys.stderr)
     print(json.dumps(facts) if args.json else args.output)
     return 0
+
+
+def _cells(n: int) -> str:
+    return "1 cell" if n == 1 else f"{n:,} cells"
 
 
 def _run(plan: Plan, path: str, workers: int, dask: str = "") -> int:

@@ -19,6 +19,8 @@ from kbit_ref.study.rows import Result
 
 __all__ = ["Family", "comparable", "families", "guessing", "named", "one_family"]
 
+FEW = 3  # names that an error tells
+
 
 @dataclass(frozen=True, eq=False)
 class Family:
@@ -105,13 +107,14 @@ def named(results: Iterable[Result], pattern: str) -> list[Result]:
     Raises
     ------
     BadInput
-        `study: models = opt-*, there is none of that name: s-0, s-1; name some of these`
+        `study: models = opt-*, there is none of that name: s-0, s-1, s-2 and 41 more; name some of these`
     """
     rows = list(results)
     found = [row for row in rows if fnmatchcase(row.cell.model, pattern)]
     if rows and not found:
-        known = ", ".join(dict.fromkeys(row.cell.model for row in rows))
-        rule = f"there is none of that name: {known}"
+        known = list(dict.fromkeys(row.cell.model for row in rows))
+        more = f" and {len(known) - FEW} more" if len(known) > FEW else ""
+        rule = f"there is none of that name: {', '.join(known[:FEW])}{more}"
         raise BadInput(message("study", f"models = {pattern}", rule, "name some of these"))
     return found
 

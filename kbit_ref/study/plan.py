@@ -182,10 +182,11 @@ def _keys(table: Mapping[str, Any], known: Sequence[str], place: str) -> None:
 
 
 def _value(table: Mapping[str, Any], key: str, default: Any, place: str) -> Any:
-    """A value of the same type as its default; whole numbers are positive."""
+    """A value of the same type as its default; whole numbers are from 0, windows and their tokens from 1."""
     value = table.get(key, default)
-    kind = {str: "a text", int: "a whole number", dict: "a table", tuple: "a list"}[type(default)]
-    if type(value) is not type(default) or (isinstance(value, int) and value < 0):
+    least = int(key in ("windows", "window"))
+    kind = {str: "a text", int: f"a whole number from {least}", dict: "a table"}[type(default)]
+    if type(value) is not type(default) or (isinstance(value, int) and value < least):
         raise _refused(f"{place}: {key} = {value!r}", f"it is {kind}")
     return value
 
@@ -212,8 +213,6 @@ def _evaluation(table: Mapping[str, Any], folder: Path, name: str) -> Evaluation
                 raise _refused(f"{place}: {key} = {table[key]!r}", "there is no such file", "name another")
     if found["tasks"] and not found["text"]:
         raise _refused(f"{place}: tasks without a text", "the world has tasks of its own", "add text = FILE")
-    if not found["windows"] or not found["window"]:
-        raise _refused(f"{place}: windows = {found['windows']}", "a loss needs at least one")
     return Evaluation(**found)
 
 
