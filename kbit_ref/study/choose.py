@@ -256,10 +256,10 @@ def _notes(rows: list[Result], limit: Limit, recommended: Option, every: list[Op
             mine = next(f for f in families(rows) if any(r.subject.size == recommended.size for r in f.results))
             planned = by_law(mine.results, total, series.kind, series.block, method=series.method)
             if planned is not None and planned.n_parameters <= BEYOND * max(r.subject.n_parameters for r in rows):
+                about = float(f"{planned.n_parameters:.3g}")
                 yield (
                     "By the joint law of size, tokens and bits, which also tells of sizes in between, the best of "
-                    f"{series.kind} at this total is a model of about {float(f'{planned.n_parameters:.3g}'):,.0f} parameters in "
-                    f"{planned.bits} bits."
+                    f"{series.kind} at this total is a model of about {about:,.0f} parameters in {planned.bits} bits."
                 )
     if limit.bits_per_parameter is not None:
         yield "The limit is for each parameter, and models of every size keep within it: this is the best of all."

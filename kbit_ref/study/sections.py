@@ -26,6 +26,10 @@ from kbit_ref.study.rows import Result
 __all__ = ["sections"]
 
 Parts = list[Any]
+PRECISIONS = (
+    "Quality against total model bits, one line a precision; below, 4 bits and more divided by the best of them at the "
+    "same total bits. Intervals of 95 %."
+)
 SCOPES = {
     "all": "every matrix quantized, every number counted",
     "linear": "linear layers alone quantized and counted",
@@ -125,7 +129,7 @@ def _headline(g: Gathered, found: Mapping[str, Sequence[Finding]]) -> Parts:
     for scope, rows in found.items():
         counts = ", ".join(f"{sum(row.verdict == v for row in rows)} {v}" for v in VERDICTS)
         parts.append(f"Of the paper's eight findings, with {SCOPES[scope]}: {counts}.")
-    return [*parts, Picture("precisions", "Quality against total model bits, one line a precision; intervals of 95 %.")]
+    return [*parts, Picture("precisions", PRECISIONS)]
 
 
 def _memory(row: Best) -> str:
@@ -225,7 +229,7 @@ def _types(g: Gathered) -> Parts:
     sizes, row = _by_size(flat)
     where = f"in blocks of {g.block}" if g.block else "of whole tensors"
     return [
-        Picture("kinds", f"Data types {where}, a panel for each width; in a panel they cost the same bits."),
+        Picture("kinds", f"Data types {where}, divided by the best of their width at the same total bits; 95 %."),
         Table(
             f"Data types {where}: {g.unit}, for each size of model.",
             ("bits", "type", *sizes),
