@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.errors import UnknownName
+from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.transformer.config import Config, shapes
 from kbit_ref.transformer.model import Model
 from kbit_ref.transformer.save import save_model
@@ -144,17 +144,36 @@ def _world(seed: int) -> World:
 def run(
     what: Run, directory: str | os.PathLike[str], tell: Callable[[int, float, float], None] | None = None, **more: Any
 ) -> Path:
-    """Train one model into a directory of its name, unless it is there; the directory."""
+    """Train one model into a directory of its name, unless it is there; the directory.
+
+    Raises
+    ------
+    BadInput
+        `train: runs/xxs-0, a run of another recipe is there (skip); name another directory`
+    """
     folder = Path(directory) / what.name
-    if (folder / "model.safetensors").exists():
-        return folder
     r = recipe(what.size, what.seed, what.steps, scheme=what.scheme, learned=what.learned, **more)
+    if (folder / "model.safetensors").exists():
+        if other := _other(folder, r):
+            rule = f"a run of another recipe is there ({', '.join(other)})"
+            raise BadInput(message("train", str(folder), rule, "name another directory"))
+        return folder
     model, losses = train(config(what.size), r, batches(what.seed), folder, tell=tell)
     facts = {"recipe": asdict(r), "world": WORLD, "batch": N_BATCH}
     write(folder, model, losses, facts, "F32" if what.scheme else "F16")  # levels times scales stay what they are
     for left in folder.glob("training.safetensors"):
         left.unlink()
     return folder
+
+
+def _other(folder: Path, r: Recipe) -> list[str]:
+    """In what the recipe of a run that is there differs."""
+    try:
+        made = json.loads((folder / "training.json").read_text("utf-8"))["recipe"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ["it does not say which"]
+    asked = json.loads(json.dumps(asdict(r)))
+    return [name for name, value in asked.items() if made.get(name) != value]
 
 
 def write(folder: Path, model: Model, losses: NDArray[np.float32], facts: dict[str, Any], dtype: str = "F16") -> None:

@@ -312,6 +312,16 @@ def test_train_as_a_command(tmp_path: Path) -> None:
     assert again.stderr == f"kbit-ref train: {tmp_path / 'xxs-0-3'} is there already, nothing is trained\n"
 
 
+def test_a_run_of_another_recipe_is_not_taken_for_this_one(tmp_path: Path, capsys: Any) -> None:
+    asked = ["train", "--size", "xxs", "--steps", "1", "--scheme", "int4sym-b64-absmax-f16", "-o", str(tmp_path)]
+    assert main(asked) == 0
+    assert main([*asked, "--skip", "embed.weight"]) == 2
+    place = tmp_path / "xxs-0-1-int4sym-b64-absmax-f16"
+    error = capsys.readouterr().err
+    assert error == f"kbit-ref train: {place}, a run of another recipe is there (skip); name another directory\n"
+    assert main(asked) == 0
+
+
 def test_train_writes_here_by_default(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--size", "xxs", "--steps", "1", "--scheme", "int3sym-b64-absmax-f16"]) == 0

@@ -54,14 +54,15 @@ def run(args: argparse.Namespace) -> int:
     if what.scheme:
         Aware(what.scheme, args.skip, what.learned).check(shapes(config(what.size)))
     folder = Path(args.output) / what.name
-    if (folder / "model.safetensors").exists():
-        print(f"kbit-ref train: {folder} is there already, nothing is trained", file=sys.stderr)
-    else:
+    there = (folder / "model.safetensors").exists()
+    if not there:
         writable_directory("train", args.output)
         if folder.exists():
             writable_directory("train", folder)
     with Progress(f"train {what.name}", what.steps) as step:
         train_run(what, args.output, _teller(step), skip=tuple(args.skip))
+    if there:
+        print(f"kbit-ref train: {folder} is there already, nothing is trained", file=sys.stderr)
     return _done(folder, begin, args.json)
 
 
