@@ -19,7 +19,7 @@ from kbit_ref.study.document import Document, Picture, Section, Table, html, mar
 from kbit_ref.study.gathered import Gathered
 from kbit_ref.study.report import report
 from kbit_ref.study.rows import Cell
-from kbit_ref.study.sections import sections
+from kbit_ref.study.sections import ONE_SEED, sections
 
 DRAWS = 20
 
@@ -174,6 +174,15 @@ def test_no_width_is_called_best_where_another_has_no_model(made) -> None:
     assert numbers
     assert 3.2e5 * 0.98 <= min(numbers) <= max(numbers) <= 4.23e5 * 1.02  # two digits are shown
     assert any(text.startswith("At smaller and larger totals some width has no model") for text in page.texts)
+
+
+def test_an_answer_of_one_seed_says_so() -> None:
+    one = made_up()
+    seeds = [(r, replace(r.cell, model=f"{r.subject.size}-1"), replace(r.subject, seed=1)) for r in one]
+    two = [*one, *(replace(r, cell=cell, subject=subject) for r, cell, subject in seeds)]
+    for rows, told in ((one, True), (two, False)):
+        answer = next(section for section in sections(Gathered(rows, n=5), {}) if section.name == "headline")
+        assert (ONE_SEED in answer.parts) == told
 
 
 def test_a_study_of_three_models_says_what_cannot_be_told(tmp_path) -> None:

@@ -17,7 +17,7 @@ from kbit_ref.errors import BadInput, KbitError, message
 from kbit_ref.study.bootstrap import Draws, Estimate, estimate
 from kbit_ref.study.families import comparable, families, guessing
 from kbit_ref.study.groups import Group, Series, longest
-from kbit_ref.study.kinds import widths_of
+from kbit_ref.study.kinds import BLOCK, widths_of
 from kbit_ref.study.law import fullest_law
 from kbit_ref.study.rows import Cell, Result
 
@@ -28,7 +28,6 @@ KINDS = ("int", "float", "quantile", "nf")  # of the small sweep
 BLOCKS = (32, 64, 128)
 METHODS = ("gptq", "awq", "rotate")
 WIDTHS = range(2, 9)
-USUAL = 64  # the block that most types are measured in
 BEYOND = 2  # times the largest model that was measured: what a law says of larger ones is a guess
 WINDOWS = 64  # of a text, for the small sweep
 AS_IT_IS = 16  # bits of a number that is not quantized, and of a scale
@@ -277,7 +276,7 @@ def by_law(
     three sizes or widths, or no known floor.
     """
     rows = list(results)
-    law = fullest_law(rows, kind, (block, USUAL), method=method, scope=scope, n=0)
+    law = fullest_law(rows, kind, (block, BLOCK), method=method, scope=scope, n=0)
     if law is None or "bits" not in law.terms:
         return None
     tokens = max((row.subject.tokens or 0 for row in rows), default=0) or None

@@ -20,6 +20,7 @@ from kbit_ref.study.bootstrap import Draws, estimate
 from kbit_ref.study.curves import Curve, best_precisions, by_precision, curves_of, gap, totals
 from kbit_ref.study.evidence import Evidence, Finding, clear, concluded, positive, small
 from kbit_ref.study.groups import groups, longest, sign
+from kbit_ref.study.kinds import BLOCK
 from kbit_ref.study.law import LAW_DRAWS, fullest_law
 from kbit_ref.study.rows import Result
 
@@ -29,7 +30,6 @@ Floats = NDArray[np.float64]
 PAPER = ("int", "float", "dynamic", "quantile")  # its four types
 NOTHING = 0.01  # nats a token: a hundredth of the perplexity; less than this is no improvement
 RANDOM = 0.1  # of the accuracy above chance; who keeps less is close to random
-BLOCK = 64  # the paper's usual one
 LARGE = 1024  # a large block; where there is none, whole tensors
 
 

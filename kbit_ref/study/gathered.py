@@ -18,7 +18,7 @@ from kbit_ref.study.curves import Curve, by_precision, curves_of
 from kbit_ref.study.distortion import Distortion, table
 from kbit_ref.study.findings import PAPER
 from kbit_ref.study.groups import Series, is_aware, longest
-from kbit_ref.study.kinds import KINDS
+from kbit_ref.study.kinds import BLOCK, KINDS
 from kbit_ref.study.rows import Result
 
 __all__ = ["Gathered", "Pictured", "is_aware"]
@@ -58,7 +58,7 @@ class Pictured:
 
 @cache
 def _distortion() -> tuple[Distortion, ...]:
-    return tuple(table(blocks=(0, 64)))  # the same for all results
+    return tuple(table(blocks=(0, BLOCK)))  # the same for all results
 
 
 class Gathered:
@@ -140,7 +140,7 @@ class Gathered:
     @cached_property
     def block(self) -> int:
         """The block in which most types were measured."""
-        return _most_common([c.series.block for c in self.nearest if c.series.kind != "none"], 64)
+        return _most_common([c.series.block for c in self.nearest if c.series.kind != "none"], BLOCK)
 
     @cached_property
     def kind(self) -> str:

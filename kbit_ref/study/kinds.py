@@ -15,7 +15,7 @@ from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.profiles import profiles
 from kbit_ref.scheme import Scheme, scheme
 
-__all__ = ["KINDS", "Kind", "is_format", "scheme_of", "widths_of"]
+__all__ = ["BLOCK", "KINDS", "Kind", "is_format", "scheme_of", "widths_of"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Kind:
 
 
 UP_TO_8 = tuple(range(2, 9))
+BLOCK = 64  # the usual one, the paper's
 TABLES = tuple(2**n for n in range(4, 13))
 
 KINDS: Mapping[str, Kind] = {

@@ -35,7 +35,7 @@ from typing import Any
 from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.methods.registry import method
 from kbit_ref.scheme import scheme
-from kbit_ref.study.kinds import is_format, scheme_of, widths_of
+from kbit_ref.study.kinds import BLOCK, is_format, scheme_of, widths_of
 from kbit_ref.study.rows import SCOPES, Cell
 
 __all__ = ["Evaluation", "Plan", "name_of", "parse_plan", "read_plan"]
@@ -74,7 +74,7 @@ class Sweep:
 
     kinds: tuple[str, ...]
     bits: tuple[int, ...] = ()
-    blocks: tuple[int, ...] = (64,)
+    blocks: tuple[int, ...] = (BLOCK,)
     methods: tuple[str, ...] = ("nearest",)
     scopes: tuple[str, ...] = ("all",)
     activations: tuple[str, ...] = ("",)

@@ -10,7 +10,7 @@ from kbit_ref.study.document import Picture, Table
 from kbit_ref.study.findings import tails
 from kbit_ref.study.gathered import Gathered
 from kbit_ref.study.groups import Series
-from kbit_ref.study.kinds import KINDS
+from kbit_ref.study.kinds import BLOCK, KINDS
 from kbit_ref.study.rows import Result
 from kbit_ref.study.sources import SOURCES
 
@@ -51,7 +51,7 @@ def distortion_parts(g: Gathered) -> Parts:
 def _above(at: Mapping[tuple[str, str, int], Distortion], name: str) -> list[float | None]:
     found: list[float | None] = []
     for source in SOURCES:
-        one, block = at.get((name, source, 0)), at.get((name, source, 64))
+        one, block = at.get((name, source, 0)), at.get((name, source, BLOCK))
         found.append(None if one is None else one.above_at_width)
         found += [None, None] if block is None else [block.above_at_width, block.above_at_entropy]
     return found

@@ -26,6 +26,7 @@ from kbit_ref.study.rows import Result
 __all__ = ["sections"]
 
 Parts = list[Any]
+ONE_SEED = "Some of these curves are of one seed a size: what is sure is so of these models; other seeds may differ."
 PRECISIONS = (
     "Quality against total model bits, one line a precision; below, 4 bits and more divided by the best of them at the "
     "same total bits. Intervals of 95 %."
@@ -117,6 +118,8 @@ def _headline(g: Gathered, found: Mapping[str, Sequence[Finding]]) -> Parts:
         parts.append(f"{span} {f'{bits} bits are' if bits else 'no width is surely'} best ({known}).")
     if 0 < len(everywhere) < len(best):
         parts.append("At smaller and larger totals some width has no model, and no width is called the best.")
+    if any(point.n_seeds == 1 for curve in g.precisions for point in curve.points):
+        parts.append(ONE_SEED)
     gained: dict[str, dict[str, Estimate]] = {}
     for scope, rows in found.items():
         for one in rows[0].evidence if rows else ():
