@@ -14,24 +14,24 @@ implementations by it (`kb.check`).
 from kbit_ref import datatypes as _datatypes  # fills the registry
 from kbit_ref import exact
 from kbit_ref.checkpoints import Checkpoint, dequantize_file, open_checkpoint, quantize_file
-from kbit_ref.conformance.attribute import attribute
-from kbit_ref.conformance.bounds import dot_bound
 from kbit_ref.conformance.check import check
 from kbit_ref.conformance.diagnosis import diagnose
-from kbit_ref.datatype import DataType, datatype, datatypes, register
+from kbit_ref.datatypes.datatype import DataType, datatype, datatypes, register
 from kbit_ref.datatypes.learned import learn
-from kbit_ref.dequantize import dequantize
-from kbit_ref.engine import decode, encode
+from kbit_ref.engine.codec import decode, encode
+from kbit_ref.engine.stochastic import encode_stochastic
 from kbit_ref.errors import KbitError
-from kbit_ref.explain import Explanation, explain
-from kbit_ref.metrics import metrics
-from kbit_ref.packing import layout, layouts, pack, unpack
-from kbit_ref.probe import probe
-from kbit_ref.profiles import profiles
-from kbit_ref.qtensor import QTensor
-from kbit_ref.quantize import quantize
-from kbit_ref.scheme import Scheme, scheme
-from kbit_ref.stochastic import encode_stochastic
+from kbit_ref.explanation import Explanation, explain
+from kbit_ref.products.attribute import attribute
+from kbit_ref.products.bounds import dot_bound
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.metrics import metrics
+from kbit_ref.tensors.packing import layout, layouts, pack, unpack
+from kbit_ref.tensors.probe import probe
+from kbit_ref.tensors.profiles import profiles
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import Scheme, scheme
 from kbit_ref.transformer import Model, load_model
 
 del _datatypes

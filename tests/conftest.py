@@ -11,7 +11,7 @@ import kbit_ref  # noqa: F401  # fills the registry
 settings.register_profile("oracle", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("oracle")
 
-room = sys.modules["kbit_ref.datatype"]  # kbit_ref.datatype is the function
+room = sys.modules["kbit_ref.datatypes.datatype"]  # kbit_ref.datatypes.datatype is the function
 
 
 @pytest.fixture(autouse=True)

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from kbit_ref.checkpoints.container import Container
 from kbit_ref.checkpoints.foreign import ROWS, Found, reader
 from kbit_ref.checkpoints.header import shown
-from kbit_ref.dequantize import dequantize
 from kbit_ref.errors import BadInput, message
-from kbit_ref.qtensor import QTensor
-from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.scheme import Scheme, scheme
 
 __all__ = ["read"]
 

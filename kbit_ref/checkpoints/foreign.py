@@ -11,9 +11,10 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 from kbit_ref.checkpoints.container import Container
-from kbit_ref.qtensor import QTensor
+from kbit_ref.tensors.qtensor import QTensor
 
 __all__ = ["AS_STORED", "ROWS", "Found", "quantized", "reader"]
 
@@ -31,10 +32,8 @@ def reader(function: Reader) -> Reader:
 
 @cache
 def _found() -> tuple[Reader, ...]:
-    import kbit_ref.checkpoints as folder
-
-    for module in pkgutil.iter_modules(folder.__path__):
-        importlib.import_module(f"{folder.__name__}.{module.name}")
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"{__package__}.{module.name}")
     return tuple(_readers)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.packing import Layout, pack_into, unpack_from
+from kbit_ref.tensors.packing import Layout, pack_into, unpack_from
 
 __all__ = ["Rectangle", "put", "taken"]
 

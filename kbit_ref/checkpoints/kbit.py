@@ -24,11 +24,11 @@ from kbit_ref.checkpoints.header import Entry, Spec, shown
 from kbit_ref.checkpoints.stored import assembled
 from kbit_ref.checkpoints.table import FLOATS, KEY, Tensor, described, of_tensor, read_tensors
 from kbit_ref.checkpoints.writing import Views, dequantize_tensor, memory_for, quantize_tensor
-from kbit_ref.dequantize import dequantize
-from kbit_ref.engine import decode
+from kbit_ref.engine.codec import decode
 from kbit_ref.errors import BadInput, message
-from kbit_ref.qtensor import QTensor
-from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.scheme import Scheme, scheme
 
 __all__ = ["Checkpoint", "Converted", "Tensor", "dequantize_file", "open_checkpoint", "quantize_file", "read"]
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.blocks import Cut
 from kbit_ref.inputs import Reals
-from kbit_ref.kernels import BY_LARGEST
-from kbit_ref.quantize import Work, taken
-from kbit_ref.rules import in_order
-from kbit_ref.scales import Plan, Whole, plan
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.cut import Cut
+from kbit_ref.tensors.kernels import BY_LARGEST
+from kbit_ref.tensors.quantize import Work, taken
+from kbit_ref.tensors.rules import in_order
+from kbit_ref.tensors.scales import Plan, Whole, plan
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["LargeBlocks", "streams"]
 

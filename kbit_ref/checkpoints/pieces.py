@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.blocks import Cut
 from kbit_ref.checkpoints.grid import Rectangle
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.cut import Cut
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["Piece", "contiguous", "copied", "of_a_piece", "part_of", "pieces"]
 

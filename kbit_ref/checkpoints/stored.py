@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.blocks import Cut
 from kbit_ref.checkpoints.container import NUMPY
 from kbit_ref.checkpoints.grid import Rectangle, put, taken
 from kbit_ref.checkpoints.header import Spec
 from kbit_ref.checkpoints.pieces import Piece, of_a_piece
-from kbit_ref.dequantize import dequantize
-from kbit_ref.engine import decode, encode
-from kbit_ref.packing import Layout, layout, pack, unpack
-from kbit_ref.qtensor import QTensor
-from kbit_ref.quantize import quantize
-from kbit_ref.scheme import Scheme
+from kbit_ref.engine.codec import decode, encode
+from kbit_ref.tensors.cut import Cut
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.packing import Layout, layout, pack, unpack
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["Part", "assembled", "parts", "scales_again", "values_of"]
 
@@ -114,7 +114,7 @@ def parts(s: Scheme, shape: tuple[int, ...]) -> tuple[Part, ...]:
 
     Examples
     --------
-    >>> from kbit_ref.scheme import scheme
+    >>> from kbit_ref.tensors.scheme import scheme
     >>> [(part.path, part.dtype, part.shape) for part in parts(scheme("uint4-b64-minmax-f16"), (10, 100))]
     [('packed', 'U8', (500,)), ('scales', 'F16', (1, 16)), ('offsets', 'F16', (1, 16))]
     """

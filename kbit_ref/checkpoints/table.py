@@ -18,9 +18,9 @@ from kbit_ref.checkpoints.container import Container
 from kbit_ref.checkpoints.header import Spec, n_elements, shown
 from kbit_ref.checkpoints.stored import Part, parts
 from kbit_ref.checkpoints.types import as_row, brought, from_row, scheme_of
-from kbit_ref.datatype import DataType
+from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.errors import BadInput, KbitError, message
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["FLOATS", "KEY", "Tensor", "described", "of_tensor", "read_tensors"]
 

@@ -19,9 +19,9 @@ from typing import Any
 
 from kbit_ref import exact
 from kbit_ref.checkpoints.header import shown
-from kbit_ref.datatype import DataType, _registered, _resolve, datatype, families, register
+from kbit_ref.datatypes.datatype import DataType, _registered, _resolve, datatype, families, register
 from kbit_ref.errors import BadInput, KbitError, message
-from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.tensors.scheme import Scheme, scheme
 
 __all__ = ["as_row", "brought", "from_row", "scheme_of"]
 

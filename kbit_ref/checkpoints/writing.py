@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.blocks import Cut
 from kbit_ref.checkpoints.container import NUMPY
 from kbit_ref.checkpoints.grid import put
 from kbit_ref.checkpoints.large import LargeBlocks, streams
 from kbit_ref.checkpoints.pieces import AT_ONCE, Piece, contiguous, copied, of_a_piece, part_of, pieces
 from kbit_ref.checkpoints.stored import Part, assembled, scales_again, values_of
 from kbit_ref.checkpoints.table import Tensor
-from kbit_ref.dequantize import dequantize
-from kbit_ref.engine import encode
+from kbit_ref.engine.codec import encode
 from kbit_ref.errors import BadInput
-from kbit_ref.packing import pack_into
-from kbit_ref.quantize import quantize, whole_of
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.cut import Cut
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.packing import pack_into
+from kbit_ref.tensors.quantize import quantize, whole_of
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["Views", "dequantize_tensor", "memory_for", "quantize_tensor"]
 

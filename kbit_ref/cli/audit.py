@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from kbit_ref.conformance.audit import Audit, audit, load
-from kbit_ref.conformance.audit_pytest import audit_test
-from kbit_ref.conformance.rules_in_use import RULES, audits, rows
+from kbit_ref.conformance.audit.audit import Audit, audit, load
+from kbit_ref.conformance.audit.audit_pytest import audit_test
+from kbit_ref.conformance.audit.rules_in_use import RULES, audits, rows
 from kbit_ref.errors import BadInput, message
 
 __all__ = ["arguments", "markdown", "run"]

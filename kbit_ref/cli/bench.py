@@ -13,11 +13,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from kbit_ref.conformance.bench import Timing, circumstances, installed, measure, scratch_bytes, tasks
-from kbit_ref.conformance.bench_models import ModelTiming, measured
+from kbit_ref.bench.bench import Timing, circumstances, installed, measure, scratch_bytes, tasks
+from kbit_ref.bench.bench_models import ModelTiming, measured
+from kbit_ref.bench.study import quick_cost
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
-from kbit_ref.study.cost import quick_cost
 
 HELP = "speed and scratch memory beside a copy and the installed peers"
 LIMIT = 8 << 20  # bytes of scratch a thread

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from kbit_ref.cli import _programs
-from kbit_ref.conformance.adapters import Adapter, adapters
-from kbit_ref.conformance.blocks import tables
-from kbit_ref.conformance.blocks.adapters import BlockAdapter, block_adapters
-from kbit_ref.conformance.blocks.check import judge_block_libraries
-from kbit_ref.conformance.blocks.verdict import Row
-from kbit_ref.conformance.libraries import Judged, judge_libraries
+from kbit_ref.conformance.block_verdict import Row
+from kbit_ref.conformance.implementations.adapters import Adapter, adapters
+from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, block_adapters
+from kbit_ref.conformance.implementations.block_libraries import judge_block_libraries
+from kbit_ref.conformance.implementations.libraries import Judged, judge_libraries
+from kbit_ref.conformance.matrix import tables
 from kbit_ref.conformance.verdict import Difference, worst
-from kbit_ref.datatype import datatype
+from kbit_ref.datatypes.datatype import datatype
 from kbit_ref.errors import BadInput, MissingLibrary, UnknownName, message
 from kbit_ref.progress import Progress
 

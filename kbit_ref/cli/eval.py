@@ -17,7 +17,7 @@ from kbit_ref.inputs import as_seed
 from kbit_ref.progress import Progress
 from kbit_ref.transformer.evaluate import Choice, log_probabilities, multiple_choice, read_choices, text_loss
 from kbit_ref.transformer.tokens import load_tokenizer
-from kbit_ref.world import N_SEQ, N_VOCAB, TASKS, World
+from kbit_ref.transformer.world import N_SEQ, N_VOCAB, TASKS, World
 
 HELP = "judge a model by the loss of a text, or by multiple choice"
 DEFAULT = 1000  # windows and questions of a task of the world

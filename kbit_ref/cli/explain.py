@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.checkpoints import Container
-from kbit_ref.engine import encode
+from kbit_ref.engine.codec import encode
 from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.arithmetic import FORMATS, round_to
-from kbit_ref.explain import explain
+from kbit_ref.explanation import explain
 
 HELP = "one element of an array taken apart"
 MOST_DIGITS = 4  # of an exponent: beyond 1e9999 there is nothing but 0 and infinity, and no end of digits

@@ -11,8 +11,8 @@ import sys
 from itertools import islice
 
 from kbit_ref.cli import _programs
-from kbit_ref.conformance.programs import grammar
-from kbit_ref.conformance.programs.inputs import lines
+from kbit_ref.conformance.implementations.programs import grammar
+from kbit_ref.conformance.implementations.programs.inputs import lines
 
 HELP = "test cases for a program of any language, one a line"
 AT_ONCE = 256

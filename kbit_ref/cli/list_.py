@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
-from kbit_ref.datatype import datatype, datatypes, families
+from kbit_ref.datatypes.datatype import datatype, datatypes, families
 from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.encoders import ENCODERS
 from kbit_ref.exact.rules import RULES
 from kbit_ref.methods import methods
-from kbit_ref.packing import layout, layouts
-from kbit_ref.packing import rows as layout_rows
-from kbit_ref.profiles import profiles
-from kbit_ref.scheme import CHOICES, DOUBLES, MEANINGS, SCALE_DTYPES
+from kbit_ref.tensors.packing import layout, layouts
+from kbit_ref.tensors.packing import rows as layout_rows
+from kbit_ref.tensors.profiles import profiles
+from kbit_ref.tensors.scheme import CHOICES, DOUBLES, MEANINGS, SCALE_DTYPES
 
 __all__ = ["TABLES", "markdown"]
 
@@ -122,7 +122,7 @@ def _profiles(every: bool) -> Tables:
     """One row a line of `profiles.txt`, or one a profile."""
     if every:
         return {"": [{"name": p.name, "spelling": p.spelling, "source": p.source} for p in profiles().values()]}
-    lines = (files("kbit_ref") / "profiles.txt").read_text("utf-8").splitlines()
+    lines = (files("kbit_ref.tensors") / "profiles.txt").read_text("utf-8").splitlines()
     return {"": [dict(zip(("name", "spelling", "source"), line.split(maxsplit=2), strict=True)) for line in lines]}
 
 

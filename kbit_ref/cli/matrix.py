@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from kbit_ref.cli.check import LONGEST, can_be_written, sum_up, table
-from kbit_ref.conformance.adapters import Adapter, adapters
-from kbit_ref.conformance.blocks import tables
-from kbit_ref.conformance.blocks.adapters import BlockAdapter, block_adapters
-from kbit_ref.conformance.matrix import Matrix, as_dict, make_matrix
-from kbit_ref.conformance.matrix_pages import alike_lines, html, markdown
+from kbit_ref.conformance.implementations.adapters import Adapter, adapters
+from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, block_adapters
+from kbit_ref.conformance.matrix import tables
+from kbit_ref.conformance.matrix.matrix import Matrix, as_dict, make_matrix
+from kbit_ref.conformance.matrix.pages import alike_lines, html, markdown
 from kbit_ref.conformance.verdict import worst
 from kbit_ref.errors import BadInput, MissingLibrary, UnknownName, message
 from kbit_ref.progress import Progress

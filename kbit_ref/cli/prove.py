@@ -7,11 +7,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from kbit_ref.conformance.proof_record import Row, merge, read
-from kbit_ref.conformance.prove import Proof, prove
-from kbit_ref.datatype import datatype, datatypes
+from kbit_ref.datatypes.datatype import datatype, datatypes
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
+from kbit_ref.proofs.prove import Proof, prove
+from kbit_ref.proofs.record import Row, merge, read
 
 HELP = "the engine against the definition on all float32 inputs"
 WORDS = 2**32

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from kbit_ref import exact
-from kbit_ref.datatype import DataType, datatype
-from kbit_ref.levels import order, spelled
-from kbit_ref.staircase import in_pairs
+from kbit_ref.datatypes.datatype import DataType, datatype
+from kbit_ref.datatypes.levels import order, spelled
+from kbit_ref.engine.staircase import in_pairs
 
 HELP = "levels, codes, bit fields, gaps and a number line of a type"
 WIDTH = 96  # columns of the number line

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from kbit_ref.cli._options import refuse_idle, writable_directory
 from kbit_ref.errors import BadInput, message
-from kbit_ref.family import N_BATCH, SIZES, STEPS, Run, config, n_parameters, run_of, runs
-from kbit_ref.family import run as train_run
 from kbit_ref.inputs import as_seed
 from kbit_ref.progress import Progress
 from kbit_ref.transformer.aware import Aware
 from kbit_ref.transformer.config import shapes
-from kbit_ref.world import N_SEQ
+from kbit_ref.transformer.family import N_BATCH, SIZES, STEPS, Run, config, n_parameters, run_of, runs
+from kbit_ref.transformer.family import run as train_run
+from kbit_ref.transformer.world import N_SEQ
 
 HELP = "train a model in NumPy, for a chosen k if you like"
 

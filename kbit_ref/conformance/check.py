@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.ask import FLAT, Answer, ask, flushes_to_zero
-from kbit_ref.conformance.blocks.function import check_blocks
-from kbit_ref.conformance.blocks.verdict import Row
-from kbit_ref.conformance.causes import NanCodes
-from kbit_ref.conformance.inputs import SOURCES
+from kbit_ref.conformance.block_verdict import Row
+from kbit_ref.conformance.implementations.ask import FLAT, Answer, ask, flushes_to_zero
+from kbit_ref.conformance.implementations.function import check_blocks
+from kbit_ref.conformance.inputs.of_types import SOURCES
 from kbit_ref.conformance.judge import judge
-from kbit_ref.conformance.question import Question, question
 from kbit_ref.conformance.rank import ranking_of
+from kbit_ref.conformance.subject import Question, question
+from kbit_ref.conformance.variants.of_types import NanCodes
 from kbit_ref.conformance.verdict import Report, Verdict
-from kbit_ref.datatype import DataType, datatype
+from kbit_ref.datatypes.datatype import DataType, datatype
 from kbit_ref.errors import BadInput, BadType, MissingLibrary, UnknownName, message
-from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.tensors.scheme import Scheme, scheme
 
 __all__ = ["check"]
 

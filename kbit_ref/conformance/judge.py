@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.ask import FLAT, Answer
-from kbit_ref.conformance.causes import Cause
-from kbit_ref.conformance.differing import Kind, kinds_of_difference
-from kbit_ref.conformance.explain import counterexample, simplest, spell_code
-from kbit_ref.conformance.inputs import arrangements
-from kbit_ref.conformance.question import Question
+from kbit_ref.conformance.diagnosis.counterexample import counterexample, simplest, spell_code
+from kbit_ref.conformance.diagnosis.differing import Kind, kinds_of_difference
+from kbit_ref.conformance.implementations.ask import FLAT, Answer
+from kbit_ref.conformance.inputs.of_types import arrangements
 from kbit_ref.conformance.reading import Got, Refused, identity, read
+from kbit_ref.conformance.subject import Question
+from kbit_ref.conformance.variants.of_types import Cause
 from kbit_ref.conformance.verdict import Counterexample, Difference, Verdict
-from kbit_ref.datatype import DataType
+from kbit_ref.datatypes.datatype import DataType
 
 __all__ = ["Known", "judge"]
 

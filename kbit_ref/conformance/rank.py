@@ -9,14 +9,14 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.ask import FLAT, Answer
-from kbit_ref.conformance.causes import WORTH_A_LARGE_TABLE, with_nan
-from kbit_ref.conformance.explain import counterexample, simplest, spell_code
-from kbit_ref.conformance.question import Question
+from kbit_ref.conformance.diagnosis.counterexample import counterexample, simplest, spell_code
+from kbit_ref.conformance.implementations.ask import FLAT, Answer
 from kbit_ref.conformance.ranking import Ranked, Ranking, ranked
 from kbit_ref.conformance.reading import Got, Refused, read
-from kbit_ref.datatype import DataType, datatype
-from kbit_ref.engine import encode
+from kbit_ref.conformance.subject import Question
+from kbit_ref.conformance.variants.of_types import WORTH_A_LARGE_TABLE, with_nan
+from kbit_ref.datatypes.datatype import DataType, datatype
+from kbit_ref.engine.codec import encode
 from kbit_ref.errors import KbitError
 from kbit_ref.exact import CHOICES
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.ask import Answer, told
-from kbit_ref.conformance.inputs import to_float64
-from kbit_ref.conformance.question import Question
+from kbit_ref.conformance.implementations.ask import Answer, told
+from kbit_ref.conformance.inputs.of_types import to_float64
+from kbit_ref.conformance.subject import Question
 
 __all__ = ["Got", "Refused", "identity", "read"]
 

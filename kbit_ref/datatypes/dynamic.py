@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.datatype import DataType, register
+from kbit_ref.datatypes.datatype import DataType, register
 from kbit_ref.datatypes.linspace import two_ended_linspace
 
 SOURCE = "arXiv 2212.09720, section 2.2; bitsandbytes functional.create_dynamic_map"

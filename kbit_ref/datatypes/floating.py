@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.datatype import DataType, register
+from kbit_ref.datatypes.datatype import DataType, register
 
 OFP8 = "OCP 8-bit floating point specification (OFP8) 1.0, section 5"
 OCP_MX = "OCP Microscaling formats (MX) 1.0, section 5.3"

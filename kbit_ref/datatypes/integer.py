@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kbit_ref.datatype import DataType, register
+from kbit_ref.datatypes.datatype import DataType, register
 from kbit_ref.datatypes.linspace import two_ended_linspace
 
 WIDTHS = range(2, 9)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.datatype import DataType, register
+from kbit_ref.datatypes.datatype import DataType, register
 from kbit_ref.datatypes.literals import computed_by, literal
 from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.inputs import as_reals

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kbit_ref.datatype import DataType, register
-from kbit_ref.levels import rational
+from kbit_ref.datatypes.datatype import DataType, register
+from kbit_ref.datatypes.levels import rational
 
 
 @register(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kbit_ref.datatype import DataType, register
+from kbit_ref.datatypes.datatype import DataType, register
 
 
 @register("fp4_bnb", family="published", source="bitsandbytes functional.get_4bit_type('fp4')")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.datatype import DataType, register
+from kbit_ref.datatypes.datatype import DataType, register
 from kbit_ref.datatypes.learned import quantile_probabilities, with_zero
 from kbit_ref.datatypes.literals import computed_by, literal
 

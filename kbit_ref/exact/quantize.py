@@ -3,7 +3,7 @@
 `code.py` says which code a number gets. This file says which number is given to it: how a block
 finds its scale, and what is divided by what, with every rounding on the way written down. A scheme
 is any object with `dtype`, `cut`, `rule`, `scale_dtype`, `double` and the choices as items
-(`kbit_ref.scheme.Scheme` is one).
+(`kbit_ref.tensors.scheme.Scheme` is one).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Quantized:
 
 
 def quantize(x: Any, scheme: Any, form: str = "", random: Any = None, random_bits: int = 0) -> Quantized:
-    """The blocks of x: the meaning of `kbit_ref.quantize`.
+    """The blocks of x: the meaning of `kbit_ref.tensors.quantize`.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def quantize(x: Any, scheme: Any, form: str = "", random: Any = None, random_bit
     Raises
     ------
     BadInput
-        as `kbit_ref.quantize`, without the position.
+        as `kbit_ref.tensors.quantize`, without the position.
 
     Examples
     --------

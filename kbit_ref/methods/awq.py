@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.dequantize import dequantize
 from kbit_ref.errors import BadInput, message
 from kbit_ref.methods.coded import Coded
 from kbit_ref.methods.grids import columns_of_a_block
 from kbit_ref.methods.objective import Objective
 from kbit_ref.methods.registry import Given, register
-from kbit_ref.quantize import quantize
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["Divided", "clipped", "factors"]
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from kbit_ref.dequantize import dequantize
-from kbit_ref.qtensor import QTensor
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["Coded", "Step"]
 

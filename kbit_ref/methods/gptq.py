@@ -23,7 +23,7 @@ from kbit_ref.methods.coded import Coded
 from kbit_ref.methods.grids import Grids, columns_of_a_block
 from kbit_ref.methods.objective import Objective
 from kbit_ref.methods.registry import Given, register
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["damped", "feedback", "order_of", "scales_follow"]
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.dequantize import dequantize
 from kbit_ref.methods.coded import Coded
-from kbit_ref.packing import pack
-from kbit_ref.qtensor import QTensor
-from kbit_ref.quantize import quantize
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.packing import pack
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["by_definition"]
 

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import Arithmetic
-from kbit_ref.blocks import Cut
-from kbit_ref.dequantize import values_of
 from kbit_ref.errors import BadInput, message
-from kbit_ref.packing import pack_into
-from kbit_ref.qtensor import QTensor
-from kbit_ref.quantize import quantize
-from kbit_ref.scales import effective
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.cut import Cut
+from kbit_ref.tensors.dequantize import values_of
+from kbit_ref.tensors.packing import pack_into
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scales import effective
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["Grids", "columns_of_a_block", "of_elements"]
 

@@ -23,9 +23,9 @@ from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.methods.coded import Coded
 from kbit_ref.methods.registry import Given, register
-from kbit_ref.packing import pack_into
-from kbit_ref.quantize import quantize
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.packing import pack_into
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["Settings", "shrink", "solve"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import Arithmetic
-from kbit_ref.datatype import DataType
+from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.datatypes.learned import learn, learn_lloyd
 from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.rules import RULES
@@ -23,11 +23,11 @@ from kbit_ref.methods.coded import Coded
 from kbit_ref.methods.grids import of_elements
 from kbit_ref.methods.objective import inputs_for
 from kbit_ref.methods.registry import Given, register
-from kbit_ref.packing import pack_into
-from kbit_ref.qtensor import QTensor
-from kbit_ref.quantize import quantize
-from kbit_ref.scales import effective
-from kbit_ref.scheme import CHOICES, Scheme
+from kbit_ref.tensors.packing import pack_into
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scales import effective
+from kbit_ref.tensors.scheme import CHOICES, Scheme
 
 __all__ = ["RowTables", "TableStored"]
 

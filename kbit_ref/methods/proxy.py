@@ -12,8 +12,8 @@ from kbit_ref.errors import BadInput, message
 from kbit_ref.inputs import as_reals
 from kbit_ref.methods.coded import Coded
 from kbit_ref.methods.registry import Given, register
-from kbit_ref.quantize import quantize
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["Columns", "chosen_columns"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.inputs import as_reals
 from kbit_ref.methods.coded import Coded
-from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.tensors.scheme import Scheme, scheme
 
 __all__ = ["Given", "Method", "Row", "method", "methods", "register"]
 

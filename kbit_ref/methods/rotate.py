@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from kbit_ref.errors import BadInput, message
 from kbit_ref.methods.coded import Coded
 from kbit_ref.methods.registry import Given, register
-from kbit_ref.quantize import quantize
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["RotatedBack", "hadamard", "signs"]
 

@@ -13,11 +13,11 @@ from kbit_ref.conformance.cases.of_schemes import arranged, block_size
 from kbit_ref.conformance.cases.of_types import finite_levels
 from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.exact.rules import RULES
-from kbit_ref.quantize import quantize
-from kbit_ref.scheme import Scheme
-from kbit_ref.scheme import scheme as scheme_of
 from kbit_ref.strategies.numbers import beside, format_of, points_of
 from kbit_ref.strategies.search import Draw, st
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import Scheme
+from kbit_ref.tensors.scheme import scheme as scheme_of
 
 __all__ = ["KINDS", "PART", "answered", "block_of", "blocks", "chosen_kinds", "fixed"]
 

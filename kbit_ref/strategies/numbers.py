@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kbit_ref.conformance.cases.of_types import finite_levels, midpoints
-from kbit_ref.datatype import DataType, datatype
+from kbit_ref.datatypes.datatype import DataType, datatype
 from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.strategies.search import st
 

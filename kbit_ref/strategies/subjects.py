@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import lru_cache
 
 from kbit_ref import exact
-from kbit_ref.datatype import DataType, datatype
-from kbit_ref.datatype import datatypes as names_of_types
+from kbit_ref.datatypes.datatype import DataType, datatype
+from kbit_ref.datatypes.datatype import datatypes as names_of_types
 from kbit_ref.errors import BadInput, KbitError, UnknownName, message
 from kbit_ref.exact.rules import RULES
-from kbit_ref.packing import layout, layouts
-from kbit_ref.profiles import profiles
-from kbit_ref.scheme import CHOICES, SCALE_DTYPES, Scheme
-from kbit_ref.scheme import scheme as scheme_of
 from kbit_ref.strategies.search import Draw, st
+from kbit_ref.tensors.packing import layout, layouts
+from kbit_ref.tensors.profiles import profiles
+from kbit_ref.tensors.scheme import CHOICES, SCALE_DTYPES, Scheme
+from kbit_ref.tensors.scheme import scheme as scheme_of
 
 __all__ = ["datatypes", "schemes"]
 

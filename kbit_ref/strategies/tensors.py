@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from kbit_ref.conformance.cases import cases_of
 from kbit_ref.conformance.cases.of_schemes import arranged, block_size
 from kbit_ref.errors import BadInput, message
-from kbit_ref.packing import Layout
-from kbit_ref.packing import layout as layout_of
-from kbit_ref.scheme import Scheme
 from kbit_ref.strategies.blocks import PART, answered, block_of, chosen_kinds, fixed
 from kbit_ref.strategies.numbers import format_of
 from kbit_ref.strategies.search import Draw, st
+from kbit_ref.tensors.packing import Layout
+from kbit_ref.tensors.packing import layout as layout_of
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["packed", "tensors"]
 

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.datatype import DataType, datatype, datatypes
-from kbit_ref.dequantize import dequantize
+from kbit_ref.datatypes.datatype import DataType, datatype, datatypes
 from kbit_ref.errors import BadInput, UnknownName, message
-from kbit_ref.quantize import quantize
 from kbit_ref.study.sources import BIT, SOURCES, Source, source
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.quantize import quantize
 
 __all__ = ["BLOCKS", "MEASURES", "Distortion", "of_type", "table", "text"]
 

@@ -23,7 +23,7 @@ from kbit_ref.study.plan import Evaluation, name_of
 from kbit_ref.transformer.config import Config
 from kbit_ref.transformer.evaluate import Choice, Model, log_probabilities, read_choices
 from kbit_ref.transformer.tokens import Bytes, load_tokenizer
-from kbit_ref.world import N_SEQ, N_VOCAB, SHARES, TASKS, WORDS, World
+from kbit_ref.transformer.world import N_SEQ, N_VOCAB, SHARES, TASKS, WORDS, World
 
 __all__ = ["Exam", "Outcome", "exam_of"]
 

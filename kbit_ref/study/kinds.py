@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from kbit_ref.errors import BadInput, UnknownName, message
-from kbit_ref.profiles import profiles
-from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.tensors.profiles import profiles
+from kbit_ref.tensors.scheme import Scheme, scheme
 
 __all__ = ["BLOCK", "KINDS", "Kind", "is_format", "scheme_of", "widths_of"]
 

@@ -36,7 +36,7 @@ from kbit_ref.study.bootstrap import Draws, Estimate, estimate
 from kbit_ref.study.groups import Series, longest
 from kbit_ref.study.rows import Result
 from kbit_ref.transformer.evaluate import log_probabilities
-from kbit_ref.world import ASK, N_CONTENT, N_RELATIONS, N_SEQ, RELATIONS, World
+from kbit_ref.transformer.world import ASK, N_CONTENT, N_RELATIONS, N_SEQ, RELATIONS, World
 
 __all__ = [
     *("FACT", "N_FACTS", "Counted", "Knowledge", "counted", "knowledge", "known_facts"),

@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.errors import BadInput, UnknownName, message
-from kbit_ref.quantize import quantize
 from kbit_ref.study.bootstrap import Draws, Estimate, estimate
 from kbit_ref.study.families import one_family
 from kbit_ref.study.groups import Series, is_aware, matches
 from kbit_ref.study.kinds import scheme_of
 from kbit_ref.study.rows import Result
+from kbit_ref.tensors.quantize import quantize
 
 __all__ = ["KUMAR", "LAW_DRAWS", "TERMS", "Law", "Residual", "fit_law", "fullest_law", "members"]
 

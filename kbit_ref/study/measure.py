@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.dequantize import dequantize
 from kbit_ref.errors import BadInput, message
 from kbit_ref.methods.inputs import inputs_of, previous_of
 from kbit_ref.methods.registry import Given, Method, method
-from kbit_ref.quantize import quantize
-from kbit_ref.scheme import Scheme, scheme
 from kbit_ref.study.evaluation import Exam, exam_of
 from kbit_ref.study.kinds import scheme_of
 from kbit_ref.study.plan import Evaluation
 from kbit_ref.study.rows import Cell, Result, Subject
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import Scheme, scheme
 from kbit_ref.transformer.load import load_model
 from kbit_ref.transformer.model import EMBEDDINGS, Model
 

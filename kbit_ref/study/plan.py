@@ -34,9 +34,9 @@ from typing import Any
 
 from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.methods.registry import method
-from kbit_ref.scheme import scheme
 from kbit_ref.study.kinds import BLOCK, is_format, scheme_of, widths_of
 from kbit_ref.study.rows import SCOPES, Cell
+from kbit_ref.tensors.scheme import scheme
 
 __all__ = ["Evaluation", "Plan", "name_of", "parse_plan", "read_plan"]
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.cases import cases_of
 from kbit_ref.errors import BadInput, message
-from kbit_ref.probe import probe
-from kbit_ref.scheme import Scheme
 from kbit_ref.strategies import simplest, tensors
 from kbit_ref.strategies.blocks import answered
+from kbit_ref.tensors.probe import probe
+from kbit_ref.tensors.scheme import Scheme
 from kbit_ref.testing.failure import shrunk, told
 from kbit_ref.testing.subject import Subject, claimed
 

@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.blocks.reading import Refused
+from kbit_ref.conformance.block_reading import Refused
 from kbit_ref.errors import BadInput, message
-from kbit_ref.scheme import Scheme
 from kbit_ref.strategies import simplest, tensors
 from kbit_ref.strategies.search import st
+from kbit_ref.tensors.scheme import Scheme
 from kbit_ref.testing.failure import told
 from kbit_ref.testing.subject import Answer, Subject, claimed
 

@@ -5,7 +5,7 @@
     SCHEMES = {"nf4-b64-absmax-f32": mylib.quantize, "ggml-q4_0": ...}    schemes or profiles, and functions
     SHAPES = "rows"                                                        which arrays they take (default any)
 
-or classes of `kbit_ref.conformance.blocks.adapters.BlockAdapter`, as `kbit-ref check` takes them.
+or classes of `kbit_ref.conformance.implementations.block_adapters.BlockAdapter`, as `kbit-ref check` takes them.
 
 `KBIT_REF_XFAILS` names a file of expected failures, by default `kbit_ref_xfails.txt` where it exists: an id
 a line, `ggml-q4_0/again`, in which `*` stands for anything, and comments behind `#`. One that does not fail any
@@ -23,9 +23,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 
-from kbit_ref.conformance.blocks.adapters import BlockAdapter
+from kbit_ref.conformance.implementations.block_adapters import BlockAdapter
 from kbit_ref.errors import BadInput, message
-from kbit_ref.scheme import scheme
+from kbit_ref.tensors.scheme import scheme
 from kbit_ref.testing.law import LAWS
 from kbit_ref.testing.subject import Subject
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.blocks.compare import same
-from kbit_ref.conformance.blocks.reference import block_index, independent
 from kbit_ref.conformance.cases.of_schemes import arranged
-from kbit_ref.scheme import Scheme
+from kbit_ref.conformance.compare import same
+from kbit_ref.conformance.definition import block_index, independent
+from kbit_ref.tensors.scheme import Scheme
 from kbit_ref.testing.law import Ask, law
 from kbit_ref.testing.subject import Answer
 

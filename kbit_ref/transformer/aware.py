@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.dequantize import dequantize
-from kbit_ref.engine import decode, encode
+from kbit_ref.engine.codec import decode, encode
 from kbit_ref.errors import BadInput, UnknownName, message
-from kbit_ref.packing import pack
-from kbit_ref.qtensor import QTensor
-from kbit_ref.quantize import quantize
-from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.packing import pack
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import Scheme, scheme
 from kbit_ref.transformer.model import EMBEDDINGS
 
 __all__ = ["STEPS", "Aware", "with_steps"]

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.dequantize import dequantize
-from kbit_ref.qtensor import QTensor
-from kbit_ref.quantize import quantize
-from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import Scheme, scheme
 
 __all__ = ["GROUP", "Cache"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from kbit_ref.checkpoints.container import Container
 from kbit_ref.checkpoints.foreign import AS_STORED, quantized
 from kbit_ref.errors import BadInput, UnknownName, message
-from kbit_ref.qtensor import QTensor
+from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.transformer.config import Config, shapes
 from kbit_ref.transformer.families import FAMILIES, Facts, Family
 from kbit_ref.transformer.model import Model

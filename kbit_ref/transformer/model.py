@@ -15,8 +15,8 @@ from kbit_ref.methods.coded import Coded
 from kbit_ref.methods.inputs import inputs_of, previous_of
 from kbit_ref.methods.registry import Given
 from kbit_ref.methods.registry import method as named
-from kbit_ref.qtensor import QTensor
-from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.scheme import Scheme, scheme
 from kbit_ref.transformer.cache import Cache
 from kbit_ref.transformer.config import Config
 from kbit_ref.transformer.forward import forward

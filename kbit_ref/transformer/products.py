@@ -15,12 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.dequantize import dequantize
-from kbit_ref.kernels import Room
 from kbit_ref.methods.coded import Coded, Step
-from kbit_ref.qtensor import QTensor
-from kbit_ref.quantize import quantize
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.kernels import Room
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["Factor", "Matrix", "Parameters", "product", "rows_of", "tiles_of"]
 

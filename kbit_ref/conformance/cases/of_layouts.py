@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from kbit_ref.conformance.cases.registry import Given, case
-from kbit_ref.packing import Layout
+from kbit_ref.tensors.packing import Layout
 
 
 @case("numbered-bits", Layout, catches="elements, bits, nibbles or bytes in another order")

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.blocks import Cut
 from kbit_ref.conformance.cases.of_types import beside, finite_levels, midpoints
 from kbit_ref.conformance.cases.registry import Given, case, spread
-from kbit_ref.datatype import datatype
+from kbit_ref.datatypes.datatype import datatype
 from kbit_ref.exact.rules import RULES
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.cut import Cut
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["arranged", "block_size", "stored_numbers"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kbit_ref.conformance.cases.of_schemes import arranged, block_size, stored_numbers
 from kbit_ref.conformance.cases.registry import Given, case
 from kbit_ref.exact.rules import RULES
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.scheme import Scheme
 
 
 def _applies(s: Scheme) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.cases.registry import Given, case, spread
-from kbit_ref.datatype import DataType
+from kbit_ref.datatypes.datatype import DataType
 
 F32 = np.float32
 MANY = 64  # midpoints that are enough for a quick test

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.datatype import DataType
-from kbit_ref.packing import Layout
-from kbit_ref.scheme import Scheme
+from kbit_ref.datatypes.datatype import DataType
+from kbit_ref.tensors.packing import Layout
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["LEVELS", "Case", "Given", "Subject", "all_cases", "case", "cases_of", "spread"]
 

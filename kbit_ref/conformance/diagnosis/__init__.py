@@ -14,11 +14,11 @@ from kbit_ref.conformance.diagnosis.evidence import Evidence, evidence
 from kbit_ref.conformance.diagnosis.result import Diagnosis, Member, Unexplained, member, sentence
 from kbit_ref.conformance.diagnosis.search import Found, first_unexplained, search
 from kbit_ref.conformance.diagnosis.settle import Settling, settle
-from kbit_ref.engine import encode
+from kbit_ref.engine.codec import encode
 from kbit_ref.errors import KbitError
-from kbit_ref.explain import explain
-from kbit_ref.scheme import Scheme
-from kbit_ref.scheme import scheme as scheme_of
+from kbit_ref.explanation import explain
+from kbit_ref.tensors.scheme import Scheme
+from kbit_ref.tensors.scheme import scheme as scheme_of
 
 __all__ = ["Diagnosis", "Member", "Settling", "Unexplained", "diagnose"]
 

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.steps import Output, Runner, Steps, Stored, read, reference
-from kbit_ref.engine import decode
+from kbit_ref.engine.codec import decode
 from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.rules import RULES
 from kbit_ref.inputs import as_reals
-from kbit_ref.packing import pack
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.packing import pack
+from kbit_ref.tensors.scheme import Scheme
+from kbit_ref.tensors.steps import Output, Runner, Steps, Stored, read, reference
 
 __all__ = ["NAMES", "Evidence", "Score", "evidence"]
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.diagnosis.evidence import Evidence
 from kbit_ref.conformance.diagnosis.hypotheses import Hypothesis
-from kbit_ref.conformance.mutants.levels import reads_table, shares_table, table
-from kbit_ref.conformance.mutants.rounding import before_encoding
-from kbit_ref.conformance.steps import Steps, Stored
+from kbit_ref.conformance.variants.levels import reads_table, shares_table, table
+from kbit_ref.conformance.variants.rounding import before_encoding
 from kbit_ref.errors import KbitError
 from kbit_ref.exact.rules import RULES
-from kbit_ref.scales import Plan, Whole
+from kbit_ref.tensors.scales import Plan, Whole
+from kbit_ref.tensors.steps import Steps, Stored
 
 __all__ = ["fits"]
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from kbit_ref.conformance.blocks.choices import singles
-from kbit_ref.conformance.mutants import mutants
-from kbit_ref.conformance.mutants.layouts import reads
-from kbit_ref.conformance.steps import ORDER, Steps, reference
+from kbit_ref.conformance.variants import mutants
+from kbit_ref.conformance.variants.choices import singles
+from kbit_ref.conformance.variants.layouts import reads
 from kbit_ref.errors import KbitError
-from kbit_ref.packing import Layout, layout, layouts, pack
-from kbit_ref.profiles import profiles
-from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.tensors.packing import Layout, layout, layouts, pack
+from kbit_ref.tensors.profiles import profiles
+from kbit_ref.tensors.scheme import Scheme, scheme
+from kbit_ref.tensors.steps import ORDER, Steps, reference
 
 __all__ = ["Hypothesis", "composed", "of_choices", "of_layouts", "of_mutants", "of_profiles"]
 

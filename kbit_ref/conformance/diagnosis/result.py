@@ -8,7 +8,7 @@ from typing import Any
 from kbit_ref.conformance.diagnosis.evidence import NAMES, Evidence, Score
 from kbit_ref.conformance.diagnosis.search import Account, Found
 from kbit_ref.conformance.diagnosis.settle import Settling, plain
-from kbit_ref.explain import Explanation
+from kbit_ref.explanation import Explanation
 
 __all__ = ["Diagnosis", "Member", "Unexplained", "sentence"]
 

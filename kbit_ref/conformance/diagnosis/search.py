@@ -25,8 +25,8 @@ from kbit_ref.conformance.diagnosis.hypotheses import (
     of_mutants,
     of_profiles,
 )
-from kbit_ref.conformance.steps import Steps
 from kbit_ref.errors import KbitError
+from kbit_ref.tensors.steps import Steps
 
 __all__ = ["Account", "Found", "first_unexplained", "search"]
 

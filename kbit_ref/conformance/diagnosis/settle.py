@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.diagnosis.evidence import Evidence
 from kbit_ref.conformance.diagnosis.search import Account
-from kbit_ref.conformance.steps import Runner, Steps, read
 from kbit_ref.errors import KbitError
-from kbit_ref.probe import probe
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.probe import probe
+from kbit_ref.tensors.scheme import Scheme
+from kbit_ref.tensors.steps import Runner, Steps, read
 
 __all__ = ["Settling", "settle"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from kbit_ref.conformance.cases import cases_of
-from kbit_ref.conformance.mutants import mutants
+from kbit_ref.conformance.variants import mutants
 from kbit_ref.conformance.vectors.model import Vectors
 from kbit_ref.conformance.vectors.subjects import files_of, subject_of, subjects_of
 

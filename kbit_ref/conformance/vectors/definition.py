@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from kbit_ref import exact
 from kbit_ref.conformance.cases import Given
-from kbit_ref.datatype import DataType
+from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.errors import BadInput, KbitError
 from kbit_ref.exact.arithmetic import as_number
 from kbit_ref.exact.quantize import Block, Quantized
 from kbit_ref.exact.rules import RULES
-from kbit_ref.packing import Layout
-from kbit_ref.scheme import Scheme
+from kbit_ref.tensors.packing import Layout
+from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["Answer", "answer", "packed"]
 

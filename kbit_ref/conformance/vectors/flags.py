@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from kbit_ref.conformance.mutants import Mutant, mutants
-from kbit_ref.conformance.steps import Runner, Steps
+from kbit_ref.conformance.variants import Mutant, mutants
 from kbit_ref.conformance.vectors.implementations import of_steps, reference_of
 from kbit_ref.conformance.vectors.judge import WRITING, judge_one, questions
 from kbit_ref.conformance.vectors.model import Test
-from kbit_ref.datatype import DataType
-from kbit_ref.packing import Layout
-from kbit_ref.scheme import Scheme
+from kbit_ref.datatypes.datatype import DataType
+from kbit_ref.tensors.packing import Layout
+from kbit_ref.tensors.scheme import Scheme
+from kbit_ref.tensors.steps import Runner, Steps
 
 __all__ = ["killed", "kills", "note"]
 

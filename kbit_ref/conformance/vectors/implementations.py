@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.steps import Runner, Steps, Stored, read, reference
 from kbit_ref.conformance.vectors.judge import Implementation
-from kbit_ref.datatype import DataType
-from kbit_ref.dequantize import dequantize
-from kbit_ref.engine import decode, encode
+from kbit_ref.datatypes.datatype import DataType
+from kbit_ref.engine.codec import decode, encode
 from kbit_ref.errors import BadInput, message
-from kbit_ref.packing import Layout, pack, unpack
-from kbit_ref.qtensor import QTensor
-from kbit_ref.quantize import quantize
-from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.packing import Layout, pack, unpack
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import Scheme, scheme
+from kbit_ref.tensors.steps import Runner, Steps, Stored, read, reference
 
 __all__ = ["engine", "of_steps", "reference_of", "scheme_of"]
 

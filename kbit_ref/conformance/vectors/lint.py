@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from kbit_ref.conformance.vectors.model import Group, Test, Vectors
 from kbit_ref.conformance.vectors.subjects import Subject, subject_of
-from kbit_ref.datatype import DataType
+from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.errors import KbitError
-from kbit_ref.packing import Layout
-from kbit_ref.scheme import Scheme, scheme
+from kbit_ref.tensors.packing import Layout
+from kbit_ref.tensors.scheme import Scheme, scheme
 
 __all__ = ["lint"]
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kbit_ref.conformance.programs.process import run
+from kbit_ref.conformance.implementations.programs.process import run
 from kbit_ref.conformance.vectors.as_json import array_of, words
 from kbit_ref.conformance.vectors.judge import Array, Ended, Implementation, questions
 from kbit_ref.conformance.vectors.model import DTYPES, Spec, Vectors, spec_of

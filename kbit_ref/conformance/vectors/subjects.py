@@ -14,16 +14,16 @@ from itertools import islice
 from typing import Any
 
 from kbit_ref.conformance.cases import LEVELS, cases_of
-from kbit_ref.conformance.mutants import mutants
+from kbit_ref.conformance.variants import mutants
 from kbit_ref.conformance.vectors.definition import Answer, answer
 from kbit_ref.conformance.vectors.flags import killed, note
 from kbit_ref.conformance.vectors.model import Group, Spec, Test, Vectors, in_order, spec_of
-from kbit_ref.datatype import DataType, datatype, datatypes
+from kbit_ref.datatypes.datatype import DataType, datatype, datatypes
 from kbit_ref.errors import KbitError, UnknownName
 from kbit_ref.exact.rules import RULES
-from kbit_ref.packing import Layout, layout, layouts
-from kbit_ref.profiles import profiles
-from kbit_ref.scheme import CHOICES, SCALE_DTYPES, Scheme, scheme
+from kbit_ref.tensors.packing import Layout, layout, layouts
+from kbit_ref.tensors.profiles import profiles
+from kbit_ref.tensors.scheme import CHOICES, SCALE_DTYPES, Scheme, scheme
 
 __all__ = ["Subject", "files_of", "generate", "subject_of", "subjects_of", "vectors_of"]
 
@@ -198,6 +198,6 @@ def _grouped(kind: str, name: str, known_as: list[str], tests: list[Test]) -> It
 
 
 def _layout_source(form: Layout) -> str:
-    from kbit_ref.packing import rows
+    from kbit_ref.tensors.packing import rows
 
     return next(row.facts["source"] for row in rows() if row.arguments(form.name) is not None)

@@ -1,0 +1,174 @@
+"""Their parts against ours: which values differ, and the blocks that they lie in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.block_reading import Refused, Theirs, spelled
+from kbit_ref.conformance.definition import Stored, block_index
+from kbit_ref.conformance.inputs.of_schemes import Case
+from kbit_ref.tensors.scheme import Scheme
+
+__all__ = ["Compared", "Record", "agree", "compare", "records", "same"]
+
+Array = NDArray[Any]
+PER_BLOCK = ("scales", "offsets", "zero_points")
+
+
+@dataclass
+class Compared:
+    """One array: both answers, and where they differ.
+
+    Parameters
+    ----------
+    index
+        [*shape]: the block of each element.
+    wrong
+        For each part that was judged, what differs: [n_blocks] for numbers of a block, [*shape]
+        for codes and decoded numbers, [n_bytes] for packed.
+    tried
+        For each part, how many values were compared.
+    spelled
+        [*shape]: what their codes and scales stand for by our definition.
+    """
+
+    case: Case
+    ours: Stored
+    theirs: Theirs
+    index: NDArray[np.intp]
+    wrong: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    tried: dict[str, int] = field(default_factory=dict)
+    spelled: NDArray[np.float64] | None = None
+
+    def wrong_blocks(self) -> NDArray[np.intp]:
+        """The blocks of which a number or a code differs."""
+        bad = np.zeros(self.ours.refused.shape, bool)
+        for name in PER_BLOCK:
+            if name in self.wrong:
+                bad |= self.wrong[name]
+        if "codes" in self.wrong:
+            bad[self.index[self.wrong["codes"]]] = True
+        return np.flatnonzero(bad)
+
+
+@dataclass
+class Record:
+    """One block that differs: its numbers as they were handed over, and what they store for it."""
+
+    source: str
+    words: Array  # [size]
+    codes: NDArray[np.int64]  # [size]
+    parts: dict[str, float]
+    compared: Compared
+    block: int
+    short: bool = False
+
+
+def same(a: Any, b: Any) -> NDArray[np.bool_]:
+    """Equal, the signs of zeros too; all NaN are one."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return np.asarray(((a == b) & (np.signbit(a) == np.signbit(b))) | (np.isnan(a) & np.isnan(b)))
+
+
+def compare(s: Scheme, case: Case, ours: Stored, theirs: Theirs, given: bool = False) -> Compared:
+    """Part by part.
+
+    Codes and the numbers of a block are compared with ours, where our scheme has an answer. Bytes
+    are compared with the bytes that their own codes make, and decoded numbers with what their own
+    codes and scales stand for: so one wrong code is counted once. Decoded numbers that came alone
+    are compared with ours.
+    """
+    shape = case.words.shape
+    found = Compared(case, ours, theirs, block_index(s, shape))
+    answered = ~ours.refused
+    if not given:
+        for name in PER_BLOCK:
+            if name not in theirs.stored.blocks:
+                continue
+            if name not in ours.blocks and answered.any():
+                raise Refused(f"{name} came back, and {s} stores none")
+            if name in ours.blocks:
+                found.wrong[name] = answered & ~same(ours.blocks[name], theirs.stored.blocks[name])
+                found.tried[name] = int(answered.sum())
+        if theirs.stored.global_scale is not None and ours.global_scale is not None:
+            found.wrong["global_scale"] = ~same([ours.global_scale], [theirs.stored.global_scale])
+            found.tried["global_scale"] = 1
+        _double(found)
+    judged = answered[found.index] if found.index.size else np.zeros(shape, bool)
+    if theirs.has_codes:
+        found.wrong["codes"] = judged & (ours.codes != theirs.stored.codes)
+        found.tried["codes"] = int(judged.sum())
+    if theirs.packed is not None and theirs.repacked is not None:
+        found.wrong["packed"] = theirs.packed != theirs.repacked
+        found.tried["packed"] = theirs.packed.size
+    if theirs.decoded is not None:
+        found.spelled = spelled(s, shape, theirs)
+        if found.spelled is None and ours.decoded is not None:
+            found.spelled, known = ours.decoded.astype(np.float64), judged
+        elif found.spelled is not None:
+            known = (theirs.stored.codes >= 0) & _decodable(answered, theirs)[found.index]
+        if found.spelled is not None:
+            found.wrong["decoded"] = known & ~same(found.spelled, theirs.decoded)
+            found.tried["decoded"] = int(known.sum())
+    return found
+
+
+def _double(found: Compared) -> None:
+    """The scales that are quantized again: their codes, scales and offset, where ours is not refused."""
+    ours, theirs = found.ours.double, found.theirs.stored.double
+    for name, values in theirs.items():
+        if name in ours:
+            if values.shape != ours[name].shape:
+                raise Refused(f"{values.size} {name} came back, there are {ours[name].size}")
+            found.wrong[name] = ~same(ours[name], values)
+            found.tried[name] = values.size
+
+
+def _decodable(answered: NDArray[np.bool_], theirs: Theirs) -> NDArray[np.bool_]:
+    """[n_blocks]: blocks that the scheme has an answer for, or whose numbers are finite all the same."""
+    finite = np.ones(answered.shape, bool)
+    for values in theirs.stored.blocks.values():
+        finite &= np.isfinite(values)
+    return answered | finite
+
+
+def records(s: Scheme, compared: Compared, blocks: NDArray[np.intp] | None = None) -> list[Record]:
+    """The blocks of an array that differ, or those of the given numbers, one by one."""
+    rows = s.cut.rows(compared.case.words)
+    width = s.cut.size or max(rows.shape[1], 1)
+    per_row = s.cut.per_row(rows.shape[1])
+    codes = s.cut.rows(compared.theirs.stored.codes)
+    found = []
+    for block in compared.wrong_blocks() if blocks is None else blocks:
+        row, column = divmod(int(block), per_row)
+        part = slice(column * width, (column + 1) * width)
+        numbers = {name: float(values[block]) for name, values in compared.theirs.stored.blocks.items()}
+        words = rows[row, part].copy()
+        found.append(
+            Record(
+                compared.case.source,
+                words,
+                codes[row, part].copy(),
+                {name: numbers[name] for name in numbers if name in compared.wrong},
+                compared,
+                int(block),
+                words.size < width,
+            )
+        )
+    return found
+
+
+def agree(s: Scheme, ours: Stored, index: NDArray[np.intp], codes: NDArray[np.int64], parts: dict[str, Array]) -> Array:
+    """[n_blocks]: the blocks of which every code and every number is ours."""
+    good = ~ours.refused
+    for name, values in parts.items():
+        if name not in ours.blocks:
+            return np.zeros_like(good)
+        good = good & same(ours.blocks[name], values)
+    bad = index[ours.codes != codes]
+    good[bad] = False
+    return good

@@ -1,0 +1,53 @@
+"""PyTorch on the CPU; the entry points are `Tensor.to` and `Tensor.view`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.implementations.adapters import Adapter, Profile
+from kbit_ref.conformance.judge import Known
+from kbit_ref.conformance.variants.of_types import through
+
+
+class Torch(Adapter):
+    """`x.to(torch.T).view(torch.uint8)`. The 4-bit float and the small integers have no casts."""
+
+    library, module, install = "torch", "torch", "pip install torch"
+    profiles = (
+        Profile("e4m3fn", "float8_e4m3fn", nan=(0x7F, 0xFF)),
+        Profile("e4m3fnuz+overflow=ieee", "float8_e4m3fnuz"),
+        Profile("e5m2+overflow=ieee", "float8_e5m2", nan=(0x7F, 0xFF)),
+        Profile("e5m2fnuz+overflow=ieee", "float8_e5m2fnuz"),
+        Profile("e8m0fnu+overflow=ieee+ties=upper", "float8_e8m0fnu"),
+        Profile("f16+overflow=ieee", "float16", sources=("bfloat16", "float32", "float64"), nan="any"),
+        Profile("bf16+overflow=ieee", "bfloat16", sources=("float16", "float32", "float64"), nan="any"),
+    )
+    known = (
+        Known(
+            through("float32"),
+            "torch 2.13, torch/headeronly/util/Float8_e4m3fn.h, Half.h and their kin: made from float alone",
+            types=tuple(profile.theirs for profile in profiles),
+            sources=("float64",),
+        ),
+    )
+
+    def encode(self, theirs: str, x: NDArray[Any], source: str) -> Any:
+        """One conversion, and the bits of the result."""
+        import torch
+
+        tensor = torch.from_numpy(x.view(np.int16) if source == "bfloat16" else x)
+        if source == "bfloat16":
+            tensor = tensor.view(torch.bfloat16)
+        bits = torch.int16 if theirs in ("float16", "bfloat16") else torch.uint8
+        codes = tensor.to(getattr(torch, theirs)).view(bits).numpy()
+        return codes.view(np.uint16) if bits is torch.int16 else codes
+
+    def decode(self, theirs: str, codes: NDArray[Any]) -> Any:
+        """The bits, seen as the type, converted to float32."""
+        import torch
+
+        tensor = torch.from_numpy(codes.copy().view(np.int16) if codes.dtype == np.uint16 else codes.copy())
+        return tensor.view(getattr(torch, theirs)).to(torch.float32).numpy()

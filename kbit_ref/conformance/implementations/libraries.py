@@ -1,0 +1,140 @@
+"""Judge libraries: ask each in a process of its own, compare here, where nothing of theirs runs.
+
+The inputs and the answers by the definition are made in this process. A library that crashes or
+hangs loses the question it was at; a new process goes on with the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from kbit_ref.conformance.implementations.adapters import Adapter, Profile
+from kbit_ref.conformance.implementations.ask import FLAT, Answer
+from kbit_ref.conformance.implementations.library import Library, Reply
+from kbit_ref.conformance.implementations.processes import Processes, side_by_side
+from kbit_ref.conformance.judge import Known, judge
+from kbit_ref.conformance.rank import ranking_of
+from kbit_ref.conformance.subject import Question, question
+from kbit_ref.conformance.verdict import Report, Verdict
+from kbit_ref.datatypes.datatype import datatype
+
+__all__ = ["FLUSHES", "Judged", "judge_libraries"]
+
+WORKER = "kbit_ref.conformance.implementations.worker"
+FLUSHES = "the library switches on flush-to-zero in its process"
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One row of the table: a profile of a library, and its verdicts."""
+
+    library: str
+    version: str
+    profile: Profile
+    report: Report
+    heard: tuple[tuple[Question, Sequence[Answer]], ...] = ()  # what was asked and answered
+
+
+@dataclass(frozen=True)
+class _Job:
+    profile: Profile
+    what: str
+    source: str
+
+
+def judge_libraries(
+    libraries: Sequence[Adapter],
+    *,
+    types: Sequence[str] = (),
+    timeout: float = 120.0,
+    folders: Iterable[str | Path] = (),
+    progress: Progress | None = None,
+    rank: bool = False,
+) -> list[Judged]:
+    """The verdict on every profile of the libraries, in their order.
+
+    Parameters
+    ----------
+    libraries
+        Adapters, all of them installed.
+    types
+        Only these types; their names without choices, or spelled in full. Empty: all.
+    timeout
+        Seconds that a library may be silent, its import included.
+    folders
+        Where adapters that are not ours were found.
+    progress
+        Called with the library, the jobs done and their number.
+    rank
+        Rank the choices of each type too.
+    """
+    places = list(folders)
+    tell = progress or (lambda *_: None)
+    for adapter in libraries:
+        tell(adapter.library, 0, len(list(_jobs(_chosen(adapter, types)))))  # all of it is known from the start
+    processes = Processes()
+    made = lru_cache(maxsize=None)(question)  # each question is made once, for all libraries
+
+    def put_by(job: _Job) -> Question:
+        return made(datatype(job.profile.dtype), job.what, job.source, job.profile.nan)
+
+    def one(adapter: Adapter) -> list[Judged]:
+        profiles = _chosen(adapter, types)
+        jobs = list(_jobs(profiles))
+        verdicts: dict[_Job, Verdict] = {}
+        heard: dict[_Job, Sequence[Answer]] = {}
+        with Library(adapter.library, WORKER, timeout, places, processes) as library:
+            for job in jobs:
+                put = put_by(job)
+                about = {"what": job.what, "theirs": job.profile.theirs, "source": job.source}
+                reply = library.ask(about, {"words": put.inputs.words})
+                heard[job] = answers(reply)
+                verdicts[job] = judge(put, heard[job], None, _concerned(adapter, job))
+                tell(adapter.library, len(verdicts), len(jobs))
+        notes = (FLUSHES,) if library.flushes else ()
+        rows = []
+        for profile in profiles:
+            own = [job for job in jobs if job.profile is profile]
+            its = [replace(verdicts[job], notes=(*verdicts[job].notes, *notes)) for job in own]
+            both = tuple((put_by(job), heard[job]) for job in own)
+            report = Report(tuple(its), profile.theirs, ranking=ranking_of(both) if rank else None)
+            rows.append(Judged(adapter.library, adapter.version(), profile, report, both))
+        return rows
+
+    return [row for rows in side_by_side(one, libraries, processes) for row in rows]
+
+
+def answers(reply: Reply) -> list[Answer]:
+    """The answers in a reply; one that cannot be read is an error."""
+    if reply.error:
+        return [Answer(FLAT, error=reply.error)]
+    found = []
+    try:
+        for i, line in enumerate(reply.said):
+            array = reply.arrays.get(str(i))
+            error = str(line["error"]) or ("" if array is not None else "an answer without an array")
+            found.append(Answer(str(line["arrangement"]), array, str(line["custom"]), error))
+    except (KeyError, TypeError) as error:  # it is theirs: anything may be wrong with it
+        return [Answer(FLAT, error=f"its answer cannot be read ({type(error).__name__})")]
+    return found
+
+
+def _concerned(adapter: Adapter, job: _Job) -> list[Known]:
+    """The differences on record that concern a question."""
+    return [k for k in adapter.known if job.what == "encode" and k.concerns(job.profile.theirs, job.source)]
+
+
+def _chosen(adapter: Adapter, types: Sequence[str]) -> list[Profile]:
+    return [p for p in adapter.profiles if not types or {p.dtype, p.dtype.partition("+")[0]} & set(types)]
+
+
+def _jobs(profiles: Iterable[Profile]) -> Iterator[_Job]:
+    for profile in profiles:
+        for what in profile.what:
+            for source in profile.sources if what == "encode" else ("codes",):
+                yield _Job(profile, what, source)

@@ -1,0 +1,51 @@
+"""Adapters are found, not listed: the classes in the files of a folder, ours or somebody else's."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from kbit_ref.conformance.implementations.ask import spelled
+from kbit_ref.errors import BadInput, message
+
+__all__ = ["instances"]
+
+Base = TypeVar("Base")
+
+
+def instances(base: type[Base], package: str, places: Iterable[str], folders: Iterable[str | Path]) -> dict[str, Base]:
+    """One object of each class below `base`, by its `library`: those of the package, then those of other folders.
+
+    Raises
+    ------
+    BadInput
+        `check: adapters = mine/foo.py, the file cannot be loaded (...); ...`
+    """
+    modules = [importlib.import_module(f"{package}.{found.name}") for found in pkgutil.iter_modules(places)]
+    for folder in folders:
+        modules += [_from_file(path) for path in sorted(Path(folder).glob("*.py"))]
+    found: dict[str, Base] = {}
+    for module in modules:
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__:
+                made: Any = value()
+                found[made.library] = made
+    return found
+
+
+def _from_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"kbit_ref_adapter_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None  # a .py file has both
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a file of somebody else raises
+        rule = f"the file cannot be loaded ({spelled(error)})"
+        raise BadInput(message("check", f"adapters = {path}", rule, "mend it or take it out of the folder")) from None
+    return module

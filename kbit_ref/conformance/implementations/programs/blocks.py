@@ -1,0 +1,171 @@
+"""Lines of a scheme against the definition: a batch of rows, part by part, in the terms of the judge of blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.block_reading import Refused, Theirs, read
+from kbit_ref.conformance.compare import Compared, compare, same
+from kbit_ref.conformance.definition import Stored, block_index, independent, reference
+from kbit_ref.conformance.implementations.programs.grammar import Form, Words, split
+from kbit_ref.conformance.inputs.of_schemes import Case
+from kbit_ref.errors import KbitError
+from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.packing import Layout, layout, layouts, pack, unpack
+from kbit_ref.tensors.qtensor import QTensor
+from kbit_ref.tensors.scheme import Scheme
+
+__all__ = ["compare_decoded", "compare_stored", "likely_layout", "packed_row", "together"]
+
+Array = NDArray[Any]
+
+
+def together(f: Form, n: int) -> bool:
+    """Can rows of that length be judged in one array? (Else each is an array of its own.)"""
+    s = f.scheme
+    return independent(s) and n % (s.cut.size or n) == 0
+
+
+def likely_layout(f: Form, n: int, given: Words, answers: Words, before: Layout) -> Layout:
+    """The layout of a program's bytes: the scheme's, or another one by which fewer than half as many codes differ.
+
+    Codes in their right order at the wrong places of the bytes are one mistake, not 15 in 16 codes.
+
+    Parameters
+    ----------
+    before
+        What it was for other rows; it stays unless the scheme's own does better.
+    """
+    s = f.scheme
+    (x,), outputs = f.sides(n)
+    ours = reference(s, x.numbers(given), f.source)
+    answered = ~ours.refused[block_index(s, ours.codes.shape)]
+    packed = answers[:, -outputs[-1].count :].astype(np.uint8)
+
+    def wrong(form: Layout) -> int:
+        return int((answered & (_unpacked(form, packed, n) != ours.codes)).sum())
+
+    own = wrong(s.layout)
+    if before is not s.layout and wrong(before) <= own:
+        return before
+    best, least = s.layout, own / 2
+    for name in layouts() if own else ():
+        other = layout(name)
+        fits = other.bits == s.dtype.bits and not other.digits and other.size(n) == outputs[-1].count
+        if fits and (count := wrong(other)) < least:
+            best, least = other, count
+    return best
+
+
+def compare_stored(f: Form, n: int, given: Words, answers: Words, form: Layout) -> Compared:
+    """What a program stores for rows against what the scheme stores.
+
+    Parameters
+    ----------
+    n
+        Of every row.
+    given, answers : [m, ...]
+        The words before and after the arrow.
+    form
+        The layout of its bytes.
+
+    Raises
+    ------
+    Refused
+        The answer is none; the text says why.
+    """
+    s, (inputs, outputs) = f.scheme, f.sides(n)
+    x = inputs[0].numbers(given)
+    ours = reference(s, x, f.source)
+    parts: dict[str, Array] = {}
+    packed = np.zeros((len(given), 0), np.uint8)
+    for field, words in split(outputs, answers):
+        if field.name == "packed":
+            packed = words.astype(np.uint8)
+        elif not (field.name == "offsets" and s["center"] == "tensor"):  # compared by `other_mean`
+            parts[field.name] = field.numbers(words)
+    parts["codes"] = _unpacked(form, packed, n)
+    parts |= _scales_of(s, parts)
+    theirs = read(s, x.shape, parts)
+    found = compare(s, Case("", f.source, x), ours, theirs)
+    theirs.packed = packed.reshape(-1)
+    theirs.repacked = np.concatenate([packed_row(s, row, s.layout) for row in parts["codes"]])
+    found.wrong["packed"] = theirs.packed != theirs.repacked
+    found.tried["packed"] = theirs.packed.size
+    return found
+
+
+def compare_decoded(f: Form, n: int, given: Words, answers: Words) -> Compared:
+    """The numbers that a program makes of stored rows against those of `dequantize`."""
+    s, (inputs, outputs) = f.scheme, f.sides(n)
+    m = len(given)
+    parts = {field.name: field.numbers(words) for field, words in split(inputs, given)}
+    parts |= _scales_of(s, parts)
+    codes = _unpacked(s.layout, parts["packed"], n)
+    per_block = (1, 1) if s["center"] == "tensor" else (m, s.cut.per_row(n))
+    q = QTensor(
+        pack(codes, s.layout),
+        parts["scales"].astype(np.float32).reshape(_grid(s, m, n)),
+        (m, n),
+        s,
+        offsets=_shaped(parts.get("offsets"), per_block if s["center"] == "tensor" else _grid(s, m, n)),
+        zero_points=_shaped(parts.get("zero_points"), _grid(s, m, n)),
+        global_scale=np.float32(parts["global_scale"][0, 0]) if "global_scale" in parts else None,
+    )
+    with np.errstate(all="ignore"):
+        ours = dequantize(q, threads=1).astype(np.float64)
+    theirs = outputs[0].numbers(answers).astype(np.float64)
+    names = ("scales", "offsets", "zero_points")
+    n_blocks = q.scales.size
+    blocks = {name: parts[name].reshape(-1).astype(np.float64) for name in names if name in parts}
+    blocks = {name: values for name, values in blocks.items() if values.size == n_blocks}
+    stored = Stored(codes.astype(np.int64), blocks, None, np.zeros(n_blocks, bool))
+    answered = Theirs(stored, theirs, None, None, codes, tuple(parts))
+    found = Compared(Case("", f.source, ours.astype(np.float32)), stored, answered, block_index(s, (m, n)))
+    found.wrong["decoded"] = ~same(ours, theirs)
+    found.tried["decoded"] = ours.size
+    found.spelled = ours
+    return found
+
+
+def _scales_of(s: Scheme, parts: dict[str, Array]) -> dict[str, Array]:
+    """Scales that are quantized again, as the numbers that their parts stand for."""
+    if s.double is None:
+        return {}
+    codes = parts["scale_codes"].reshape(1, -1)
+    scales, mean = (np.ascontiguousarray(parts[name], np.float32) for name in ("scale_scales", "scale_offset"))
+    q = QTensor(pack(codes, s.double.layout), scales.reshape(1, -1), codes.shape, s.double, mean.reshape(1, 1))
+    with np.errstate(all="ignore"):
+        return {"scales": dequantize(q, threads=1).reshape(-1)}
+
+
+def _grid(s: Scheme, m: int, n: int) -> tuple[int, int]:
+    """The shape of the scales of [m, n]."""
+    n_rows, length = s.cut.grid((m, n))
+    return n_rows, s.cut.per_row(length)
+
+
+def _shaped(values: Array | None, shape: tuple[int, int]) -> Array | None:
+    if values is None:
+        return None
+    kept = values if values.dtype.kind in "iu" else values.astype(np.float32)
+    return np.ascontiguousarray(kept).reshape(shape)
+
+
+def _unpacked(form: Layout, packed: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
+    """[m, n_bytes] -> [m, n]: the codes of every row."""
+    try:
+        if n % form.elements == 0:
+            return unpack(np.ascontiguousarray(packed).reshape(-1), form, len(packed) * n).reshape(-1, n)
+        return np.stack([unpack(np.ascontiguousarray(row), form, n) for row in packed])
+    except KbitError as error:
+        raise Refused(str(error)) from None
+
+
+def packed_row(s: Scheme, codes: NDArray[np.uint8], form: Layout) -> NDArray[np.uint8]:
+    """The bytes of a row; a short last group is filled up as the scheme says."""
+    short = -codes.size % form.elements
+    return pack(np.concatenate([codes, np.full(short, s.fill, np.uint8)]), form)

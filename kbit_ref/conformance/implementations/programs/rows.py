@@ -1,0 +1,176 @@
+"""The lines of a scheme, judged batch by batch: what differs in each part, why, and the simplest block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.block_judge import Found, kinds_of, verdicts_of
+from kbit_ref.conformance.block_reading import Refused
+from kbit_ref.conformance.block_verdict import Example, Kind, PartVerdict, Row
+from kbit_ref.conformance.compare import Compared, same
+from kbit_ref.conformance.diagnosis.block_causes import UNEXPLAINED, WHY, decoded_causes
+from kbit_ref.conformance.diagnosis.block_examples import Shrinker
+from kbit_ref.conformance.diagnosis.counterexample import simplest, spell_code
+from kbit_ref.conformance.implementations.block_adapters import PARTS, BlockProfile
+from kbit_ref.conformance.implementations.programs.blocks import (
+    compare_decoded,
+    compare_stored,
+    likely_layout,
+    together,
+)
+from kbit_ref.conformance.implementations.programs.grammar import Form, Words, split
+from kbit_ref.conformance.implementations.programs.inputs import stored_words
+from kbit_ref.conformance.implementations.programs.packed import packed_kinds
+from kbit_ref.conformance.implementations.programs.witness import Witness
+from kbit_ref.errors import BadInput
+
+__all__ = ["Again", "Rows"]
+
+Again = Callable[[int, Words], Words]  # n, [m, ...] before the arrow -> [m, ...] after it
+ENOUGH = 1 << 19  # numbers after which what was found is summed up, and forgotten
+
+
+class Rows:
+    """Takes batches, and sums up what was found in them.
+
+    Parameters
+    ----------
+    f
+        What the lines look like.
+    name
+        Of the program.
+    again
+        Asks it about other rows; None if it cannot be asked.
+    """
+
+    def __init__(self, f: Form, name: str, again: Again | None = None):
+        self.form, self.name, self.again = f, name, again
+        self.layout = f.scheme.layout  # of its bytes, as far as we know
+        self.witness = Witness(f)
+        self.found, self.numbers = Found(), 0
+        self.means = [0, 0]  # of whole rows: tried, wrong
+        self.sums: list[Row] = []
+
+    def add(self, n: int, given: Words, answers: Words) -> None:
+        """A batch of rows of n numbers: the words before the arrow and those after it."""
+        f = self.form
+        at_once = len(given) if together(f, n) else 1
+        for i in range(0, len(given), at_once):
+            part = slice(i, i + at_once)
+            try:
+                compared = self._compared(n, given[part], answers[part])
+            except Refused as refused:
+                self.found.errors.setdefault(str(refused), []).append(f"n={n}")
+                continue
+            self.witness.see(n, given[part], answers[part], compared)
+            self.found.compared.append(compared)
+            self.found.refused.update(compared.ours.reasons)
+            if f.what == "encode" and f.scheme["center"] == "tensor":
+                self._other_mean(n, given[part], answers[part])
+        self.numbers += n * len(given)
+        if self.numbers > ENOUGH:
+            self._sum_up()
+
+    def _compared(self, n: int, given: Words, answers: Words) -> Compared:
+        if self.form.what == "decode":
+            return compare_decoded(self.form, n, given, answers)
+        self.layout = likely_layout(self.form, n, given, answers, self.layout)
+        return compare_stored(self.form, n, given, answers, self.layout)
+
+    def result(self) -> Row:
+        """The verdict on each part."""
+        self._sum_up()
+        first, *others = self.sums
+        for row in others:
+            first = _both(first, row)
+        if self.means[1]:
+            why = "the mean of the row is another one"
+            kind = Kind(UNEXPLAINED, why, self.means[1], None)
+            first = replace(first, parts=(*first.parts, PartVerdict("offsets", self.means[0], (kind,))))
+        return first
+
+    def _sum_up(self) -> None:
+        f, found = self.form, self.found
+        s = f.scheme
+        profile = BlockProfile(str(s), self.name)
+        if f.what == "encode":
+            shrinker = Shrinker(s, profile, None, self._put)
+            kinds = kinds_of(s, found, shrinker)
+            kinds["packed"] = packed_kinds(s, found.compared, self.layout, lambda blocks: self._put(blocks, f.source))
+            parts, _ = verdicts_of(found, kinds, ())
+        else:
+            parts = (_decoded(f, found.compared),) if found.compared else ()
+        errors = tuple(f"{text} ({len(where)} rows)" for text, where in found.errors.items())
+        notes = tuple(f"{n:,} blocks left out, the scheme has no answer: {why}" for why, n in found.refused.items())
+        self.sums.append(Row(self.name, "", str(s), str(s), f.what, parts, errors, notes))
+        self.found, self.numbers = Found(), 0
+
+    def _put(self, words: NDArray[Any], source: str) -> Compared:
+        """The answers to other rows, compared."""
+        if self.again is None:
+            raise Refused("it cannot be asked again")
+        n = words.shape[1]
+        given = self.form.sides(n)[0][0].words(words)
+        try:
+            return compare_stored(self.form, n, given, self.again(n, given), self.layout)
+        except BadInput as error:  # a variant that it does not answer shows nothing
+            raise Refused(str(error)) from None
+
+    def _other_mean(self, n: int, given: Words, answers: Words) -> None:
+        """The one number of a row that is no number of a block."""
+        try:
+            ours = stored_words(self.form, n, given)
+        except BadInput:  # rows without an answer
+            return
+        both = zip(split(self.form.sides(n)[1], ours), split(self.form.sides(n)[1], answers), strict=True)
+        for (field, mine), (_, theirs) in both:
+            if field.name == "offsets":
+                self.means[0] += mine.size
+                self.means[1] += int((~same(field.numbers(mine), field.numbers(theirs))).sum())
+
+
+def _both(a: Row, b: Row) -> Row:
+    """Two sums in one: each kind with its first example."""
+    parts = []
+    for name in PARTS:
+        verdicts = [row.part(name) for row in (a, b)]
+        kinds: dict[str, Kind] = {}
+        for kind in (kind for verdict in verdicts if verdict for kind in verdict.kinds):
+            first = kinds.setdefault(kind.cause, replace(kind, count=0))
+            kinds[kind.cause] = replace(first, count=first.count + kind.count)
+        if any(verdicts):
+            parts.append(PartVerdict(name, sum(v.tried for v in verdicts if v), tuple(kinds.values())))
+    errors, notes = tuple(dict.fromkeys(a.errors + b.errors)), tuple(dict.fromkeys(a.notes + b.notes))
+    return replace(a, parts=tuple(parts), errors=errors, notes=notes)
+
+
+def _decoded(f: Form, compared: list[Compared]) -> PartVerdict:
+    """The verdict on decoded numbers."""
+    counts: dict[str, int] = {}
+    examples: dict[str, Example] = {}
+    for one in compared:
+        if one.wrong["decoded"].any():
+            for cause, where in decoded_causes(f.scheme, one).items():
+                counts[cause] = counts.get(cause, 0) + int(where.sum())
+                if cause not in examples:
+                    examples[cause] = _example(f, one, where)
+    kinds = tuple(Kind(cause, WHY[cause], count, examples[cause]) for cause, count in counts.items())
+    return PartVerdict("decoded", sum(one.tried["decoded"] for one in compared), kinds)
+
+
+def _example(f: Form, one: Compared, where: NDArray[np.bool_]) -> Example:
+    """The number of the fewest digits that differs, and what it is made of."""
+    assert one.spelled is not None
+    assert one.theirs.decoded is not None
+    at = simplest(one.spelled.reshape(-1), where.reshape(-1))
+    block = int(one.index.reshape(-1)[at])
+    place = int((one.index.reshape(-1)[:at] == block).sum())
+    code = int(one.ours.codes.reshape(-1)[at])
+    numbers = ", ".join(f"{name[:-1].replace('_', ' ')} {v[block]:.9g}" for name, v in one.ours.blocks.items())
+    theirs, ours = (repr(np.float32(a.reshape(-1)[at]).item()) for a in (one.theirs.decoded, one.spelled))
+    return Example("stored", numbers, f"[{place}], code {spell_code(f.dtype, code)}", theirs, ours)

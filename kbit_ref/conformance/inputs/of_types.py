@@ -1,0 +1,159 @@
+"""What an oracle always feeds: the inputs at which implementations differ, never random ones alone.
+
+Inputs are *words*: the bits of the numbers in a float format. Every class below has caught a bug:
+
+    each level and midpoint, and their neighbours in the source format, of both signs
+    what comes beyond the last level: the overflow band, twice the last level, the largest number
+    0, -0, infinities, NaNs of both signs, negative underflow, subnormals of the source
+    every power of two and its neighbours
+    numbers close beside a midpoint by 2**-10 ... 2**-40 of it: what a first rounding loses
+    for float16 and bfloat16: all 65,536 words
+    a random tail with a fixed seed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.datatypes.datatype import DataType
+
+__all__ = ["SOURCES", "Inputs", "arrangements", "encode_inputs", "to_float64"]
+
+Words = NDArray[Any]
+WORD: dict[str, Any] = {"float16": np.uint16, "bfloat16": np.uint16, "float32": np.uint32, "float64": np.uint64}
+SOURCES = tuple(WORD)
+EXPONENTS = {"float32": (-149, 127), "float64": (-1074, 1023)}
+RANDOM = 4096  # numbers of each kind in the random tail
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Words to try, and how many were left out because the type cannot take them."""
+
+    kind: str  # the source format, or `codes`
+    words: Words  # [n]
+    nan_left_out: int = 0
+
+
+def to_float64(words: Words, kind: str) -> NDArray[np.float64]:
+    """float64 [n]: the numbers of the words, exact; the sign of NaN is kept."""
+    if kind == "bfloat16":
+        words, kind = words.astype(np.uint32) << np.uint32(16), "float32"
+    with np.errstate(invalid="ignore"):  # of a signalling NaN
+        numbers: NDArray[np.float64] = words.view(kind).astype(np.float64)
+    return numbers
+
+
+def encode_inputs(dtype: DataType, kind: str, seed: int = 0) -> Inputs:
+    """The words of format `kind` at which an encoder of this type is tried.
+
+    Examples
+    --------
+    >>> import kbit_ref as kb
+    >>> encode_inputs(kb.datatype("e4m3fn"), "bfloat16").words.size
+    65536
+    >>> encode_inputs(kb.datatype("e2m1fn"), "float16").nan_left_out  # it has no code for NaN
+    2046
+    """
+    if kind in ("float16", "bfloat16"):
+        words = np.arange(65536, dtype=np.uint16)
+    else:
+        words = _chosen(dtype, kind)
+        tail = np.setdiff1d(_random(dtype, kind, seed), words)
+        words = np.concatenate([words, tail])
+    rng = np.random.default_rng(seed)
+    beside = _beside(dtype, kind)
+    others = words[~np.isin(words, beside)]
+    words = np.concatenate([beside, rng.permutation(others)])  # no lane sees only easy numbers
+    nan = np.isnan(to_float64(words, kind))
+    if dtype.definition.nan is None:
+        return Inputs(kind, words[~nan], int(nan.sum()))
+    return Inputs(kind, words)
+
+
+def _beside(dtype: DataType, kind: str) -> Words:
+    """[n]: a few zeros and tiny numbers beside large ones, in this order."""
+    if kind in ("float16", "bfloat16"):
+        return np.empty(0, np.uint16)  # all words are there
+    tiny = float(np.finfo(kind).smallest_subnormal)
+    with np.errstate(over="ignore"):  # the largest levels of wide types are infinite in it
+        numbers = np.array([0.0, dtype.top, -0.0, 1e-6, 1.0, 1e-6 * dtype.top, tiny, dtype.top / 2], kind)
+    return np.array(list(dict.fromkeys(numbers.view(WORD[kind]).tolist())), WORD[kind])  # none twice
+
+
+def _chosen(dtype: DataType, kind: str) -> Words:
+    """[n] ascending words: everything but the random tail."""
+    word = WORD[kind]
+    levels = np.unique(np.abs(dtype.levels[np.isfinite(dtype.levels)]))
+    all_levels = np.unique(dtype.levels[np.isfinite(dtype.levels)])
+    midpoints = np.unique(np.abs((all_levels[1:] + all_levels[:-1]) / 2))
+    top = float(levels[-1])
+    step = top - float(levels[-2]) if levels.size > 1 else top
+    beyond = top + step * np.arange(1, 65) / 32  # the overflow band: two steps past the end
+    far = top * np.array([1.5, 1.75, 2, 3, 4, 1e3])
+    points = np.concatenate([levels, midpoints, beyond, far, levels[:1] / 4, levels[levels > 0][:1] / 4])
+
+    least, most = EXPONENTS[kind]
+    powers = np.ldexp(1.0, np.arange(least, most + 1))
+    near = np.concatenate([_neighbours(points, kind), _neighbours(powers, kind)])
+    if levels.size <= 4096:  # what rounding first to a narrower format loses
+        shifts = np.ldexp(1.0, -np.array([10, 13, 20, 26, 30, 40]))
+        beside = np.concatenate([np.outer(midpoints, 1 + shifts).ravel(), np.outer(midpoints, 1 - shifts).ravel()])
+        quarters = np.concatenate([(levels[1:] * 3 + levels[:-1]) / 4, (levels[1:] + levels[:-1] * 3) / 4])
+        near = np.concatenate([near, _neighbours(np.concatenate([beside, quarters]), kind)])
+
+    size = word(0).nbytes * 8
+    infinity = np.array([np.inf], kind).view(word)[0]
+    quiet = np.array([np.nan], kind).view(word)[0] & word(2 ** (size - 1) - 1)
+    signalling, all_ones = infinity + word(1), word(2 ** (size - 1) - 1)
+    specials = np.array([0, 1, 2, 3, infinity - word(1), infinity, quiet, signalling, all_ones], word)
+    magnitudes = np.concatenate([near[near < infinity], specials])
+    return np.unique(np.concatenate([magnitudes, magnitudes | word(1 << (size - 1))]))
+
+
+def _neighbours(numbers: NDArray[np.float64], kind: str) -> Words:
+    """The words of non-negative numbers, and the two before and after each."""
+    with np.errstate(over="ignore", under="ignore"):
+        words = np.minimum(numbers, float(np.finfo(kind).max)).astype(kind).view(WORD[kind])
+    words = words.astype(np.uint64)
+    near = [words + np.uint64(i) for i in range(3)] + [words - np.minimum(words, np.uint64(i)) for i in (1, 2)]
+    return np.unique(np.concatenate(near)).astype(WORD[kind])
+
+
+def _random(dtype: DataType, kind: str, seed: int) -> Words:
+    """[n] unique words: any bits at all, and numbers where the levels are."""
+    rng = np.random.default_rng(seed)
+    word = WORD[kind]
+    anything = rng.integers(0, np.iinfo(word).max, RANDOM, dtype=word, endpoint=True)
+    levels = np.abs(dtype.levels[np.isfinite(dtype.levels) & (dtype.levels != 0)])
+    low, high = np.log2(float(levels.min())) - 2, np.log2(float(levels.max())) + 1
+    with np.errstate(over="ignore", under="ignore"):
+        sizes = np.exp2(rng.uniform(low, high, RANDOM)).astype(kind)
+    numbers = np.where(rng.random(RANDOM) < 0.5, sizes, -sizes).astype(kind)
+    return np.unique(np.concatenate([anything, numbers.view(word)]))
+
+
+def arrangements(flat: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The shapes and strides in which the first inputs are tried again.
+
+    Applied to the expected answers it gives what to expect, since encode and decode act on
+    elements.
+
+    Examples
+    --------
+    >>> [(name, view.shape) for name, view in arrangements(np.arange(1000))][:4]
+    [('no dimension', ()), ('empty', (0,)), ('one element', (1,)), ('odd count', (61,))]
+    """
+    flat = np.resize(flat, 400) if flat.size < 400 else flat
+    yield "no dimension", flat[1:2].reshape(())
+    yield "empty", flat[:0]
+    yield "one element", flat[1:2]
+    yield "odd count", flat[1:62]
+    yield "three dimensions", flat[:105].reshape(3, 5, 7)
+    yield "transposed", flat[:130].reshape(10, 13).T
+    yield "every third", flat[:333:3]

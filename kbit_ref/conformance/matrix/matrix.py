@@ -1,0 +1,156 @@
+"""The matrix: every installed library on everything that it has, against the definition and against each other."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.block_verdict import Row
+from kbit_ref.conformance.diagnosis.counterexample import simplest, spell_code
+from kbit_ref.conformance.implementations.adapters import Adapter
+from kbit_ref.conformance.implementations.ask import FLAT
+from kbit_ref.conformance.implementations.block_adapters import BlockAdapter
+from kbit_ref.conformance.implementations.block_libraries import judge_block_libraries
+from kbit_ref.conformance.implementations.libraries import Judged, judge_libraries
+from kbit_ref.conformance.matrix.block_pairs import block_groups
+from kbit_ref.conformance.matrix.pairs import Group, Member, group_of
+from kbit_ref.conformance.reading import Got, Refused, read
+from kbit_ref.conformance.subject import Question
+from kbit_ref.datatypes.datatype import DataType, datatype
+from kbit_ref.explanation.spelling import exactly
+
+__all__ = ["Matrix", "as_dict", "make_matrix"]
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Everything that was found, with its date."""
+
+    date: str
+    types: tuple[Judged, ...]
+    blocks: tuple[Row, ...]
+    groups: tuple[Group, ...]
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The libraries, with their versions."""
+        return {row.library: row.version for row in self.types} | {row.library: row.version for row in self.blocks}
+
+
+def make_matrix(
+    types: Sequence[Adapter],
+    blocks: Sequence[BlockAdapter],
+    *,
+    timeout: float = 120.0,
+    folders: Sequence[str | Path] = (),
+    progress: Progress | None = None,
+) -> Matrix:
+    """Judge all libraries, then compare them with each other.
+
+    Parameters
+    ----------
+    types, blocks
+        Adapters, all of them installed.
+    timeout, folders, progress
+        As in `judge_libraries`.
+    """
+    rows = judge_libraries(types, timeout=timeout, folders=folders, progress=progress)
+
+    def tell(library: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(f"{library}, blocks", done, total)  # another number than for its types
+
+    formats = judge_block_libraries(blocks, timeout=timeout, folders=folders, progress=tell)
+    groups = [*type_groups(rows), *block_groups(blocks, timeout, folders)]
+    light = tuple(replace(row, heard=()) for row in rows)
+    return Matrix(datetime.date.today().isoformat(), light, tuple(formats), tuple(groups))
+
+
+def as_dict(matrix: Matrix) -> dict[str, Any]:
+    """Plain values, for JSON; the pages are drawn from them."""
+    types = [
+        {"library": row.library, "version": row.version, "theirs": row.profile.theirs, "type": row.profile.dtype}
+        | row.report.as_dict()
+        for row in matrix.types
+    ]
+    return {
+        "date": matrix.date,
+        "versions": matrix.versions,
+        "types": types,
+        "blocks": [row.as_dict() for row in matrix.blocks],
+        "groups": [group.as_dict() for group in matrix.groups],
+    }
+
+
+# Data types: answers to the same numbers --------------------------------------------------------
+
+
+def type_groups(rows: Sequence[Judged]) -> Iterator[Group]:
+    """Encoders to the same levels, whatever their choices: all that were asked for a type."""
+    bases = dict.fromkeys(row.profile.dtype.partition("+")[0] for row in rows if "encode" in row.profile.what)
+    for base in bases:
+        mine = [row for row in rows if row.profile.dtype.partition("+")[0] == base and "encode" in row.profile.what]
+        for sources in (("float32", "float16", "bfloat16"), ("float64",)):  # many round float64 twice
+            some = [row for row in mine if set(row.profile.sources) & set(sources)]
+            if len(some) > 1:
+                yield _type_group(base, some, sources)
+
+
+def _type_group(base: str, rows: Sequence[Judged], sources: Sequence[str]) -> Group:
+    d = datatype(base)
+    asked: dict[str, Question] = {}
+    for row in rows:
+        for put, _ in row.heard:
+            if put.what == "encode" and put.inputs.kind in sources:
+                asked.setdefault(put.inputs.kind, put)
+    order = [source for source in sources if source in asked]
+    members = [
+        Member(f"{row.library} {row.profile.theirs}", tuple(_codes(row, kind) for kind in order)) for row in rows
+    ]
+
+    def zeros(codes: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.asarray(np.append(d.levels == 0, False)[codes])  # -1 is no level
+
+    def example(at: int, where: NDArray[np.bool_], a: Member, b: Member) -> str:
+        kind = order[at]
+        i = simplest(asked[kind].x, where)
+        said = [spell_code(d, int(each.word(at, i))) for each in (a, b)]
+        return f"{_spelled(float(asked[kind].x[i]))} ({kind}): {said[0]}; {said[1]}"
+
+    return group_of(f"{base} from {', '.join(order)}", "type", members, zeros, example)
+
+
+def _codes(row: Judged, kind: str) -> NDArray[np.int64] | str:
+    """The codes of a library from one source format, every NaN as the first of them; or why there are none."""
+    for put, answers in row.heard:
+        if put.what == "encode" and put.inputs.kind == kind:
+            flat = next((a for a in answers if a.arrangement == FLAT), None)
+            if flat is None or flat.array is None:
+                return "nothing came back" if flat is None else flat.error
+            try:
+                return _one_nan(put.dtype, read(put, flat, put.ours.shape, None))
+            except Refused as refused:
+                return str(refused)
+    return f"it does not take {kind}"
+
+
+def _one_nan(d: DataType, got: Got) -> NDArray[np.int64]:
+    is_nan = np.append(np.isnan(d.levels), False)
+    nan = int(np.flatnonzero(is_nan)[0]) if is_nan.any() else -1
+    return np.where(is_nan[got.codes], nan, got.codes)
+
+
+def _spelled(x: float) -> str:
+    if not np.isfinite(x):
+        return str(x)
+    exact_value = exactly(Fraction(x))
+    return repr(x) if len(exact_value) > 24 else exact_value

@@ -1,0 +1,164 @@
+"""What a library makes of one NaN or one infinity in a block: told in words, and judged where the profile says what.
+
+A profile with `nan=error` refuses such an array, so a library that raises does what it says, and
+one that answers is told about. With `nan=code`, `nan=zero` or `inf=saturate` the answer is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.block_reading import Refused, Theirs, spelled
+from kbit_ref.conformance.block_verdict import Special
+from kbit_ref.conformance.compare import same
+from kbit_ref.conformance.definition import Stored, block_index, independent, reference
+from kbit_ref.conformance.inputs.of_schemes import narrowed, shaped
+from kbit_ref.conformance.variants.choices import changed
+from kbit_ref.tensors.scheme import CHOICES, Scheme
+
+__all__ = ["NUMBERS", "specials"]
+
+NUMBERS = {"nan": np.nan, "inf": np.inf}
+BLOCK = 1  # the block that holds it
+Put = Callable[[NDArray[np.float32], NDArray[np.float32]], Theirs]  # an array, and the finite one whose scales fit
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One array with such a number: what became of it."""
+
+    word: str
+    does: str
+    as_choice: tuple[str, ...] = ()  # the values of `nan` or `inf` that give all of theirs
+
+
+def specials(s: Scheme, source: str, width: int, multiple: int, put: Put) -> tuple[Special, ...]:
+    """What becomes of NaN and of infinity, of both signs, in the first and in another place of a block.
+
+    Parameters
+    ----------
+    source, width, multiple
+        The format of the numbers, the size of a block, what the number of blocks is a multiple of.
+    put
+        Asks the library; raises `Refused` if there is no answer.
+    """
+    found = []
+    for name, number in NUMBERS.items():
+        seen = []
+        for plain, words in _arrays(s, source, width, multiple, number):
+            try:
+                base = put(plain, plain)
+            except Refused as refused:
+                seen.append(_Seen("error", f"without it: {refused}"))
+                continue
+            try:
+                theirs = put(words, plain)
+            except Refused as refused:
+                seen.append(_Seen("raises", str(refused)))
+                continue
+            where = plain != words
+            seen.append(_described(s, name, base, theirs, where, _as_choice(s, name, words, source, theirs)))
+        found.append(_judged(s, name, source, seen))
+    return tuple(found)
+
+
+def _arrays(
+    s: Scheme, source: str, width: int, multiple: int, number: float
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Pairs of arrays: blocks of finite numbers with one zero among them, and the same with the number in its place."""
+    n = -(-max(5, multiple) // multiple) * multiple
+    rows = np.linspace(-1, 1, width) * (1 + np.arange(n) % 4)[:, None]
+    for sign in (1, -1):
+        for at in dict.fromkeys((0, width // 2)):
+            plain = rows.astype(np.float32)
+            plain[BLOCK, at] = 0
+            words = plain.copy()
+            words[BLOCK, at] = np.copysign(number, sign)
+            yield tuple(shaped(narrowed(x, source), s, multiple) for x in (plain, words))  # type: ignore[misc]
+
+
+def _as_choice(s: Scheme, name: str, words: NDArray[np.float32], source: str, theirs: Theirs) -> tuple[str, ...]:
+    """The values of the choice `nan` or `inf` under which our answer is theirs."""
+    found = []
+    for value in CHOICES[name]:
+        made = s if s[name] == value else changed(s, (name, value))
+        if made is None or value == "error":
+            continue
+        ours = reference(made, words, source, decoded=True)
+        if not ours.refused.any() and _same_answer(ours, theirs):
+            found.append(value)
+    return tuple(found)
+
+
+def _same_answer(ours: Stored, theirs: Theirs) -> bool:
+    """Is every code and every number ours?"""
+    if theirs.has_codes and not np.array_equal(ours.codes, theirs.stored.codes):
+        return False
+    if not theirs.has_codes:
+        return theirs.decoded is not None and bool(same(ours.decoded, theirs.decoded).all())
+    blocks = theirs.stored.blocks
+    return all(name in ours.blocks and bool(same(ours.blocks[name], blocks[name]).all()) for name in blocks)
+
+
+def _described(
+    s: Scheme, name: str, base: Theirs, theirs: Theirs, where: NDArray[np.bool_], as_choice: tuple[str, ...]
+) -> _Seen:
+    """What became of the number, of its block, and of the other blocks, in words."""
+    before, after = _numbers(s, base, where.shape), _numbers(s, theirs, where.shape)
+    if before is None or after is None:
+        return _Seen("other", "what is stored stands for no numbers", as_choice)
+    mine = block_index(s, where.shape) == BLOCK
+    others, elsewhere = mine & ~where, ~mine
+    one, rest = after[where], after[others]
+    word = "NaN" if np.isnan(one).all() else "zero" if (one == 0).all() else "number"
+    texts = [f"it becomes {_real(float(one[0]))}"]
+    if same(before[others], rest).all():
+        texts.append("the others as without it")
+    else:
+        what = next((text for text, good in _wholes(rest) if good), "")
+        word = "block" if what else "other"
+        texts.append(f"all others of the block become {what}" if what else "others of the block change")
+    if not same(before[elsewhere], after[elsewhere]).all():
+        word = "spreads" if independent(s) else word
+        texts.append("other blocks change too")
+    scale = theirs.stored.blocks.get("scales")
+    if scale is not None and not np.isfinite(scale[BLOCK]):
+        texts.append(f"the scale is {scale[BLOCK]}")
+    return _Seen(word, ", ".join(texts), as_choice)
+
+
+def _wholes(rest: NDArray[np.float64]) -> tuple[tuple[str, bool], ...]:
+    """What all the others of a block may be."""
+    return ("NaN", bool(np.isnan(rest).all())), ("0", bool((rest == 0).all()))
+
+
+def _numbers(s: Scheme, theirs: Theirs, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """What they decode it to, or what their codes and scales stand for."""
+    return theirs.decoded if theirs.decoded is not None else spelled(s, shape, theirs)
+
+
+def _real(value: float) -> str:
+    return "NaN" if value != value else f"{value:.6g}"
+
+
+def _once(does: str) -> str:
+    """What it raised by its kind, since the message may name the place."""
+    kind, colon, _ = does.removeprefix("it raised ").partition(":")
+    return f"it raised {kind}" if does.startswith("it raised ") and colon else does
+
+
+def _judged(s: Scheme, name: str, source: str, seen: list[_Seen]) -> Special:
+    """All arrays with one such number together."""
+    words = list(dict.fromkeys(each.word for each in seen))
+    word = words[0] if len(words) == 1 else "mixed"
+    does = "; or ".join(dict.fromkeys(_once(each.does) for each in seen))
+    common = [value for value in CHOICES[name] if all(value in each.as_choice for each in seen)]
+    if s[name] == "error":
+        status = "agree" if words == ["raises"] else "told"
+    else:
+        status = "agree" if s[name] in common else "disagree"
+    return Special(name, source, word, does, status, f"+{name}={common[0]}" if common else "")

@@ -1,0 +1,16 @@
+"""Wrong implementations, by name: each is the reference (`conformance/steps.py`) with one step replaced.
+
+One file a group of steps; `registry.py` says what a mutant is.
+"""
+
+from kbit_ref.conformance.variants import blocks as _blocks
+from kbit_ref.conformance.variants import layouts as _layouts
+from kbit_ref.conformance.variants import levels as _levels
+from kbit_ref.conformance.variants import products as _products
+from kbit_ref.conformance.variants import rounding as _rounding
+from kbit_ref.conformance.variants import scales as _scales
+from kbit_ref.conformance.variants.registry import CONSTRUCTED, Mutant, mutants
+
+del _blocks, _layouts, _levels, _products, _rounding, _scales  # importing them has filled the registry
+
+__all__ = ["CONSTRUCTED", "Mutant", "mutants"]

@@ -1,0 +1,79 @@
+"""Which named choice gives their answers: schemes that differ from the profile in one word, or in two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from kbit_ref import exact
+from kbit_ref.errors import KbitError
+from kbit_ref.exact.rules import RULES
+from kbit_ref.tensors.scheme import CHOICES, Scheme, scheme
+
+__all__ = ["changed", "changes", "pairs", "singles"]
+
+# Choices that say what there is in an answer, or how it lies in bytes, explain no number.
+LEFT_OUT = {"layout", "fill", "double", "global", "center", "percentile", "nan", "inf"}
+NOT_PAIRED = {"compute", "overflow", "rounding", "percentile"}
+OF_TYPE = ("ties", "zero_sign", "overflow", "rounding")
+
+
+def changes(s: Scheme) -> Iterator[tuple[str, str]]:
+    """All (word, value) by which a scheme could differ: named choices, the type's own, the rule.
+
+    Examples
+    --------
+    >>> ("arith", "reciprocal") in set(changes(scheme("int8-b32-absmax-f32")))
+    True
+    """
+    for name, values in CHOICES.items():
+        if name not in LEFT_OUT:
+            yield from ((name, value) for value in values if value != s[name])
+    for name in OF_TYPE:
+        others = [value for value in exact.CHOICES[name] if value != getattr(s.dtype, name)]
+        yield from ((name, value) for value in others if not value.startswith("stochastic"))
+    yield from (("rule", rule) for rule in RULES if rule != s.rule)
+
+
+def changed(s: Scheme, *words: tuple[str, str]) -> Scheme | None:
+    """The scheme with other words, or None if they do not fit together."""
+    choices = dict(s.choices)
+    rule = s.rule
+    for name, value in words:
+        if name == "rule":
+            rule = value
+        else:
+            choices[name] = value
+    text = "-".join([s.dtype.name.partition("+")[0], str(s.cut), rule, s.scale_dtype])
+    try:
+        made = scheme("+".join([text, *(f"{name}={value}" for name, value in choices.items())]))
+    except KbitError:
+        return None
+    return made if str(made) != str(s) else None
+
+
+def singles(s: Scheme) -> dict[str, Scheme]:
+    """Schemes that differ in one word, by what they are called: `+arith=reciprocal`, `rule=pow2ceil`.
+
+    Examples
+    --------
+    >>> str(singles(scheme("int8-b32-absmax-f32"))["+ties=away"])
+    'int8-b32-absmax-f32+ties=away'
+    """
+    return _named(s, ((word,) for word in changes(s)))
+
+
+def pairs(s: Scheme) -> dict[str, Scheme]:
+    """Schemes that differ in two words."""
+    every = [word for word in changes(s) if word[0] not in NOT_PAIRED]
+    return _named(s, (pair for pair in combinations(every, 2) if pair[0][0] != pair[1][0]))
+
+
+def _named(s: Scheme, words: Iterator[tuple[tuple[str, str], ...]]) -> dict[str, Scheme]:
+    found = {}
+    for each in words:
+        made = changed(s, *each)
+        if made is not None:
+            name = "".join(f"+{key}={value}" if key != "rule" else f" rule={value}" for key, value in each).strip()
+            found[name] = made
+    return found

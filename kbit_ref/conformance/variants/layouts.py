@@ -1,0 +1,198 @@
+"""Mistakes of `pack` and `unpack`: which bit lies in which byte."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from kbit_ref.conformance.variants.registry import mutant
+from kbit_ref.tensors.packing import Layout, layout, unpack
+from kbit_ref.tensors.steps import Codes, Steps
+
+__all__: list[str] = []
+
+
+def reads(steps: Steps, other: Layout) -> Steps | None:
+    """Steps that unpack as another layout does, as far as the bytes go."""
+    if other.bits != steps.scheme.dtype.bits or other.name == steps.scheme.layout.name:
+        return None
+
+    def wrong(packed: Codes, n: int) -> Codes:
+        short = max(0, other.size(n) - packed.size)
+        filled = np.concatenate([packed, np.zeros(short, np.uint8)])
+        return unpack(filled[: other.size(n)], other, n)
+
+    return replace(steps, unpack=wrong)
+
+
+@mutant("nibbles-swapped", "unpack", source="sgl-project/sglang/pull/23625")
+def nibbles_swapped(steps: Steps) -> Steps | None:
+    """The codes of a byte are read from the other end: the first one from the high bits instead of the low ones."""
+    now = steps.scheme.layout.name
+    other = {"low": "high", "hig": "low"}.get(now[:3])
+    bits = steps.scheme.dtype.bits
+    return reads(steps, layout(f"{other}{bits}")) if other and bits < 8 else None
+
+
+@mutant("nibbles-packed-swapped", "pack", source="bitsandbytes-foundation/bitsandbytes/issues/1472")
+def nibbles_packed_swapped(steps: Steps) -> Steps | None:
+    """The codes are packed from the other end of each byte."""
+    now, bits = steps.scheme.layout.name, steps.scheme.dtype.bits
+    if now[:3] not in ("low", "hig") or bits == 8:
+        return None
+    return replace(steps, pack=lambda codes: _ends_swapped(steps.pack(codes), bits))
+
+
+def _ends_swapped(packed: Codes, bits: int) -> Codes:
+    """The fields of each byte, last first."""
+    fields = [(packed >> at) & (2**bits - 1) for at in range(0, 8, bits)]
+    swapped = sum(part.astype(np.uint16) << (8 - bits - at) for part, at in zip(fields, range(0, 8, bits), strict=True))
+    return np.asarray(swapped, np.uint8)
+
+
+@mutant("split-read-linear", "unpack", source="kekzl/imp/pull/567")
+def split_read_linear(steps: Steps) -> Steps | None:
+    """The codes of a block that are stored split (j, j + half) are read in pairs of neighbours (2j, 2j + 1)."""
+    if not steps.scheme.layout.name.startswith("split"):
+        return None
+    return reads(steps, layout(f"low{steps.scheme.dtype.bits}"))
+
+
+@mutant("linear-read-split", "unpack", source="ModelCloud/GPTQModel/pull/3058", size=(32, 16, 64, 128, 256))
+def linear_read_split(steps: Steps, size: int = 32) -> Steps | None:
+    """The codes of each {size}-block are read split (j, j + half) instead of in a row (2j, 2j + 1)."""
+    if steps.scheme.layout.name[:3] not in ("low", "lsb") or steps.scheme.dtype.bits not in (2, 4):
+        return None
+    return reads(steps, layout(f"split{steps.scheme.dtype.bits}x{size}"))
+
+
+@mutant("awq-order-missed", "unpack", source="mit-han-lab/llm-awq/issues/91")
+def awq_order_missed(steps: Steps) -> Steps | None:
+    """The nibbles of a word in AWQ's order (0 2 4 6 1 3 5 7) are read in a row."""
+    return reads(steps, layout("lsb4")) if steps.scheme.layout.name == "awq4" else None
+
+
+@mutant("awq-order-inverted", "unpack", source="casper-hansen/AutoAWQ/issues/275")
+def awq_order_inverted(steps: Steps) -> Steps | None:
+    """The nibbles of a word in AWQ's order are put back by that order instead of by its inverse."""
+    if steps.scheme.layout.name != "awq4":
+        return None
+    order = np.array([0, 2, 4, 6, 1, 3, 5, 7])
+
+    def wrong(packed: Codes, n: int) -> Codes:
+        fields = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1, 8)  # in a row
+        return np.ascontiguousarray(fields[:, order].reshape(-1)[:n])
+
+    return replace(steps, unpack=wrong)
+
+
+@mutant("row-read-as-awq", "unpack", source="vllm-project/llm-compressor/issues/1613")
+def row_read_as_awq(steps: Steps) -> Steps | None:
+    """The nibbles of a word, stored in a row, are read in AWQ's order (0 2 4 6 1 3 5 7)."""
+    return reads(steps, layout("awq4")) if steps.scheme.layout.name in ("low4", "lsb4") else None
+
+
+@mutant("big-endian-word", "unpack", source="ollama/ollama/pull/17826", size=(4, 2, 8))
+def big_endian_word(steps: Steps, size: int = 4) -> Steps | None:
+    """The bytes of each word of {size} are read in big-endian order."""
+
+    def wrong(packed: Codes, n: int) -> Codes:
+        whole = packed.size // size * size
+        turned = packed[:whole].reshape(-1, size)[:, ::-1].reshape(-1)
+        return steps.unpack(np.concatenate([turned, packed[whole:]]), n)
+
+    return replace(steps, unpack=wrong)
+
+
+@mutant("stream-read-by-words", "unpack", source="vllm-project/compressed-tensors/pull/732")
+def stream_read_by_words(steps: Steps) -> Steps | None:
+    """A dense stream of bits is read as words of 32 // bits codes each, with the bits left over empty."""
+    bits = steps.scheme.dtype.bits
+    dense = steps.scheme.layout.name == f"lsb{bits}" and bits in (3, 5, 6, 7)
+    return reads(steps, layout(f"word{bits}")) if dense else None
+
+
+@mutant("words-read-as-stream", "unpack", source="vllm-project/compressed-tensors/pull/715")
+def words_read_as_stream(steps: Steps) -> Steps | None:
+    """Words of 32 // bits codes each are read as a dense stream of bits."""
+    bits = steps.scheme.dtype.bits
+    sparse = steps.scheme.layout.name == f"word{bits}" and bits in (3, 5, 6, 7)
+    return reads(steps, layout(f"lsb{bits}")) if sparse else None
+
+
+@mutant("stream-from-the-high-bit", "unpack", source="llmmanorg/llmman/pull/56")
+def stream_from_the_high_bit(steps: Steps) -> Steps | None:
+    """The stream of bits is read from the highest bit of each byte and code instead of the lowest."""
+    bits = steps.scheme.dtype.bits
+    return reads(steps, layout(f"msb{bits}")) if steps.scheme.layout.name == f"lsb{bits}" and bits < 8 else None
+
+
+@mutant("wrong-stride", "unpack", source="Fantom-foundation/Carmen/pull/514")
+def wrong_stride(steps: Steps) -> Steps | None:
+    """Codes are taken as one bit narrower when they are masked: the highest bit of each is lost."""
+    bits = steps.scheme.dtype.bits
+    mask = np.uint8(2 ** (bits - 1) - 1)
+    return replace(steps, unpack=lambda packed, n: steps.unpack(packed, n) & mask) if bits > 1 else None
+
+
+@mutant("high-bits-in-pairs", "unpack", source="paiml/aprender/pull/1656")
+def high_bits_in_pairs(steps: Steps) -> Steps | None:
+    """The fifth bits and the nibbles of a block are read for neighbours (2j, 2j + 1) instead of for j and j + 16."""
+    if steps.scheme.layout.name != "ggml5x32":
+        return None
+
+    def wrong(packed: Codes, n: int) -> Codes:
+        """[n_blocks, 20]: 4 bytes of fifth bits, 16 of nibbles."""
+        blocks = packed.reshape(-1, 20)
+        high = np.unpackbits(blocks[:, :4], axis=1, bitorder="little")
+        low = np.stack([blocks[:, 4:] & 15, blocks[:, 4:] >> 4], axis=-1).reshape(-1, 32)
+        return np.ascontiguousarray((low | high << 4).reshape(-1)[:n])
+
+    return replace(steps, unpack=wrong)
+
+
+@mutant("high-bit-inverted", "unpack", source="ggml-org/llama.cpp/blob/master/ggml/src/ggml-quants.c")
+def high_bit_inverted(steps: Steps) -> Steps | None:
+    """The highest bit of each code is read inverted, as Q3_K's mask is."""
+    bits = steps.scheme.dtype.bits
+    if bits not in (3, 5, 6):
+        return None
+    return replace(steps, unpack=lambda packed, n: steps.unpack(packed, n) ^ np.uint8(2 ** (bits - 1)))
+
+
+@mutant("header-too-short", "unpack", source="ml-explore/mlx/pull/3664", size=(2, 1, 4))
+def header_too_short(steps: Steps, size: int = 2) -> Steps | None:
+    """Each group of codes is read {size} bytes too early, where the header of its block still is (taken as zeros)."""
+    form = steps.scheme.layout
+    if form.bytes <= size:
+        return None
+
+    def wrong(packed: Codes, n: int) -> Codes:
+        groups = packed.reshape(-1, form.bytes)
+        early = np.concatenate([np.zeros((len(groups), size), np.uint8), groups[:, :-size]], axis=1)
+        return steps.unpack(np.ascontiguousarray(early).reshape(-1), n)
+
+    return replace(steps, unpack=wrong)
+
+
+@mutant("byte-not-cleared", "pack", source="bitsandbytes-foundation/bitsandbytes/pull/1721")
+def byte_not_cleared(steps: Steps) -> Steps | None:
+    """The variable that collects a byte is not cleared: every byte also holds the bits of the one before it."""
+    if steps.scheme.dtype.bits == 8:
+        return None
+
+    def wrong(codes: Codes) -> Codes:
+        packed = steps.pack(codes)
+        before = np.concatenate([packed[:1] * 0, packed[:-1]])
+        return np.asarray(packed | before, np.uint8)
+
+    return replace(steps, pack=wrong)
+
+
+@mutant("packed-byte-saturates", "pack", source="keras-team/keras/pull/22338")
+def packed_byte_saturates(steps: Steps) -> Steps | None:
+    """A packed byte beyond 127 saturates there, in signed arithmetic, instead of wrapping."""
+    if steps.scheme.dtype.bits == 8:
+        return None
+    return replace(steps, pack=lambda codes: np.minimum(steps.pack(codes), np.uint8(127)))

@@ -1,0 +1,1 @@
+"""Numbers to codes and back, fast: `codec` (encode, decode), `tables` and `staircase` (how), `stochastic`."""

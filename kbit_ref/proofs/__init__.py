@@ -1,0 +1,1 @@
+"""Proofs over all inputs: `prove` compares engine and definition, `record` keeps what was shown."""

@@ -1,0 +1,156 @@
+"""The adapters of block formats: each library answers, and one flipped code or scale in its answer is found."""
+
+import warnings
+
+import numpy as np
+import pytest
+from helpers.libraries import needed
+
+from kbit_ref.conformance.block_judge import Answer, judge_profile
+from kbit_ref.conformance.implementations.block_adapters import PARTS, BlockAdapter, block_adapters
+from kbit_ref.conformance.implementations.block_worker import answer
+from kbit_ref.tensors.scheme import scheme
+
+ADAPTERS = block_adapters()
+HEAVY = {"bitsandbytes", "torchao", "compressed-tensors", "optimum-quanto", "hqq", "jax", "keras"}
+
+# For each library the profile whose answer is changed, by their name.
+CHANGED = {
+    "bitsandbytes": "nf4",
+    "compressed-tensors": "int4",
+    "gguf": "Q8_0",
+    "hqq": "4 bits",
+    "jax": "scaled_dot_general nvfp4",
+    "keras": "abs_max_quantize (-7, 7)",
+    "onnx": "QuantizeLinear UINT4",
+    "onnxruntime": "MatMulBnb4 FP4",
+    "optimum-quanto": "qint8",
+    "torchao": "fp8_e4m3 floor",
+}
+
+
+def libraries(names=CHANGED):
+    marks = {name: [pytest.mark.slow, pytest.mark.heavy] if name in HEAVY else [] for name in names}
+    return [pytest.param(name, marks=marks[name], id=name) for name in names]
+
+
+def loaded(name: str) -> BlockAdapter:
+    adapter = ADAPTERS[name]
+    needed(name, adapter.installed())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about what they import
+        adapter.load()
+    return adapter
+
+
+class Changed:
+    """A library, in this process, with one value of a part changed in its largest answer."""
+
+    def __init__(self, adapter: BlockAdapter, part: str = "", by=None):
+        self.adapter, self.part, self.by, self.done = adapter, part, by, False
+
+    def __call__(self, theirs, source, **arrays):
+        parts, error = answer(self.adapter, {"theirs": theirs, "source": source}, arrays)
+        if self.part and not self.done and arrays["x"].size > 10_000 and np.abs(arrays["x"]).max() < 1e5:
+            flat = parts[self.part] = parts[self.part].copy()
+            flat.reshape(-1)[-1] = self.by(flat.reshape(-1)[-1])
+            self.done = True
+        return Answer(parts, error)
+
+
+def judged(adapter: BlockAdapter, theirs: str, ask: Changed):
+    profile = next(p for p in adapter.profiles if p.theirs == theirs)
+    return judge_profile(adapter, profile, ask)
+
+
+def test_every_adapter_is_tried():
+    assert set(CHANGED) == set(ADAPTERS)
+
+
+@pytest.mark.parametrize("name", libraries())
+def test_one_flipped_code_and_one_flipped_scale_are_found(name):
+    adapter = loaded(name)
+    theirs = CHANGED[name]
+    plain = judged(adapter, theirs, Changed(adapter))
+    raw = {"gguf": "packed", "bitsandbytes": "packed", "onnxruntime": "packed"}.get(name, "codes")
+    wrong = judged(adapter, theirs, Changed(adapter, raw, lambda code: code ^ 1))
+    assert wrong.part("codes").different == plain.part("codes").different + 1
+    if plain.part("scales") is not None:  # onnx is given its scales
+        scaled = judged(adapter, theirs, Changed(adapter, "scales", lambda scale: scale * 2))
+        assert scaled.part("scales").different == plain.part("scales").different + 1
+        assert scaled.part("codes").different == plain.part("codes").different
+
+
+def test_onnxruntime_without_the_module_of_one_tool(monkeypatch):
+    """Its tool for MatMulNBits needs onnx_ir: without it the operators and the other tool answer all the same."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnx_ir", None)
+    for name in [name for name in sys.modules if name.startswith("onnxruntime.quantization")]:
+        monkeypatch.delitem(sys.modules, name)
+    adapter = loaded("onnxruntime")
+    x = np.ones((64, 64), np.float32)
+    _, why = answer(adapter, {"theirs": "MatMulNBits 4 bits", "source": "float32"}, {"x": x})
+    assert why.startswith("it raised ModuleNotFoundError")
+    assert why.endswith("; pip install onnx_ir")
+    for theirs, more in (("QuantizeLinear INT8", {"scales": np.ones((64, 2), np.float32)}), ("MatMulBnb4 NF4", {})):
+        assert answer(adapter, {"theirs": theirs, "source": "float32"}, {"x": x, **more})[1] == ""
+
+
+@pytest.mark.parametrize("name", sorted(ADAPTERS))
+def test_profiles_exist_and_are_named_once(name):
+    adapter = ADAPTERS[name]
+    assert adapter.profiles
+    assert len({p.theirs for p in adapter.profiles}) == len(adapter.profiles)
+    for profile in adapter.profiles:
+        scheme(profile.profile)
+    for known in adapter.known:
+        assert known.part in PARTS
+        assert known.link.startswith("https://")
+
+
+def test_no_adapter_reaches_into_private_names():
+    """Public entry points only: no name of a library that begins with an underscore, some tensors' fields excepted."""
+    import ast
+    import inspect
+
+    fields = {"_data", "_scale", "_shift"}  # of optimum-quanto's tensors, which have no public name for them
+    for adapter in ADAPTERS.values():
+        module = inspect.getmodule(type(adapter))
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+                assert node.attr in fields
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+                private = [n for n in names if any(part.startswith("_") for part in n.split("."))]
+                assert set(private) <= {"__future__", "kbit_ref.conformance.implementations.block_adapters._torch"}
+
+
+@pytest.mark.slow
+@pytest.mark.heavy
+def test_bitsandbytes_never_gives_the_code_of_zero():
+    """[1, 0, 0, ...] comes back with 2.125e-05: the fault is found unaided, shrunk to one number, and named."""
+    adapter = loaded("bitsandbytes")
+    if adapter.version() != "0.50.2":
+        pytest.skip("the fault is that of 0.50.2")
+    row = judged(adapter, "blockwise", Changed(adapter))
+    kind = next(kind for kind in row.part("codes").kinds if kind.cause == "+encoder=bnb_bins")
+    assert kind.example.block == "[1, 0 x 63]"
+    assert kind.example.theirs.startswith("0x83 = 2.12499981e-05")
+    assert kind.example.ours.startswith("0x7f = 0 ")
+    assert row.part("scales").status == "agree"
+
+
+@pytest.mark.slow
+@pytest.mark.heavy
+def test_bitsandbytes_takes_the_scale_of_another_block():
+    """Rows of 96 are one and a half blocks of 64; the vector code looks scales up by row."""
+    adapter = loaded("bitsandbytes")
+    import torch
+
+    if adapter.version() != "0.50.2" or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("the fault is that of 0.50.2 with AVX-512")
+    row = judged(adapter, "nf4", Changed(adapter))
+    kind = next(kind for kind in row.part("decoded").kinds if kind.cause == "the scale of another block")
+    assert kind.example.block == "array 2 x 96, block i full of i + 1"
+    assert (kind.example.at, kind.example.theirs, kind.example.ours) == ("[1, 32]", "2", "3")

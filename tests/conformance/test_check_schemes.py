@@ -1,0 +1,138 @@
+"""`kb.check` of a scheme: anybody's own function that quantizes, part by part, and the profiles it conforms to."""
+
+import numpy as np
+import pytest
+
+import kbit_ref as kb
+from kbit_ref.conformance.implementations.function import parts_of
+from kbit_ref.errors import BadInput, UnknownName
+
+INT4 = "int4-b32-absmax-f32+scalerange=clamp"
+
+
+def quantizes(spelling, *names):
+    """A function that answers with those parts."""
+
+    def mine(x):
+        q = kb.quantize(x, spelling)
+        parts = {"codes": q.codes, "packed": q.packed, "scales": q.scales, "values": kb.dequantize(q)}
+        parts |= {"offsets": q.offsets, "zero_points": q.zero_points}
+        return {name: parts[name] for name in names}
+
+    return mine
+
+
+@pytest.mark.parametrize("names", [("codes",), ("packed", "scales"), ("values",), ("codes", "scales", "values")])
+def test_a_function_that_does_what_it_says_agrees_in_every_part(names):
+    row = kb.check(quantizes(INT4, *names), INT4)
+    assert row.agree
+    assert row.different == 0
+    assert {part.part for part in row.parts} == {
+        "codes" if n == "packed" else n.replace("values", "decoded") for n in names
+    } | ({"packed"} if "packed" in names else set())
+
+
+def test_a_function_that_does_not_is_shown_the_block():
+    row = kb.check(quantizes(INT4 + "+ties=away", "codes", "scales"), INT4)
+    assert not row.agree
+    assert row.part("scales").status == "agree"
+    assert [kind.cause for kind in row.differences] == ["+ties=away"]
+    assert "ties=even decides" in str(row)
+
+
+def test_what_a_function_may_answer():
+    s, x = kb.scheme("int4-b32@-1-absmax-f32"), np.linspace(-1, 1, 64, dtype=np.float32).reshape(2, 32)
+    q = kb.quantize(x, s)
+    signed = np.where(q.codes > 7, q.codes.astype(np.int8) - 16, q.codes).astype(np.int8)
+    assert (parts_of(s, x.shape, (signed, q.scales))["codes"] == q.codes).all()
+    assert set(parts_of(s, x.shape, (q.packed, q.scales))) == {"packed", "scales"}
+    assert set(parts_of(s, x.shape, kb.dequantize(q))) == {"decoded"}
+    assert set(parts_of(s, x.shape, q)) == {"packed", "scales"}
+    assert parts_of(s, x.shape, signed + np.int8(40))["codes"].max() == -1
+    affine = kb.scheme("uint4-b32@-1-affine-f32")
+    assert set(parts_of(affine, x.shape, (q.codes, q.scales, q.scales))) == {"codes", "scales", "zero_points"}
+    with pytest.raises(TypeError, match="it returned 4 arrays; give codes, scales, zero_points"):
+        parts_of(affine, x.shape, (q.codes, q.scales, q.scales, q.scales))
+
+
+FAULTY = {
+    "it raised ZeroDivisionError": lambda x: 1 / 0,
+    "it raised TypeError": lambda x: (x, x, x, x),
+    "codes have the shape [": lambda x: np.zeros(x.size + 1, np.int64),
+    "scales came back for": lambda x: {"codes": np.zeros(x.shape, np.uint8), "scales": np.ones(x.size + 9)},
+    "there is no part named zeros": lambda x: {"codes": np.zeros(x.shape, np.uint8), "zeros": np.ones(3)},
+    "it changed the array": lambda x: np.copyto(x, 0) or np.zeros(x.shape, np.uint8),
+}
+
+
+@pytest.mark.parametrize("text", FAULTY)
+def test_a_function_that_fails_is_an_error(text):
+    row = kb.check(FAULTY[text], INT4, shapes=False)
+    assert row.status == "error"
+    assert not row.agree
+    assert text in row.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "done", "conforms"),
+    [
+        ("ocp-mxfp4", "torchao-mxfp4-even", ("torchao-mxfp4-even",)),
+        ("bnb-cuda-nf4", "ort-bnb4-nf4", ("ort-bnb4-nf4",)),
+        ("bnb-cuda-nf4", "bnb-cpu-nf4", ("bnb-cpu-nf4",)),
+    ],
+)
+def test_the_profile_of_a_function_is_found(claimed, done, conforms):
+    ranking = kb.check(quantizes(done, "codes", "scales"), claimed, shapes=False, rank=True).ranking
+    assert ranking.conforms == conforms
+    others = [each for each in ranking.rivals if not each.conforms]
+    assert len(others) >= 2
+    assert all(each.example is not None and each.differing for each in others)
+
+
+def test_each_rival_parts_at_a_block_where_its_answer_really_is_another():
+    """The example of each rival, put to both by hand."""
+    ranking = kb.check(quantizes("torchao-mxfp4-even", "values"), "ocp-mxfp4", shapes=False, rank=True).ranking
+    for each in ranking.rivals[1:]:
+        inside = each.example.block.strip("[]").split(", ")
+        block = [float(n) for part in inside for n in [part.split(" x ")[0]] * int(([*part.split(" x "), "1"])[1])]
+        x = np.array([block], np.float32)
+        theirs, its = (kb.dequantize(kb.quantize(x, name)) for name in ("torchao-mxfp4-even", each.spelling))
+        at = int(each.example.at.strip("[]"))
+        assert (f"{theirs[0, at]:g}", f"{its[0, at]:g}") == (each.example.theirs, each.example.ours)
+
+
+def test_a_function_that_conforms_to_nothing_is_told_the_nearest():
+    def almost(x):
+        codes = kb.quantize(x, "ocp-mxfp4").codes.copy()
+        codes[..., 3] ^= 1
+        return codes
+
+    ranking = kb.check(almost, "ocp-mxfp4", shapes=False, rank=True).ranking
+    assert ranking.conforms == ()
+    assert str(ranking).startswith("conforms to none of these; the nearest comes first\nnot to       ")
+
+
+def test_what_schemes_do_not_take():
+    with pytest.raises(BadInput, match="check: what = 'encode' for a scheme"):
+        kb.check(quantizes(INT4, "codes"), INT4, what="encode")
+    with pytest.raises(UnknownName, match="check: shapes = 'round'"):
+        kb.check(quantizes(INT4, "codes"), INT4, shapes="round")
+    with pytest.raises(BadInput, match="check: shapes = 'any', int4 is a data type"):
+        kb.check(lambda x: x, "int4", shapes="any")
+
+
+def test_to_refuse_what_the_profile_refuses_is_no_error_and_to_refuse_less_is():
+    """The global scale of an array of tiny numbers is infinite: the profile has no answer."""
+    tiny = "e2m1fn-b16@-1-absmax-e4m3fn+global=divisor+scalerange=clamp"
+    row = kb.check(lambda x: kb.quantize(x, tiny), tiny, shapes=False)
+    assert row.agree
+    assert any("no answer" in note for note in row.notes)
+
+    def picky(x):
+        if np.abs(x).max() > 1e30:
+            raise ValueError("too large")
+        return kb.quantize(x, INT4)
+
+    row = kb.check(picky, INT4, shapes=False)
+    assert row.status == "error"
+    assert row.errors[0].startswith("it raised ValueError: too large")

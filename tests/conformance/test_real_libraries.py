@@ -1,0 +1,81 @@
+"""`check` and `matrix` on the libraries themselves: each verdict is the one on record, for the version on record.
+
+The record (`data/matrix`) is what the commands said on its day. Where another version is installed, what must hold
+is that every type and format gets its verdicts.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.libraries import cases, needed
+
+from kbit_ref.cli import main
+from kbit_ref.conformance.implementations.adapters import adapters
+from kbit_ref.conformance.implementations.block_adapters import block_adapters
+from kbit_ref.data import data_folder
+
+ADAPTERS = (adapters(), block_adapters())
+RECORD = json.loads(max(data_folder("matrix").glob("*.json")).read_text("utf-8"))
+
+
+def verdicts(row: dict[str, Any]) -> dict[str, tuple[str, int]]:
+    """By part, or by direction and source: the verdict, and how many values differ."""
+    parts = row["parts"] if "parts" in row else row["verdicts"]
+    return {p.get("part") or f"{p['what']} {p['source']}": (p["status"], p["different"]) for p in parts}
+
+
+def by_name(rows: list[dict[str, Any]], library: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows of a library."""
+    return {(row["theirs"], row.get("type") or row["profile"]): row for row in rows if row["library"] == library}
+
+
+def compared(rows: list[dict[str, Any]], record: list[dict[str, Any]], library: str) -> int:
+    """How many rows there are; each as it is on record."""
+    found, recorded = by_name(rows, library), by_name(record, library)
+    assert set(found) == set(recorded)
+    for name, row in found.items():
+        assert verdicts(row) or row["errors"], name
+        if row["version"] == recorded[name]["version"]:
+            assert (row["status"], verdicts(row)) == (recorded[name]["status"], verdicts(recorded[name])), name
+    return len(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", cases(sorted({name for some in ADAPTERS for name in some})))
+def test_check_says_what_is_on_record(library: str, capsys: pytest.CaptureFixture[str]) -> None:
+    needed(library, all(some[library].installed() for some in ADAPTERS if library in some))
+    code = main(["check", library, "--json"])
+    said = json.loads(capsys.readouterr().out)
+    for row in said["rows"]:  # there named by what it is; in the matrix also by what it is called
+        row["theirs"] = row["name"]
+    n = compared(said["rows"], RECORD["types"], library) + compared(said["blocks"], RECORD["blocks"], library)
+    assert n > 0
+    statuses = {row["status"] for row in (*said["rows"], *said["blocks"])}
+    assert code == (0 if statuses <= {"agree", "known"} else 1)
+
+
+@pytest.mark.slow
+def test_matrix_of_real_libraries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved = tmp_path / "m.json"
+    assert main(["matrix", "ml_dtypes", "gguf", "onnx", "--save", str(saved)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    begin = lines.index("e2m3fn from float32, float16, bfloat16: 2 side by side, all alike")
+    assert lines[begin + 1] == "  2 alike: ml_dtypes float6_e2m3fn, onnx Cast FLOAT6E2M3"
+    begin = lines.index("e4m3fn from float64: 4 side by side, 2 different answers")
+    assert "  2 alike: ml_dtypes float8_e4m3fn, onnx Cast FLOAT8E4M3FN saturate=0" in lines[begin + 1 : begin + 3]
+    made = json.loads(saved.read_text("utf-8"))
+    for library in ("ml_dtypes", "gguf", "onnx"):
+        compared(made["types"], RECORD["types"], library)
+        compared(made["blocks"], RECORD["blocks"], library)
+
+
+def test_another_verdict_would_be_found() -> None:
+    row = next(row for row in RECORD["blocks"] if row["library"] == "gguf")
+    part = {**row["parts"][0], "different": row["parts"][0]["different"] + 1}
+    mine = [r for r in RECORD["blocks"] if r["library"] == "gguf" and r is not row]
+    with pytest.raises(AssertionError):
+        compared([*mine, {**row, "parts": [part, *row["parts"][1:]]}], RECORD["blocks"], "gguf")
+    with pytest.raises(AssertionError):
+        compared(mine, RECORD["blocks"], "gguf")
