@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from kbit_ref.cli import _programs
-from kbit_ref.conformance.block_verdict import Row
 from kbit_ref.conformance.implementations.adapters import Adapter, adapters
 from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, block_adapters
 from kbit_ref.conformance.implementations.block_libraries import judge_block_libraries
 from kbit_ref.conformance.implementations.libraries import Judged, judge_libraries
 from kbit_ref.conformance.matrix import tables
-from kbit_ref.conformance.verdict import Difference, worst
+from kbit_ref.conformance.verdict import Difference, Verdict, worst
 from kbit_ref.datatypes.datatype import datatype
 from kbit_ref.errors import BadInput, MissingLibrary, UnknownName, message
 from kbit_ref.progress import Progress
@@ -155,8 +154,8 @@ def _judge_types(args: argparse.Namespace, present: list[Adapter]) -> list[Judge
     return rows
 
 
-def _judge_blocks(args: argparse.Namespace, present: list[BlockAdapter]) -> list[Row]:
-    blocks: list[Row] = []
+def _judge_blocks(args: argparse.Namespace, present: list[BlockAdapter]) -> list[Verdict]:
+    blocks: list[Verdict] = []
     if present:
         with Progress("judging blocks", 0) as step:
             options: dict[str, Any] = {
@@ -196,7 +195,7 @@ def text(
     rows: Sequence[Judged],
     absent: Sequence[Adapter | BlockAdapter],
     seconds: tuple[float, float],
-    blocks: Sequence[Row] = (),
+    blocks: Sequence[Verdict] = (),
 ) -> str:
     """The tables, the differences, the notes, the summaries, each with the seconds that it took."""
     parts = [*table(rows), *tables.table(blocks), *differences(rows), *tables.differences(blocks)]
@@ -221,7 +220,7 @@ def table(rows: Sequence[Judged]) -> list[str]:
         line = f"{title:<{theirs}}  {'type':<{wide}}  {'values':>9}  " + "  ".join(f"{h:<8}" for h in heads)
         lines.append(line.rstrip())
         for row in mine:
-            found = {v.source: v.status for v in row.report.verdicts}
+            found = {v.source: v.status for v in row.report.rows}
             cells = [SAID[found[column]] if column in found else "-" for column in COLUMNS]
             values = f"{row.report.tried:,}"
             line = f"{row.profile.theirs:<{theirs}}  {row.profile.dtype:<{wide}}  {values:>9}  "
@@ -238,7 +237,7 @@ def differences(rows: Sequence[Judged]) -> list[str]:
     kinds: dict[tuple[str, str, str], list[tuple[Judged, str, Difference]]] = {}
     errors: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        for verdict in row.report.verdicts:
+        for verdict in row.report.rows:
             for difference in verdict.differences:
                 key = (row.library, difference.cause, difference.link)
                 kinds.setdefault(key, []).append((row, verdict.source, difference))
@@ -269,7 +268,7 @@ def differences(rows: Sequence[Judged]) -> list[str]:
     return lines
 
 
-def rankings(rows: Sequence[Judged], blocks: Sequence[Row]) -> list[str]:
+def rankings(rows: Sequence[Judged], blocks: Sequence[Verdict]) -> list[str]:
     """`Conforms to X, not to Y` for each that was ranked."""
     found = [(f"{row.library} {row.profile.theirs}", row.report.ranking) for row in rows]
     found += [(f"{row.library} {row.theirs}", row.ranking) for row in blocks]
@@ -302,7 +301,7 @@ def _listed(names: Sequence[str], width: int = 90) -> str:
 
 def summary(rows: Sequence[Judged], seconds: float) -> list[str]:
     """The last lines: how many of each verdict, values, time."""
-    verdicts = [v for row in rows for v in row.report.verdicts]
+    verdicts = [v for row in rows for v in row.report.rows]
     counts = {status: sum(v.status == status for v in verdicts) for status in SAID}
     libraries = len({row.library for row in rows})
     tried, left_out = sum(v.tried for v in verdicts), sum(v.nan_left_out for v in verdicts)
@@ -320,14 +319,11 @@ def summary(rows: Sequence[Judged], seconds: float) -> list[str]:
 
 
 def as_dict(
-    rows: Sequence[Judged], absent: Sequence[Adapter | BlockAdapter], blocks: Sequence[Row] = ()
+    rows: Sequence[Judged], absent: Sequence[Adapter | BlockAdapter], blocks: Sequence[Verdict] = ()
 ) -> dict[str, object]:
     """Everything, for JSON."""
     return {
-        "rows": [
-            {"library": row.library, "version": row.version, "type": row.profile.dtype} | row.report.as_dict()
-            for row in rows
-        ],
+        "rows": [row.report.as_dict() for row in rows],
         "blocks": [row.as_dict() for row in blocks],
         "absent": [{"library": adapter.library, "install": adapter.install} for adapter in absent],
     }

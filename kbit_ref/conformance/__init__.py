@@ -10,6 +10,6 @@ mistakes a test accepts), `programs/` (any language), `accumulate`, `bounds` and
 """
 
 from kbit_ref.conformance.check import check
-from kbit_ref.conformance.verdict import Counterexample, Difference, Report, Verdict
+from kbit_ref.conformance.verdict import Counterexample, Difference, Report, Row, Verdict
 
-__all__ = ["Counterexample", "Difference", "Report", "Verdict", "check"]
+__all__ = ["Counterexample", "Difference", "Report", "Row", "Verdict", "check"]

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.block_reading import Refused, Theirs, read
-from kbit_ref.conformance.block_verdict import Example, Kind, PartVerdict, Row, Special
 from kbit_ref.conformance.compare import Compared, Record, compare, records
 from kbit_ref.conformance.definition import Stored, reference
 from kbit_ref.conformance.diagnosis.block_causes import (
@@ -35,6 +34,7 @@ from kbit_ref.conformance.implementations.block_adapters import (
 )
 from kbit_ref.conformance.inputs.of_schemes import Case, cases
 from kbit_ref.conformance.specials import specials
+from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Special, Verdict
 from kbit_ref.errors import KbitError
 from kbit_ref.tensors.packing import layout, layouts, pack
 from kbit_ref.tensors.quantize import quantize
@@ -79,7 +79,7 @@ class Found:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def judge_profile(adapter: BlockAdapter, profile: BlockProfile, ask: Ask, s: Scheme | None = None) -> Row:
+def judge_profile(adapter: BlockAdapter, profile: BlockProfile, ask: Ask, s: Scheme | None = None) -> Verdict:
     """The verdict on every part of a profile.
 
     Parameters
@@ -89,10 +89,11 @@ def judge_profile(adapter: BlockAdapter, profile: BlockProfile, ask: Ask, s: Sch
     s
         The scheme, if the profile does not say it.
     """
+    about = (adapter.library, adapter.version(), profile.theirs)
     try:
         s = s or scheme(profile.profile)
     except KbitError as error:
-        return Row(adapter.library, adapter.version(), profile.profile, "", profile.theirs, (), (str(error),))
+        return Verdict(profile.profile, "", (), *about, (str(error),))
     found = Found()
     for case in cases(s, profile.sources, profile.shapes, profile.blocks, profile.size):
         _one(s, profile, case, ask, found)
@@ -103,8 +104,7 @@ def judge_profile(adapter: BlockAdapter, profile: BlockProfile, ask: Ask, s: Sch
     parts, errors = verdicts_of(found, kinds, known)
     errors = [*(f"{text} ({_some(where)})" for text, where in found.errors.items()), *errors]
     notes = [f"{count:,} blocks left out, the profile has no answer: {why}" for why, count in found.refused.items()]
-    about = (adapter.library, adapter.version(), profile.profile, str(s), profile.theirs)
-    return Row(*about, parts, tuple(errors), tuple(notes), odd)
+    return Verdict(profile.profile, str(s), parts, *about, tuple(errors), tuple(notes), odd)
 
 
 def _specials(s: Scheme, profile: BlockProfile, source: str, ask: Ask) -> tuple[Special, ...]:
@@ -173,9 +173,9 @@ def _put(s: Scheme, profile: BlockProfile, words: Array, source: str, ask: Ask, 
 # Differences of one part by cause ----------------------------------------------------------------
 
 
-def kinds_of(s: Scheme, found: Found, shrinker: Shrinker) -> dict[str, list[Kind]]:
+def kinds_of(s: Scheme, found: Found, shrinker: Shrinker) -> dict[str, list[Difference]]:
     """By part: what differs, each kind with its cause and its smallest example."""
-    kinds: dict[str, list[Kind]] = {name: [] for name in PARTS}
+    kinds: dict[str, list[Difference]] = {name: [] for name in PARTS}
     every = [record for compared in found.compared for record in records(s, compared)]
     explanations = explain(s, every, found.compared) if every else []
     shrinker.explanations = explanations
@@ -188,7 +188,7 @@ def kinds_of(s: Scheme, found: Found, shrinker: Shrinker) -> dict[str, list[Kind
                 if count:
                     why = _why(cause, explanation, complete)
                     example = shrinker.of_records(part, cause, explanation, some)
-                    kinds[part].append(Kind(cause, why, count, example))
+                    kinds[part].append(Difference(cause, why, count, example))
     for part in OF_ARRAYS:
         kinds[part] += _of_arrays(found, part)
     for part in ("packed", "decoded"):
@@ -222,13 +222,13 @@ def _why(cause: str, explanation: Explanation, complete: bool) -> str:
     return WHY_RECORD.get(cause, "no named choice gives theirs")
 
 
-def _of_arrays(found: Found, part: str) -> list[Kind]:
+def _of_arrays(found: Found, part: str) -> list[Difference]:
     """Numbers of the whole array, and scales that are quantized again: the first that differs, and how many."""
     bad = [c for c in found.compared if part in c.wrong and c.wrong[part].any()]
     if not bad:
         return []
     counts: Counter[str] = Counter()
-    examples: dict[str, Example] = {}
+    examples: dict[str, Counterexample] = {}
     for compared in bad:
         where = np.flatnonzero(compared.wrong[part])
         ours, theirs = (_numbers(stored, part) for stored in (compared.ours, compared.theirs.stored))
@@ -239,8 +239,8 @@ def _of_arrays(found: Found, part: str) -> list[Kind]:
         counts[cause] += where.size
         texts = (f"{theirs[where[0]]:.9g}", f"{ours[where[0]]:.9g}")
         at = f"[{where[0]}]" if part in ("scale_codes", "scale_scales") else ""
-        examples.setdefault(cause, Example(compared.case.source, f"array {compared.case.name}", at, *texts))
-    return [Kind(cause, WHY_ARRAY[part], count, examples[cause]) for cause, count in counts.items()]
+        examples.setdefault(cause, Counterexample(compared.case.source, f"array {compared.case.name}", *texts, at=at))
+    return [Difference(cause, WHY_ARRAY[part], count, examples[cause]) for cause, count in counts.items()]
 
 
 def _numbers(stored: Stored, part: str) -> Array:
@@ -248,7 +248,7 @@ def _numbers(stored: Stored, part: str) -> Array:
     return np.array([stored.global_scale]) if part == "global_scale" else stored.double[part]
 
 
-def _of_elements(s: Scheme, part: str, found: Found, shrinker: Shrinker) -> list[Kind]:
+def _of_elements(s: Scheme, part: str, found: Found, shrinker: Shrinker) -> list[Difference]:
     """Bytes and decoded numbers: compared with their own codes, so by causes of their own."""
     counts: Counter[str] = Counter()
     first: dict[str, tuple[Compared, NDArray[np.bool_]]] = {}
@@ -265,7 +265,7 @@ def _of_elements(s: Scheme, part: str, found: Found, shrinker: Shrinker) -> list
     kinds = []
     for cause, (compared, where) in first.items():
         why = WHY.get(cause, "the bytes are not those that their codes make in the layout of the profile")
-        kinds.append(Kind(cause, why, counts[cause], shrinker.of_elements(part, cause, compared, where)))
+        kinds.append(Difference(cause, why, counts[cause], shrinker.of_elements(part, cause, compared, where)))
     return kinds
 
 
@@ -281,8 +281,8 @@ def _layout_of(s: Scheme, compared: Compared) -> str:
 
 
 def verdicts_of(
-    found: Found, kinds: dict[str, list[Kind]], known: Sequence[KnownDifference]
-) -> tuple[tuple[PartVerdict, ...], list[str]]:
+    found: Found, kinds: dict[str, list[Difference]], known: Sequence[KnownDifference]
+) -> tuple[tuple[Row, ...], list[str]]:
     """The verdicts by part, and what is on record and did not occur."""
     parts = []
     seen = set()
@@ -296,8 +296,8 @@ def verdicts_of(
             record = next((k for k in known if k.part == name and k.cause == kind.cause), None)
             if record is not None:
                 seen.add(id(record))
-                kind = Kind(kind.cause, kind.why, kind.count, kind.example, record.link)
+                kind = Difference(kind.cause, kind.why, kind.count, kind.example, record.link)
             marked.append(kind)
-        parts.append(PartVerdict(name, tried, tuple(sorted(marked, key=lambda kind: -kind.count))))
+        parts.append(Row(name, tried, tuple(sorted(marked, key=lambda kind: -kind.count))))
     stale = [f"no longer differs: {k.part}, {k.cause} ({k.link})" for k in known if id(k) not in seen]
     return tuple(parts), stale if found.compared else []

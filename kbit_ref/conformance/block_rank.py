@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.block_reading import Refused, read
-from kbit_ref.conformance.block_verdict import Example
 from kbit_ref.conformance.compare import PER_BLOCK, Compared, Record, compare, records
 from kbit_ref.conformance.definition import Stored, independent, reference
 from kbit_ref.conformance.diagnosis.block_examples import Shrinker
@@ -18,6 +17,7 @@ from kbit_ref.conformance.diagnosis.shrink import complexity, shrink
 from kbit_ref.conformance.implementations.block_adapters import PARTS, BlockProfile
 from kbit_ref.conformance.inputs.of_schemes import Case, cases, narrowed, shaped, widened
 from kbit_ref.conformance.ranking import Ranked, Ranking, ranked
+from kbit_ref.conformance.verdict import Counterexample
 from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.scheme import Scheme, scheme
 
@@ -111,7 +111,7 @@ def _compared(s: Scheme, case: Case, parts: Parts) -> Compared:
     return compare(s, case, reference(s, case.words, case.source, decoded=alone), theirs)
 
 
-def _example(s: Scheme, profile: BlockProfile, bad: Sequence[Compared], quantize: Quantize) -> Example:
+def _example(s: Scheme, profile: BlockProfile, bad: Sequence[Compared], quantize: Quantize) -> Counterexample:
     """The simplest block that parts them; if no block of its own does, the first value."""
 
     def put(words: Array, source: str) -> Compared:
@@ -163,7 +163,7 @@ def _floats(words: Array, source: str) -> NDArray[np.float32]:
     return np.asarray(widened(words, source), np.float32)
 
 
-def _first(compared: Compared, told: Shrinker) -> Example:
+def _first(compared: Compared, told: Shrinker) -> Counterexample:
     """Where only bytes, decoded numbers or numbers of the whole array differ."""
     part = next(part for part in PARTS if part in compared.wrong and compared.wrong[part].any())
     if part in ("packed", "decoded"):
@@ -175,4 +175,4 @@ def _first(compared: Compared, told: Shrinker) -> Example:
     def said(stored: Stored) -> str:
         return f"{part} {stored.global_scale if part == 'global_scale' else stored.double[part][at]:.9g}"
 
-    return Example(compared.case.source, f"array {compared.case.name}", "", said(theirs), said(ours))
+    return Counterexample(compared.case.source, f"array {compared.case.name}", said(theirs), said(ours))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.block_verdict import Row
 from kbit_ref.conformance.implementations.ask import FLAT, Answer, ask, flushes_to_zero
 from kbit_ref.conformance.implementations.function import check_blocks
 from kbit_ref.conformance.inputs.of_types import SOURCES
@@ -16,7 +15,7 @@ from kbit_ref.conformance.judge import judge
 from kbit_ref.conformance.rank import ranking_of
 from kbit_ref.conformance.subject import Question, question
 from kbit_ref.conformance.variants.of_types import NanCodes
-from kbit_ref.conformance.verdict import Report, Verdict
+from kbit_ref.conformance.verdict import Row, Verdict
 from kbit_ref.datatypes.datatype import DataType, datatype
 from kbit_ref.errors import BadInput, BadType, MissingLibrary, UnknownName, message
 from kbit_ref.tensors.scheme import Scheme, scheme
@@ -38,7 +37,7 @@ def check(
     shapes: bool | str = True,
     seed: int = 0,
     rank: bool = False,
-) -> Report | Row:
+) -> Verdict:
     """Judge a function that encodes to a data type, decodes it, or quantizes by a scheme, bit for bit.
 
     Parameters
@@ -72,7 +71,7 @@ def check(
 
     Returns
     -------
-    Report, or for a scheme a Row: `.agree`, `.different`, `.differences`, `.ranking`; print it to
+    Verdict: `.agree`, `.different`, `.differences`, `.ranking`; print it to
     read the counterexamples.
 
     Raises
@@ -130,9 +129,9 @@ def check(
         asked = [question(d, "encode", source, nan, seed) for source in sources]
     form = what if what in ("codes", "values") else None
     given = [(each, list(_answers(function, each, shapes))) for each in asked]
-    verdicts = tuple(_verdict(each, answers, form) for each, answers in given)
+    rows = tuple(_row(each, answers, form) for each, answers in given)
     ranking = ranking_of(given, form) if rank and what != "decode" else None
-    return Report(verdicts, getattr(function, "__name__", ""), ranking=ranking)
+    return Verdict(d.name, d.name, rows, theirs=getattr(function, "__name__", "function"), ranking=ranking)
 
 
 def _known_sources(sources: Sequence[str]) -> None:
@@ -143,7 +142,7 @@ def _known_sources(sources: Sequence[str]) -> None:
 
 def _of_scheme(
     function: Callable[[Any], Any], s: Scheme, what: str | None, sources: Sequence[str], shapes: bool | str, rank: bool
-) -> Row:
+) -> Verdict:
     """A function that quantizes arrays."""
     if what is not None:
         rule = "what is stored says itself what it is"
@@ -155,10 +154,10 @@ def _of_scheme(
     return check_blocks(function, s, sources, as_numbers, wanted, rank)
 
 
-def _verdict(asked: Question, answers: Sequence[Answer], form: str | None) -> Verdict:
+def _row(asked: Question, answers: Sequence[Answer], form: str | None) -> Row:
     """The verdict on the answers to one question."""
     if answers and answers[-1].error == FLUSHES:
-        return Verdict(asked.dtype.name, asked.what, asked.inputs.kind, 0, errors=(FLUSHES,))
+        return Row("codes", 0, errors=(FLUSHES,), what=asked.what, source=asked.inputs.kind)
     return judge(asked, answers, form)
 
 

@@ -15,7 +15,7 @@ from kbit_ref.conformance.inputs.of_types import arrangements
 from kbit_ref.conformance.reading import Got, Refused, identity, read
 from kbit_ref.conformance.subject import Question
 from kbit_ref.conformance.variants.of_types import Cause
-from kbit_ref.conformance.verdict import Counterexample, Difference, Verdict
+from kbit_ref.conformance.verdict import Counterexample, Difference, Row
 from kbit_ref.datatypes.datatype import DataType
 
 __all__ = ["Known", "judge"]
@@ -48,7 +48,7 @@ class Known:
         return (not self.types or theirs in self.types) and (not self.sources or source in self.sources)
 
 
-def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, known: Sequence[Known] = ()) -> Verdict:
+def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, known: Sequence[Known] = ()) -> Row:
     """The verdict on all answers to a question.
 
     Parameters
@@ -80,8 +80,8 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
             errors += _arrangements(asked, got, answers, form)
         except Refused as refused:
             errors.append(str(refused))
-    return Verdict(
-        dtype=asked.dtype.name,
+    return Row(
+        "codes" if asked.what == "encode" else "decoded",
         what=asked.what,
         source=asked.inputs.kind,
         tried=compared,
@@ -217,7 +217,7 @@ def _compare_levels(asked: Question, got: Got) -> tuple[Difference, ...]:
             i = int(np.flatnonzero(kind.where)[0])
             code = f"0x{int(asked.ours[i]):0{-(-asked.dtype.bits // 4)}x}"
             steps = (f"the level of code {code} is {float(levels[i])!r}", kind.why)
-            example = Counterexample("codes", code, f"code {i}", repr(float(values[i])), repr(float(levels[i])), steps)
+            example = Counterexample("codes", f"code {i}", repr(float(values[i])), repr(float(levels[i])), steps, code)
             found.append(Difference(kind.name, kind.why, int(kind.where.sum()), example))
     return tuple(found)
 

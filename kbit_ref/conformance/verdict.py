@@ -1,49 +1,85 @@
-"""What `check` finds: frozen values that print as a few readable lines."""
+"""What judging finds, whatever is judged: frozen values that print as a few readable lines.
+
+A `Verdict` on one subject has a `Row` for each part of each question, a row a `Difference` for each
+reason why answers differ, a difference its simplest `Counterexample`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from kbit_ref.conformance.ranking import Ranking
 
-__all__ = ["Counterexample", "Difference", "Report", "Verdict"]
+__all__ = ["Counterexample", "Difference", "Report", "Row", "Special", "Verdict", "worst"]
 
 WORST = ("agree", "known", "disagree", "error")
 
 
 @dataclass(frozen=True)
 class Counterexample:
-    """One input, both answers, and why ours is what it is, step by step."""
+    """The simplest input that shows a difference, both answers, and why ours is what it is, step by step.
 
-    source: str  # the format of the input, or `codes`
-    bits: str  # of the input, hexadecimal
+    Parameters
+    ----------
+    source
+        The format of the input: `float32`, ..., or `codes`, `stored`.
+    value
+        The number; or the numbers of a block, `[1, 0 x 63]`.
+    theirs, ours
+        Both answers.
+    steps
+        Why ours is what it is.
+    bits
+        The input, hexadecimal; empty for a block.
+    at
+        Which element of the block (for codes and decoded numbers), and its value.
+    """
+
+    source: str
     value: str
     theirs: str
     ours: str
-    steps: tuple[str, ...]
+    steps: tuple[str, ...] = ()
+    bits: str = ""
+    at: str = ""
 
     def __str__(self) -> str:
-        rows = [("input", f"{self.bits} = {self.value}  ({self.source})")]
+        rows = [("input" if self.bits else "block", f"{self._input}  ({self.source})")]
+        rows += [("at", self.at)] if self.at else []
         rows += [("theirs", self.theirs), ("ours", self.ours)]
         rows += [("why" if i == 0 else "", step) for i, step in enumerate(self.steps)]
         return "\n".join(f"{name:<7} {text}" for name, text in rows)
 
     @property
+    def _input(self) -> str:
+        return f"{self.bits} = {self.value}" if self.bits else self.value
+
+    @property
+    def block(self) -> str:
+        """The numbers of the block."""
+        return self.value
+
+    @property
     def where(self) -> str:
         """The input, in a line."""
-        return f"{self.bits} = {self.value} ({self.source})"
+        return f"{self._input} ({self.source})" + (f" at {self.at}" if self.at else "")
+
+    @property
+    def line(self) -> str:
+        """All of it in one line, for a table."""
+        return f"{self.where}: theirs {self.theirs}, ours {self.ours}"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """All values that differ for one reason, and the simplest of them."""
+    """All values of a row that differ for one reason, and the simplest of them."""
 
-    cause: str  # `unexplained`, or the choice that gives their answers
+    cause: str  # `unexplained`, or what gives their answers: `ties=away`, `+arith=reciprocal`, `sign of zero`, ...
     why: str
     count: int
-    example: Counterexample
+    example: Counterexample | None = None
     link: str = ""  # where a known difference is on record; empty if it is none
 
     @property
@@ -52,24 +88,38 @@ class Difference:
         return bool(self.link)
 
     def __str__(self) -> str:
-        head = f"{self.count:,} x {self.cause}: {self.why}"
-        if self.known:
-            head += f"\nknown: {self.link}"
-        return head + "\n" + "\n".join("  " + line for line in str(self.example).splitlines())
+        head = f"{self.count:,} x {self.cause}: {self.why}" + (f"\nknown: {self.link}" if self.link else "")
+        return head if self.example is None else "\n".join([head, *(f"  {e}" for e in str(self.example).splitlines())])
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One type, one direction, one source format."""
+class Row:
+    """One part of one question: the codes for numbers of one format, the scales, the packed bytes, ...
 
-    dtype: str
-    what: str  # encode or decode
-    source: str  # float32, ..., or codes
-    tried: int  # values compared; 0 if there was nothing to compare
+    Parameters
+    ----------
+    part
+        `codes`, `scales`, `decoded`, ...
+    tried
+        Values compared; 0 if there was nothing to compare.
+    differences
+        By their cause.
+    errors, notes
+        Why it could not be judged, and what else there is to say.
+    what, source
+        The question, if this row is all of its answer: `encode` or `decode`, and the format of the inputs.
+    nan_left_out
+        NaN that were not tried, since the type has none.
+    """
+
+    part: str
+    tried: int
     differences: tuple[Difference, ...] = ()
     errors: tuple[str, ...] = ()
-    nan_left_out: int = 0
     notes: tuple[str, ...] = ()
+    what: str = ""
+    source: str = ""
+    nan_left_out: int = 0
 
     @property
     def status(self) -> str:
@@ -85,42 +135,89 @@ class Verdict:
         """How many values differ for no known reason."""
         return sum(d.count for d in self.differences if not d.known)
 
+    @property
+    def name(self) -> str:
+        """`encode float32`; `scales`."""
+        return f"{self.what} {self.source}" if self.what else self.part
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"status": self.status, "different": self.different}
+
     def __str__(self) -> str:
-        head = f"{self.dtype}  {self.what} {self.source}  {self.tried:,} values: {self.status}"
+        head = f"{self.name}  {self.tried:,} values: {self.status}"
         if self.status == "disagree":
             head += f", {self.different:,} differ"
         if self.nan_left_out:
             head += f"  ({self.nan_left_out:,} NaN left out: the type has none)"
         parts = [*(f"error: {error}" for error in self.errors), *map(str, self.differences)]
         parts += [f"note: {note}" for note in self.notes]
-        return "\n".join([head, *("  " + line for part in parts for line in part.splitlines())])
+        return "\n".join([head, *(f"  {line}" for part in parts for line in part.splitlines())])
 
 
 @dataclass(frozen=True)
-class Report:
-    """The verdicts on one function, or on one library; `print` it.
+class Special:
+    """What becomes of one NaN, or one infinity, in a block.
 
-    Attributes
+    Parameters
     ----------
-    agree
-        True if every verdict is `agree` or `known`.
-    differences
-        Those of all verdicts.
+    number, source
+        `nan` or `inf`; the format of the input.
+    word, does
+        In one word, for a table: `raises`, `NaN` (it alone), `zero`, `number`, `block` (all of it),
+        `spreads` (to other blocks), `other`, `mixed`; and in a sentence.
+    status
+        `agree` or `disagree` where the profile says what must happen, else `told`.
+    choice
+        The named choice that gives all of theirs, if one does: `+nan=code`.
+    """
+
+    number: str
+    source: str
+    word: str
+    does: str
+    status: str
+    choice: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One subject judged: a data type, or a scheme; `print` it.
+
+    Parameters
+    ----------
+    subject, spelling
+        What is claimed: a type, a scheme, a profile; and what it spells as.
+    rows
+        The verdict on each part of each question.
+    library, version, theirs
+        Whose it is, and their name for it; of a function its name.
+    errors, notes
+        Of the whole.
+    specials
+        What becomes of NaN and infinity in a block.
     ranking
         The rivals, if they were asked for.
     """
 
-    verdicts: tuple[Verdict, ...]
-    name: str = ""
-    errors: tuple[str, ...] = field(default=())
+    subject: str
+    spelling: str
+    rows: tuple[Row, ...]
+    library: str = ""
+    version: str = ""
+    theirs: str = ""
+    errors: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    specials: tuple[Special, ...] = ()
     ranking: Ranking | None = None
 
     @property
     def status(self) -> str:
-        """The worst of the verdicts."""
-        if self.errors or not self.verdicts:
+        """The worst of the rows; no row at all is an error."""
+        if self.errors or not self.rows:
             return "error"
-        return worst([v.status for v in self.verdicts])
+        judged = [special.status for special in self.specials if special.status != "told"]
+        return worst([*(row.status for row in self.rows), *judged])
 
     @property
     def agree(self) -> bool:
@@ -130,27 +227,87 @@ class Report:
     @property
     def tried(self) -> int:
         """How many values were compared."""
-        return sum(v.tried for v in self.verdicts)
+        return sum(row.tried for row in self.rows)
 
     @property
     def different(self) -> int:
         """How many of them differ for no known reason."""
-        return sum(v.different for v in self.verdicts)
+        return sum(row.different for row in self.rows)
 
     @property
     def differences(self) -> tuple[Difference, ...]:
-        """Of all verdicts."""
-        return tuple(d for v in self.verdicts for d in v.differences)
+        """Of all rows."""
+        return tuple(difference for row in self.rows for difference in row.differences)
 
-    def __str__(self) -> str:
-        lines = [*(f"error: {error}" for error in self.errors), *map(str, self.verdicts)]
-        return "\n".join(lines if self.ranking is None else [*lines, str(self.ranking)])
+    @property
+    def name(self) -> str:
+        """Their name for it; of a function its name."""
+        return self.theirs
+
+    @property
+    def profile(self) -> str:
+        """What is claimed."""
+        return self.subject
+
+    @property
+    def parts(self) -> tuple[Row, ...]:
+        """The rows."""
+        return self.rows
+
+    @property
+    def verdicts(self) -> tuple[Row, ...]:
+        """The rows."""
+        return self.rows
+
+    def part(self, name: str) -> Row | None:
+        """The first row on the part of that name, if it was judged."""
+        return next((row for row in self.rows if row.part == name), None)
+
+    def special(self, number: str) -> Special | None:
+        """What becomes of NaN or infinity, from the first source."""
+        return next((special for special in self.specials if special.number == number), None)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        verdicts = [asdict(v) | {"status": v.status, "different": v.different} for v in self.verdicts]
-        found = {"name": self.name, "status": self.status, "errors": list(self.errors), "verdicts": verdicts}
-        return found if self.ranking is None else found | {"ranking": self.ranking.as_dict()}
+        """Plain values, for JSON; the same keys for every subject.
+
+        Returns
+        -------
+        dict
+            - `subject spelling library version theirs status`: text
+            - `tried different`: numbers of values
+            - `errors notes`: lists of text
+            - `rows`: for each `part what source status tried different nan_left_out errors notes`, and
+              `differences`: for each `cause why count link`, and `example`: null, or
+              `source bits value at theirs ours steps`
+            - `specials`: for each `number source word does status choice`
+            - `ranking`: null, or `conforms` and `rivals`
+        """
+        about = {name: getattr(self, name) for name in ("subject", "spelling", "library", "version", "theirs")}
+        return about | {
+            "status": self.status,
+            "tried": self.tried,
+            "different": self.different,
+            "errors": list(self.errors),
+            "notes": list(self.notes),
+            "rows": [row.as_dict() for row in self.rows],
+            "specials": [asdict(special) for special in self.specials],
+            "ranking": None if self.ranking is None else self.ranking.as_dict(),
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.spelling or self.subject}: {self.status}"
+        found = [*(f"error: {error}" for error in self.errors), *map(str, self.rows)]
+        found += [f"{special.number} in a block ({special.source}): {special.does}" for special in self.specials]
+        found += [f"note: {note}" for note in self.notes]
+        yield from (f"  {line}" for each in found for line in each.splitlines())
+        if self.ranking is not None:
+            yield str(self.ranking)
+
+
+Report = Verdict  # the name that it had
 
 
 def worst(statuses: Sequence[str]) -> str:

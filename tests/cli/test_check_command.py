@@ -94,9 +94,9 @@ def test_json(mine, capsys):
     assert main([*mine("e2m1fn+ties=away"), "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
     (row,) = document["rows"]
-    assert (row["library"], row["type"], row["name"], row["status"]) == ("mine", "e2m1fn", "four", "disagree")
-    assert [v["different"] for v in row["verdicts"]] == [8, 8]
-    assert row["verdicts"][1]["differences"][0]["example"]["bits"] == "0x3e800000"
+    assert (row["library"], row["subject"], row["theirs"], row["status"]) == ("mine", "e2m1fn", "four", "disagree")
+    assert [v["different"] for v in row["rows"]] == [8, 8]
+    assert row["rows"][1]["differences"][0]["example"]["bits"] == "0x3e800000"
     assert document["absent"] == []
 
 

@@ -12,7 +12,6 @@ import kbit_ref as kb
 from kbit_ref.cli import main
 from kbit_ref.cli.check import text
 from kbit_ref.conformance.block_judge import Answer, judge_profile
-from kbit_ref.conformance.block_verdict import Row
 from kbit_ref.conformance.definition import block_index, reference
 from kbit_ref.conformance.diagnosis.shrink import complexity, shrink, spell_block
 from kbit_ref.conformance.implementations.block_adapters import (
@@ -27,6 +26,7 @@ from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.inputs.of_schemes import cases, narrowed
 from kbit_ref.conformance.matrix import tables
 from kbit_ref.conformance.variants import choices
+from kbit_ref.conformance.verdict import Verdict
 
 
 class Mine(BlockAdapter):
@@ -65,7 +65,7 @@ def statuses(row):
 
 
 def kinds(row, part):
-    return [kind.cause for kind in row.part(part).kinds]
+    return [kind.cause for kind in row.part(part).differences]
 
 
 # Right libraries agree ---------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def test_the_shrunk_example_keeps_the_cause():
         codes[:, 0] = (codes[:, 0] + 5) % 16
         return {"codes": parts["codes"], "scales": parts["scales"]}
 
-    examples = {kind.cause: kind.example for kind in judge(Mine(INT4, change=change)).part("codes").kinds}
+    examples = {kind.cause: kind.example for kind in judge(Mine(INT4, change=change)).part("codes").differences}
     assert set(examples) == {"follows from the scale", "unexplained"}
     follows = examples["follows from the scale"]
     assert follows.theirs.rpartition("(scale ")[2] != follows.ours.rpartition("(scale ")[2]
@@ -201,7 +201,8 @@ def test_a_choice_that_holds_in_some_blocks_only_is_a_hint_and_no_explanation():
 
     row = judge(Logarithm(str(floor)))
     assert kinds(row, "scales") == ["as rule=pow2ceil here"]
-    assert row.part("scales").kinds[0].why.startswith("no named choice gives theirs, in these blocks they are those of")
+    (difference,) = row.part("scales").differences
+    assert difference.why.startswith("no named choice gives theirs, in these blocks they are those of")
 
 
 def test_bytes_in_another_layout():
@@ -213,7 +214,7 @@ def test_bytes_in_another_layout():
 def test_counterexample_by_hand():
     """2.5 of int4 is a tie between 2 (even) and 3 (away); nothing else differs, so the block shrinks to ties."""
     row = judge(Mine(INT4, INT4 + "+ties=away"))
-    (kind,) = row.part("codes").kinds
+    (kind,) = row.part("codes").differences
     example = kind.example
     numbers = [float(text) for text in example.block.strip("[]").partition(", 0 x")[0].split(", ")]
     assert len(numbers) <= 2  # all others are 0
@@ -237,7 +238,7 @@ def test_decoded_with_the_scale_of_another_block():
 
     row = judge(Mine(INT4, change=change, shapes="any"))
     assert kinds(row, "decoded") == ["the scale of another block"]
-    assert "block i full of i + 1" in row.part("decoded").kinds[0].example.block
+    assert "block i full of i + 1" in row.part("decoded").differences[0].example.block
     assert row.part("codes").status == "agree"
 
 
@@ -573,7 +574,7 @@ def test_the_command_speaks_json(tmp_path, capsys):
     main([*write(tmp_path, scheme=INT4 + "+ties=away"), "--json"])
     (row,) = json.loads(capsys.readouterr().out)["blocks"]
     assert (row["library"], row["spelling"], row["status"]) == ("fake", INT4, "disagree")
-    assert [part["status"] for part in row["parts"]] == ["agree", "disagree", "agree"]
+    assert [part["status"] for part in row["rows"]] == ["agree", "disagree", "agree"]
 
 
 @pytest.mark.parametrize(
@@ -611,7 +612,7 @@ def test_the_library_of_a_profile_is_named_if_it_is_absent(monkeypatch, capsys):
 
 def test_the_summary_counts_parts_and_formats_apart_and_the_notes_stand_before_it():
     good = judge(Mine("int4-b32-absmax-f16", "int4-b32-absmax-f16+scalerange=clamp", shapes="any"))
-    bad = Row("mine", "", "p", "", "broken", (), ("it raised",))
+    bad = Verdict("p", "", (), "mine", theirs="broken", errors=("it raised",))
     (line,) = tables.summary([good, bad], 52.3)
     expected = "4 parts of 2 block formats, 1 library: 4 agree, 0 known, 0 disagree; 1 format with an error. "
     assert line.startswith(expected)

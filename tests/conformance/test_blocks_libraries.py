@@ -134,7 +134,7 @@ def test_bitsandbytes_never_gives_the_code_of_zero():
     if adapter.version() != "0.50.2":
         pytest.skip("the fault is that of 0.50.2")
     row = judged(adapter, "blockwise", Changed(adapter))
-    kind = next(kind for kind in row.part("codes").kinds if kind.cause == "+encoder=bnb_bins")
+    kind = next(kind for kind in row.part("codes").differences if kind.cause == "+encoder=bnb_bins")
     assert kind.example.block == "[1, 0 x 63]"
     assert kind.example.theirs.startswith("0x83 = 2.12499981e-05")
     assert kind.example.ours.startswith("0x7f = 0 ")
@@ -151,6 +151,6 @@ def test_bitsandbytes_takes_the_scale_of_another_block():
     if adapter.version() != "0.50.2" or torch.backends.cpu.get_cpu_capability() != "AVX512":
         pytest.skip("the fault is that of 0.50.2 with AVX-512")
     row = judged(adapter, "nf4", Changed(adapter))
-    kind = next(kind for kind in row.part("decoded").kinds if kind.cause == "the scale of another block")
+    kind = next(kind for kind in row.part("decoded").differences if kind.cause == "the scale of another block")
     assert kind.example.block == "array 2 x 96, block i full of i + 1"
     assert (kind.example.at, kind.example.theirs, kind.example.ours) == ("[1, 32]", "2", "3")

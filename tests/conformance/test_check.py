@@ -103,7 +103,7 @@ def test_counterexample_by_hand():
         "theirs: ties=away",
     )
     assert "0x3e800000 = 0.25" in str(report)
-    assert report.as_dict()["verdicts"][0]["differences"][0]["example"]["bits"] == "0x3e800000"
+    assert report.as_dict()["rows"][0]["differences"][0]["example"]["bits"] == "0x3e800000"
 
 
 def test_two_roundings_by_hand():
@@ -496,4 +496,4 @@ def test_what_conforms_to_nothing_is_told_the_nearest_and_speaks_json():
     nearest = report.as_dict()["ranking"]["rivals"][0]
     assert (nearest["name"], nearest["differing"], nearest["conforms"]) == ("int4", 1, False)
     assert nearest["example"] == "0x40400000 = 3 (float32): theirs 0x5 = 5, its 0x3 = 3"
-    assert "ranking" not in kb.check(flipped, "int4", shapes=False).as_dict()
+    assert kb.check(flipped, "int4", shapes=False).as_dict()["ranking"] is None

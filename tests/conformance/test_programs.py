@@ -223,7 +223,7 @@ def test_the_mean_of_a_row_is_judged():
     name = "int8-b2-absmax-f32+center=tensor"  # mean 2, then -1 and 1
     assert judge_lines(name, ["n=2 3f800000 40400000 -> 3c010204 40000000 81 7f"]).agree
     judged = judge_lines(name, ["n=2 3f800000 40400000 -> 3c010204 40000001 81 7f"])
-    assert [part.part for part in judged.found.parts if part.kinds] == ["offsets"]
+    assert [part.part for part in judged.found.rows if part.differences] == ["offsets"]
 
 
 def test_stochastic_rounding_has_no_lines():
@@ -301,7 +301,7 @@ def test_gen_as_json(capsys):
 def test_a_right_program_in_c_agrees(right, level):
     judged = judge_command(NF4, right, level=level)
     assert judged.agree, judged
-    assert [(part.part, part.status) for part in judged.found.parts] == [
+    assert [(part.part, part.status) for part in judged.found.rows] == [
         ("scales", "agree"),
         ("codes", "agree"),
         ("packed", "agree"),
@@ -312,12 +312,12 @@ def test_a_right_program_in_c_agrees(right, level):
 @pytest.mark.parametrize("level", [1, 2])
 def test_swapped_nibbles_are_named(swapped, level):
     judged = judge_command(NF4, swapped, level=level)
-    assert {part.part: part.status for part in judged.found.parts} == {
+    assert {part.part: part.status for part in judged.found.rows} == {
         "scales": "agree",
         "codes": "agree",
         "packed": "disagree",
     }
-    (kind,) = judged.found.part("packed").kinds
+    (kind,) = judged.found.part("packed").differences
     assert kind.cause == "+layout=high4"
     assert judged.diagnosis.names[0] == "nibbles-packed-swapped"
     assert "packed from the other end of each byte" in str(judged).partition("diagnosis: ")[2]
@@ -332,7 +332,7 @@ def test_swapped_nibbles_are_named(swapped, level):
 
 def test_another_choice_is_named_and_shrunk(right):
     judged = judge_command(NF4 + "+arith=reciprocal", right)
-    (kind,) = judged.found.part("codes").kinds
+    (kind,) = judged.found.part("codes").differences
     assert kind.cause == "+arith=divide"
     numbers = re.fullmatch(r"\[([-\d.]+), ([-\d.e]+), 0 x 62\]", kind.example.block)
     largest, x = (np.float32(text) for text in numbers.groups())
@@ -386,7 +386,7 @@ def test_any_inputs_will_do_if_asked(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO("3f800000 -> 1\n7fc00000 -> 0\n40000000 -> 3\n"))
     assert main(["check", "--pipe", "--any", "int4"]) == 1
     out = capsys.readouterr().out
-    assert "int4  encode float32  2 values: disagree, 1 differ  (1 NaN left out: the type has none)" in out
+    assert "encode float32  2 values: disagree, 1 differ  (1 NaN left out: the type has none)" in out
     assert "input   0x40000000 = 2 " in out
 
 
@@ -479,8 +479,8 @@ def test_pieces_are_summed_up(monkeypatch):
     monkeypatch.setattr(judge_room, "AT_ONCE", 40 * n)
     monkeypatch.setattr(rows_room, "ENOUGH", 60 * n)
     pieces = judge_lines(INT4, answered)
-    found = [(part.part, part.tried, part.different, [kind.cause for kind in part.kinds]) for part in whole.found.parts]
-    assert [(p.part, p.tried, p.different, [kind.cause for kind in p.kinds]) for p in pieces.found.parts] == found
+    found = [(p.part, p.tried, p.different, [kind.cause for kind in p.differences]) for p in whole.found.rows]
+    assert [(p.part, p.tried, p.different, [kind.cause for kind in p.differences]) for p in pieces.found.rows] == found
     assert found[1][:2] == ("codes", len(words) * n)
     assert found[1][2] >= differ
     assert found[1][3] == ["+ties=away"]
@@ -556,7 +556,7 @@ def test_mistakes_of_functions_are_named(library):
     dequantize = "void dequantize_first(const float *scales, const uint8_t *packed, float *x, size_t n)"
     assert judge_shared(INT4, library, dequantize, what="decode").agree  # a line is a block
     judged = judge_shared(INT4, library, dequantize, what="decode", level=2)
-    assert "the scale of another block" in [kind.cause for kind in judged.found.part("decoded").kinds]
+    assert "the scale of another block" in [kind.cause for kind in judged.found.part("decoded").differences]
     assert "first-scale-for-all" in judged.diagnosis.names
 
 
@@ -665,7 +665,7 @@ def test_four_bits_of_bitsandbytes():
     assert judged.agree, judged
     # code 8, that its encoder never writes, is +0 there
     judged = judge_shared("bnb-cpu-fp4", path, f"void cdequantize_blockwise_cpu_fp4_fp32{FOUR}", 60, what="decode")
-    (kind,) = judged.found.part("decoded").kinds
+    (kind,) = judged.found.part("decoded").differences
     assert kind.cause == "sign of zero"
     assert "code 0x8 = -0.0" in kind.example.at
 

@@ -22,13 +22,13 @@ RECORD = json.loads(max(data_folder("matrix").glob("*.json")).read_text("utf-8")
 
 def verdicts(row: dict[str, Any]) -> dict[str, tuple[str, int]]:
     """By part, or by direction and source: the verdict, and how many values differ."""
-    parts = row["parts"] if "parts" in row else row["verdicts"]
-    return {p.get("part") or f"{p['what']} {p['source']}": (p["status"], p["different"]) for p in parts}
+    names = [f"{part['what']} {part['source']}" if part["what"] else part["part"] for part in row["rows"]]
+    return {name: (part["status"], part["different"]) for name, part in zip(names, row["rows"], strict=True)}
 
 
 def by_name(rows: list[dict[str, Any]], library: str) -> dict[tuple[str, str], dict[str, Any]]:
     """The rows of a library."""
-    return {(row["theirs"], row.get("type") or row["profile"]): row for row in rows if row["library"] == library}
+    return {(row["theirs"], row["subject"]): row for row in rows if row["library"] == library}
 
 
 def compared(rows: list[dict[str, Any]], record: list[dict[str, Any]], library: str) -> int:
@@ -48,8 +48,6 @@ def test_check_says_what_is_on_record(library: str, capsys: pytest.CaptureFixtur
     needed(library, all(some[library].installed() for some in ADAPTERS if library in some))
     code = main(["check", library, "--json"])
     said = json.loads(capsys.readouterr().out)
-    for row in said["rows"]:  # there named by what it is; in the matrix also by what it is called
-        row["theirs"] = row["name"]
     n = compared(said["rows"], RECORD["types"], library) + compared(said["blocks"], RECORD["blocks"], library)
     assert n > 0
     statuses = {row["status"] for row in (*said["rows"], *said["blocks"])}
@@ -73,9 +71,9 @@ def test_matrix_of_real_libraries(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_another_verdict_would_be_found() -> None:
     row = next(row for row in RECORD["blocks"] if row["library"] == "gguf")
-    part = {**row["parts"][0], "different": row["parts"][0]["different"] + 1}
+    part = {**row["rows"][0], "different": row["rows"][0]["different"] + 1}
     mine = [r for r in RECORD["blocks"] if r["library"] == "gguf" and r is not row]
     with pytest.raises(AssertionError):
-        compared([*mine, {**row, "parts": [part, *row["parts"][1:]]}], RECORD["blocks"], "gguf")
+        compared([*mine, {**row, "rows": [part, *row["rows"][1:]]}], RECORD["blocks"], "gguf")
     with pytest.raises(AssertionError):
         compared(mine, RECORD["blocks"], "gguf")

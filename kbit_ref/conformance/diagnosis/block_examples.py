@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.block_reading import Refused
-from kbit_ref.conformance.block_verdict import Example
 from kbit_ref.conformance.compare import Compared, Record, records
 from kbit_ref.conformance.definition import Stored, independent
 from kbit_ref.conformance.diagnosis.block_causes import (
@@ -25,6 +24,7 @@ from kbit_ref.conformance.diagnosis.counterexample import counterexample, spell_
 from kbit_ref.conformance.diagnosis.shrink import complexity, shrink, spell_block
 from kbit_ref.conformance.implementations.block_adapters import BlockProfile
 from kbit_ref.conformance.inputs.of_schemes import narrowed, shaped, widened
+from kbit_ref.conformance.verdict import Counterexample
 from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.scheme import Scheme
 
@@ -42,7 +42,9 @@ class Shrinker:
         self.s, self.profile, self.put = s, profile, put
         self.explanations: Sequence[Explanation] = ()
 
-    def of_records(self, part: str, cause: str, explanation: Explanation, members: Sequence[Record]) -> Example | None:
+    def of_records(
+        self, part: str, cause: str, explanation: Explanation, members: Sequence[Record]
+    ) -> Counterexample | None:
         """For the numbers of blocks and for codes."""
         with_part = [r for r in members if _in_part(part, r)]
         if not with_part:
@@ -56,7 +58,7 @@ class Shrinker:
                 compared, block = again, 0
         return self.example(part, compared, block)
 
-    def of_elements(self, part: str, cause: str, compared: Compared, where: NDArray[np.bool_]) -> Example | None:
+    def of_elements(self, part: str, cause: str, compared: Compared, where: NDArray[np.bool_]) -> Counterexample | None:
         """For decoded numbers and bytes."""
         if part == "packed":
             return self.first(part, compared, where)
@@ -74,7 +76,7 @@ class Shrinker:
             return self._decoded(simple, _causes(self.s, simple)[cause], whole=True)
         return self._decoded(compared, where, whole=True)
 
-    def first(self, part: str, compared: Compared, where: NDArray[np.bool_]) -> Example:
+    def first(self, part: str, compared: Compared, where: NDArray[np.bool_]) -> Counterexample:
         """The first byte or decoded number that differs, as it is."""
         if part == "decoded":
             return self._decoded(compared, where, whole=True)
@@ -82,7 +84,7 @@ class Shrinker:
         assert compared.theirs.packed is not None
         assert compared.theirs.repacked is not None
         texts = f"byte {at} is 0x{compared.theirs.packed[at]:02x}", f"0x{compared.theirs.repacked[at]:02x}"
-        return Example(compared.case.source, _shape(compared), "", *texts)
+        return Counterexample(compared.case.source, _shape(compared), *texts)
 
     # What shows a difference ---------------------------------------------------------------------
 
@@ -160,7 +162,7 @@ class Shrinker:
 
     # How it is told ------------------------------------------------------------------------------
 
-    def example(self, part: str, compared: Compared, block: int) -> Example:
+    def example(self, part: str, compared: Compared, block: int) -> Counterexample:
         """A block that differs in a code or a number, taken apart."""
         if part == "decoded":
             return self._decoded(compared, compared.wrong[part] & (compared.index == block))
@@ -172,7 +174,7 @@ class Shrinker:
             values = [float(stored.blocks[part][block]) for stored in (theirs, ours)]
             rule = f"rule {self.s.rule}: {RULES[self.s.rule].__doc__}"
             texts = [f"{part} {_real(value)}" for value in values]
-            return Example(record.source, text, "", texts[0], texts[1], (rule,) if part == "scales" else ())
+            return Counterexample(record.source, text, texts[0], texts[1], (rule,) if part == "scales" else ())
         inside = np.flatnonzero((compared.index == block).reshape(-1))
         wrong = inside[compared.wrong["codes"].reshape(-1)[inside]]
         at = int(wrong[0])
@@ -184,7 +186,7 @@ class Shrinker:
             about = _numbers_of(stored, block)
             spelled[i] += f"  ({about})" if about else ""
         steps = self._steps(x, compared, block, codes[1])
-        return Example(record.source, text, f"[{where}] = {_real(x)}", spelled[0], spelled[1], steps)
+        return Counterexample(record.source, text, spelled[0], spelled[1], steps, at=f"[{where}] = {_real(x)}")
 
     def _steps(self, x: float, compared: Compared, block: int, code: int) -> tuple[str, ...]:
         """The scaled number between its neighbouring levels."""
@@ -206,7 +208,7 @@ class Shrinker:
         how = "x * fl(1 / scale)" if reciprocal else "x / scale"
         return (f"{how} = {_real(float(y))}", *steps)
 
-    def _decoded(self, compared: Compared, where: NDArray[np.bool_], whole: bool = False) -> Example:
+    def _decoded(self, compared: Compared, where: NDArray[np.bool_], whole: bool = False) -> Counterexample:
         assert compared.theirs.decoded is not None
         assert compared.spelled is not None
         at = int(np.flatnonzero(where.reshape(-1))[0])
@@ -224,7 +226,7 @@ class Shrinker:
             position = str(int(np.flatnonzero(inside == at)[0]))
         step = f"their code {spell_code(self.s.dtype, code)}, {_numbers_of(compared.theirs.stored, block)}"
         steps = (step,) if compared.theirs.says_numbers else ()
-        return Example(compared.case.source, text, f"[{position}]", _real(values[0]), _real(values[1]), steps)
+        return Counterexample(compared.case.source, text, _real(values[0]), _real(values[1]), steps, at=f"[{position}]")
 
 
 def _shown(part: str, compared: Compared, block: int) -> bool:

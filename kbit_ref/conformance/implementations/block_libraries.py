@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from kbit_ref.conformance.block_judge import Answer, Ask, judge_profile
 from kbit_ref.conformance.block_rank import rank_blocks
 from kbit_ref.conformance.block_reading import Refused
-from kbit_ref.conformance.block_verdict import Row
 from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile
 from kbit_ref.conformance.implementations.libraries import FLUSHES
 from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.implementations.processes import Processes, side_by_side
+from kbit_ref.conformance.verdict import Verdict
 from kbit_ref.tensors.scheme import scheme
 
 __all__ = ["WORKER", "by", "judge_block_libraries", "parts_by"]
@@ -34,7 +34,7 @@ def judge_block_libraries(
     folders: Iterable[str | Path] = (),
     progress: Progress | None = None,
     rank: bool = False,
-) -> list[Row]:
+) -> list[Verdict]:
     """The verdict on every profile of the libraries, in their order.
 
     Parameters
@@ -62,7 +62,7 @@ def judge_block_libraries(
         tell(adapter.library, 0, len(chosen(adapter)))  # so that all of it is known from the start
     processes = Processes()
 
-    def one(adapter: BlockAdapter) -> list[Row]:
+    def one(adapter: BlockAdapter) -> list[Verdict]:
         own = chosen(adapter)
         rows = []
         with Library(adapter.library, WORKER, timeout, places, processes) as library:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from kbit_ref.conformance.block_judge import Answer, judge_profile
 from kbit_ref.conformance.block_rank import rank_blocks
 from kbit_ref.conformance.block_reading import Refused
-from kbit_ref.conformance.block_verdict import Row
 from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile
 from kbit_ref.conformance.implementations.block_worker import answer
+from kbit_ref.conformance.verdict import Verdict
 from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.tensors.scheme import Scheme
@@ -32,7 +32,7 @@ def check_blocks(
     as_numbers: Callable[[Array, str], Array],
     shapes: str,
     rank: bool,
-) -> Row:
+) -> Verdict:
     """The verdict on a function of one array.
 
     Parameters

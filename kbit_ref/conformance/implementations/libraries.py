@@ -18,7 +18,7 @@ from kbit_ref.conformance.implementations.processes import Processes, side_by_si
 from kbit_ref.conformance.judge import Known, judge
 from kbit_ref.conformance.rank import ranking_of
 from kbit_ref.conformance.subject import Question, question
-from kbit_ref.conformance.verdict import Report, Verdict
+from kbit_ref.conformance.verdict import Row, Verdict
 from kbit_ref.datatypes.datatype import datatype
 
 __all__ = ["FLUSHES", "Judged", "judge_libraries"]
@@ -36,7 +36,7 @@ class Judged:
     library: str
     version: str
     profile: Profile
-    report: Report
+    report: Verdict
     heard: tuple[tuple[Question, Sequence[Answer]], ...] = ()  # what was asked and answered
 
 
@@ -86,7 +86,7 @@ def judge_libraries(
     def one(adapter: Adapter) -> list[Judged]:
         profiles = _chosen(adapter, types)
         jobs = list(_jobs(profiles))
-        verdicts: dict[_Job, Verdict] = {}
+        verdicts: dict[_Job, Row] = {}
         heard: dict[_Job, Sequence[Answer]] = {}
         with Library(adapter.library, WORKER, timeout, places, processes) as library:
             for job in jobs:
@@ -102,7 +102,9 @@ def judge_libraries(
             own = [job for job in jobs if job.profile is profile]
             its = [replace(verdicts[job], notes=(*verdicts[job].notes, *notes)) for job in own]
             both = tuple((put_by(job), heard[job]) for job in own)
-            report = Report(tuple(its), profile.theirs, ranking=ranking_of(both) if rank else None)
+            whose = adapter.library, adapter.version(), profile.theirs
+            ranking = ranking_of(both) if rank else None
+            report = Verdict(profile.dtype, profile.dtype, tuple(its), *whose, ranking=ranking)
             rows.append(Judged(adapter.library, adapter.version(), profile, report, both))
         return rows
 

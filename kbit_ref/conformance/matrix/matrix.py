@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.block_verdict import Row
 from kbit_ref.conformance.diagnosis.counterexample import simplest, spell_code
 from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.ask import FLAT
@@ -23,6 +22,7 @@ from kbit_ref.conformance.matrix.block_pairs import block_groups
 from kbit_ref.conformance.matrix.pairs import Group, Member, group_of
 from kbit_ref.conformance.reading import Got, Refused, read
 from kbit_ref.conformance.subject import Question
+from kbit_ref.conformance.verdict import Verdict
 from kbit_ref.datatypes.datatype import DataType, datatype
 from kbit_ref.explanation.spelling import exactly
 
@@ -37,7 +37,7 @@ class Matrix:
 
     date: str
     types: tuple[Judged, ...]
-    blocks: tuple[Row, ...]
+    blocks: tuple[Verdict, ...]
     groups: tuple[Group, ...]
 
     @property
@@ -77,15 +77,10 @@ def make_matrix(
 
 def as_dict(matrix: Matrix) -> dict[str, Any]:
     """Plain values, for JSON; the pages are drawn from them."""
-    types = [
-        {"library": row.library, "version": row.version, "theirs": row.profile.theirs, "type": row.profile.dtype}
-        | row.report.as_dict()
-        for row in matrix.types
-    ]
     return {
         "date": matrix.date,
         "versions": matrix.versions,
-        "types": types,
+        "types": [row.report.as_dict() for row in matrix.types],
         "blocks": [row.as_dict() for row in matrix.blocks],
         "groups": [group.as_dict() for group in matrix.groups],
     }

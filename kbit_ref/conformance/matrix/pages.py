@@ -25,8 +25,8 @@ INTRODUCTION = (
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
     """How many verdicts of each status, of types or of parts of block formats."""
-    found = [each["status"] for row in rows for each in row.get("verdicts") or row.get("parts") or ()]
-    found += ["error" for row in rows if row.get("errors") and not row.get("verdicts")]
+    found = [each["status"] for row in rows for each in row["rows"]]
+    found += ["error" for row in rows if row["errors"]]
     return {status: found.count(status) for status in STATUSES}
 
 
@@ -59,13 +59,13 @@ def markdown(matrix: Row) -> str:
     lines += ["", "## Data types", ""]
     lines += _md_table(("library", "name", "type", *SOURCES))
     for row in matrix["types"]:
-        cells = {verdict["source"]: _verdict_words(verdict) for verdict in row["verdicts"]}
-        name = (row["library"], row["theirs"], row["type"])
+        cells = {verdict["source"]: _verdict_words(verdict) for verdict in row["rows"]}
+        name = (row["library"], row["theirs"], row["subject"])
         lines.append(_md_row((*name, *(cells.get(source, "") for source in SOURCES))))
     lines += ["", "## Block formats", ""]
     lines += _md_table(("library", "name", "profile", *COLUMNS))
     for row in matrix["blocks"]:
-        lines.append(_md_row((row["library"], row["theirs"], row["profile"], *(_block_words(row, c) for c in COLUMNS))))
+        lines.append(_md_row((row["library"], row["theirs"], row["subject"], *(_block_words(row, c) for c in COLUMNS))))
     lines += ["", "## Differences", ""]
     lines += [f"- {line}" for line in _difference_lines(matrix)]
     lines += ["", "## Who agrees with whom", ""]
@@ -96,7 +96,7 @@ def _block_words(row: Row, column: str) -> str:
 
 
 def _part(row: Row, name: str) -> Row | None:
-    return next((part for part in row["parts"] if part["part"] == name), None)
+    return next((part for part in row["rows"] if part["part"] == name), None)
 
 
 def _special(row: Row, number: str) -> Row | None:
@@ -105,7 +105,7 @@ def _special(row: Row, number: str) -> Row | None:
 
 def _difference_lines(matrix: Row) -> Iterator[str]:
     for row in matrix["types"]:
-        for verdict in row["verdicts"]:
+        for verdict in row["rows"]:
             for each in verdict["differences"]:
                 example = _type_example(each["example"])
                 link = f"; on record: {each['link']}" if each["link"] else ""
@@ -113,8 +113,8 @@ def _difference_lines(matrix: Row) -> Iterator[str]:
                 yield f"{name}: {each['count']:,} x {each['cause']}: {example}{link}"
             yield from (f"{row['library']} {row['theirs']}: error: {error}" for error in verdict["errors"])
     for row in matrix["blocks"]:
-        for part in row["parts"]:
-            for kind in part["kinds"]:
+        for part in row["rows"]:
+            for kind in part["differences"]:
                 link = f"; on record: {kind['link']}" if kind["link"] else ""
                 name = f"{row['library']} {row['theirs']}, {part['part']}"
                 yield f"{name}: {kind['count']:,} x {kind['cause']}: {_block_example(kind['example'])}{link}"
@@ -129,7 +129,7 @@ def _block_example(example: Row | None) -> str:
     if example is None:
         return ""
     at = f" at {example['at']}" if example["at"] else ""
-    return f"`{example['block']}` ({example['source']}){at}: theirs {example['theirs']}, ours {example['ours']}"
+    return f"`{example['value']}` ({example['source']}){at}: theirs {example['theirs']}, ours {example['ours']}"
 
 
 # HTML --------------------------------------------------------------------------------------------
@@ -193,8 +193,8 @@ def _table_head(heads: Sequence[str]) -> str:
 def _html_types(matrix: Row) -> Iterator[str]:
     yield _table_head(("library", "name", "type", *SOURCES))
     for row in matrix["types"]:
-        cells = [f'<td class="name">{escape(row[key])}</td>' for key in ("library", "theirs", "type")]
-        verdicts = {verdict["source"]: verdict for verdict in row["verdicts"]}
+        cells = [f'<td class="name">{escape(row[key])}</td>' for key in ("library", "theirs", "subject")]
+        verdicts = {verdict["source"]: verdict for verdict in row["rows"]}
         for source in SOURCES:
             verdict = verdicts.get(source)
             if verdict is None:
@@ -208,7 +208,7 @@ def _html_types(matrix: Row) -> Iterator[str]:
 
 def _told(verdict: Row) -> str:
     """The status, and how many values differ."""
-    listed = verdict.get("differences") or verdict.get("kinds") or ()
+    listed = verdict["differences"]
     different = sum(each["count"] for each in listed)
     return f"{verdict['status']} {different:,}" if different else str(verdict["status"])
 
@@ -236,7 +236,7 @@ def _html_blocks(matrix: Row) -> Iterator[str]:
     for row in matrix["blocks"]:
         cells = [f'<td class="name">{escape(row[key])}</td>' for key in ("library", "theirs")]
         about = [row["spelling"], *row["notes"], *(f"error: {error}" for error in row["errors"])]
-        cells.append(_cell("error" if row["errors"] else "name", row["profile"], about))
+        cells.append(_cell("error" if row["errors"] else "name", row["subject"], about))
         cells += [_html_part(row, column) for column in COLUMNS]
         yield f"<tr>{''.join(cells)}</tr>"
     yield "</table></div>"
@@ -245,7 +245,7 @@ def _html_blocks(matrix: Row) -> Iterator[str]:
 def _html_part(row: Row, column: str) -> str:
     part = _part(row, column)
     if part is not None:
-        return _cell(part["status"], _told(part), [_kind_lines(kind) for kind in part["kinds"]])
+        return _cell(part["status"], _told(part), [_kind_lines(kind) for kind in part["differences"]])
     own = [special for special in row["specials"] if special["number"] == column]
     if not own:
         return '<td class="none">-</td>'
@@ -257,7 +257,7 @@ def _kind_lines(kind: Row) -> str:
     said = [f"{kind['count']:,} x {kind['cause']}: {kind['why']}", *_record(kind)]
     e = kind["example"]
     if e is not None:
-        said += [f"block {e['block']} ({e['source']})", *([f"at {e['at']}"] if e["at"] else [])]
+        said += [f"block {e['value']} ({e['source']})", *([f"at {e['at']}"] if e["at"] else [])]
         said += [f"theirs {e['theirs']}", f"ours {e['ours']}", *e["steps"]]
     return "\n".join(said)
 

@@ -7,10 +7,10 @@ import datetime
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kbit_ref.conformance.block_verdict import Kind, PartVerdict, Row
 from kbit_ref.conformance.diagnosis.block_causes import FOLLOWS, UNEXPLAINED
 from kbit_ref.conformance.implementations.block_adapters import PARTS
 from kbit_ref.conformance.specials import NUMBERS
+from kbit_ref.conformance.verdict import Difference, Row, Verdict
 
 __all__ = ["COLUMNS", "csv_rows", "differences", "notes", "specials", "summary", "table", "write_csv"]
 
@@ -29,7 +29,7 @@ HEADS = {
 WIDTH = 8
 
 
-def table(rows: Sequence[Row]) -> list[str]:
+def table(rows: Sequence[Verdict]) -> list[str]:
     """One line a profile: their name, ours, and the verdict on each part."""
     lines: list[str] = []
     for library in dict.fromkeys(row.library for row in rows):
@@ -50,13 +50,13 @@ def table(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def differences(rows: Sequence[Row]) -> list[str]:
+def differences(rows: Sequence[Verdict]) -> list[str]:
     """For each library each kind of difference once, with the first counterexample; errors last."""
-    kinds: dict[tuple[str, ...], list[tuple[Row, Kind]]] = {}
+    kinds: dict[tuple[str, ...], list[tuple[Verdict, Difference]]] = {}
     errors: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        for part in row.parts:
-            for kind in part.kinds:
+        for part in row.rows:
+            for kind in part.differences:
                 alone = row.theirs if kind.cause in (UNEXPLAINED, FOLLOWS) else ""  # each has causes of its own
                 kinds.setdefault((row.library, part.part, kind.cause, kind.link, alone), []).append((row, kind))
             for error in part.errors:
@@ -80,7 +80,7 @@ def differences(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def specials(rows: Sequence[Row]) -> list[str]:
+def specials(rows: Sequence[Verdict]) -> list[str]:
     """What becomes of NaN and infinity: each library and each answer once, with the formats that give it."""
     found: dict[tuple[str, str, str, str, str], list[str]] = {}
     for row in rows:
@@ -97,15 +97,15 @@ def specials(rows: Sequence[Row]) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
+def notes(rows: Sequence[Verdict]) -> list[str]:
     """What was left out, a line each."""
     lines = [f"note      {row.library}, {row.theirs}: {note}" for row in rows for note in row.notes]
     return [*dict.fromkeys(lines), ""] if lines else []
 
 
-def summary(rows: Sequence[Row], seconds: float) -> list[str]:
+def summary(rows: Sequence[Verdict], seconds: float) -> list[str]:
     """The last lines: how many parts of each verdict, the formats with an error, values, time."""
-    parts = [part for row in rows for part in row.parts]
+    parts = [part for row in rows for part in row.rows]
     said = [f"{sum(part.status == status for part in parts)} {status}" for status in ("agree", "known", "disagree")]
     failed = sum(row.status == "error" for row in rows)
     lines = []
@@ -125,12 +125,12 @@ def _counted(n: int, noun: str) -> str:
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
-def csv_rows(rows: Sequence[Row], date: str) -> Iterator[dict[str, str]]:
+def csv_rows(rows: Sequence[Verdict], date: str) -> Iterator[dict[str, str]]:
     """One row a part and kind of difference; one for a part that agrees; one for an error."""
     for row in rows:
         about = {"date": date, "library": row.library, "version": row.version, "profile": row.profile}
         about |= {"spelling": row.spelling, "theirs": row.theirs}
-        for part in row.parts:
+        for part in row.rows:
             yield from ({**about, **cells} for cells in _of_part(part))
         for special in row.specials:
             cells = {"part": special.number, "verdict": special.status, "values": "", "differing": ""}
@@ -141,18 +141,18 @@ def csv_rows(rows: Sequence[Row], date: str) -> Iterator[dict[str, str]]:
             yield {**about, **cells}
 
 
-def _of_part(part: PartVerdict) -> Iterator[dict[str, str]]:
+def _of_part(part: Row) -> Iterator[dict[str, str]]:
     base = {"part": part.part, "values": str(part.tried)}
-    if not part.kinds:
+    if not part.differences:
         yield {**base, "verdict": part.status, "differing": "0", "cause": "", "example": ""}
-    for kind in part.kinds:
+    for kind in part.differences:
         verdict = "known" if kind.link else "disagree"
         cause = kind.cause + (f" ({kind.link})" if kind.link else "")
         example = kind.example.line if kind.example else ""
         yield {**base, "verdict": verdict, "differing": str(kind.count), "cause": cause, "example": example}
 
 
-def write_csv(path: str | Path, rows: Sequence[Row], date: str | None = None) -> None:
+def write_csv(path: str | Path, rows: Sequence[Verdict], date: str | None = None) -> None:
     """Write the matrix; the date is today's."""
     today = date or datetime.date.today().isoformat()
     with Path(path).open("w", encoding="utf-8", newline="") as file:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from kbit_ref.conformance.block_verdict import Row
 from kbit_ref.conformance.diagnosis import Diagnosis
 from kbit_ref.conformance.implementations.ask import FLAT, Answer
 from kbit_ref.conformance.implementations.programs.grammar import ARROW, Case, Form, Words, form
@@ -26,7 +25,7 @@ from kbit_ref.conformance.implementations.programs.witness import Witness
 from kbit_ref.conformance.inputs.of_types import WORD, Inputs, to_float64
 from kbit_ref.conformance.judge import judge
 from kbit_ref.conformance.subject import Question
-from kbit_ref.conformance.verdict import Difference, Report, Verdict
+from kbit_ref.conformance.verdict import Difference, Row, Verdict
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.engine.codec import encode
 from kbit_ref.errors import BadInput, message
@@ -48,7 +47,7 @@ class Judged:
     agree
         Does every answer agree?
     found
-        For a type its `Report`, for a scheme its `Row`.
+        The verdict on each part.
     witness
         For a scheme: a few rows that differ.
     """
@@ -56,7 +55,7 @@ class Judged:
     name: str
     form: Form
     lines: int
-    found: Report | Row
+    found: Verdict
     witness: Witness | None = None
 
     @cached_property
@@ -77,14 +76,14 @@ class Judged:
     def __str__(self) -> str:
         lines = f"{self.lines:,} line{'s' * (self.lines != 1)}"
         head = f"{self.name}: {self.form.what} {self.form.subject}, {lines}: {self.status}"
-        if isinstance(self.found, Report):
-            return f"{head}\n{self.found}"
+        if isinstance(self.form.subject, DataType):
+            return "\n".join([head, *map(str, self.found.rows)])
         text = [head, *(f"error: {error}" for error in self.found.errors)]
-        for part in self.found.parts:
+        for part in self.found.rows:
             more = f", {part.different:,} differ" if part.different else ""
             text.append(f"{part.part:<12} {part.tried:>9,}  {part.status}{more}")
-        for part in self.found.parts:
-            for kind in part.kinds:
+        for part in self.found.rows:
+            for kind in part.differences:
                 text += ["", f"{part.part}: {kind.count:,} x {kind.cause}: {kind.why}"]
                 text += [f"  {line}" for line in str(kind.example or "").splitlines()]
         if self.diagnosis is not None:
@@ -277,7 +276,7 @@ class _Values:
 
     def __init__(self, f: Form):
         self.form = f
-        self.verdicts: list[Verdict] = []
+        self.verdicts: list[Row] = []
 
     def add(self, _: int, given: Words, answers: Words) -> None:
         """A batch."""
@@ -298,7 +297,7 @@ class _Values:
             asked = Question(f.dtype, "encode", Inputs(f.source, words, left_out), to_float64(words, f.source), ours)
         self.verdicts.append(judge(asked, [Answer(FLAT, answered)], "codes" if f.what == "encode" else None))
 
-    def result(self) -> Report:
+    def result(self) -> Verdict:
         """All of them as one verdict."""
         kinds: dict[str, Difference] = {}
         for difference in (d for verdict in self.verdicts for d in verdict.differences):
@@ -312,4 +311,4 @@ class _Values:
             nan_left_out=sum(v.nan_left_out for v in self.verdicts),
             notes=tuple(dict.fromkeys(n for v in self.verdicts for n in v.notes)),
         )
-        return Report((whole,))
+        return Verdict(self.form.dtype.name, self.form.dtype.name, (whole,))

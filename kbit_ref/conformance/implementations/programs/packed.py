@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.block_reading import Refused
-from kbit_ref.conformance.block_verdict import Example, Kind
 from kbit_ref.conformance.compare import Compared
 from kbit_ref.conformance.diagnosis.counterexample import spell_code
 from kbit_ref.conformance.diagnosis.shrink import complexity, shrink, spell_block
 from kbit_ref.conformance.implementations.programs.blocks import packed_row
 from kbit_ref.conformance.inputs.of_schemes import narrowed
+from kbit_ref.conformance.verdict import Counterexample, Difference
 from kbit_ref.tensors.packing import Layout, rows
 from kbit_ref.tensors.scheme import Scheme
 
@@ -24,7 +24,7 @@ Put = Callable[[NDArray[Any]], Compared]
 OTHER = "other bits"
 
 
-def packed_kinds(s: Scheme, found: list[Compared], form: Layout, put: Put) -> list[Kind]:
+def packed_kinds(s: Scheme, found: list[Compared], form: Layout, put: Put) -> list[Difference]:
     """What there is to say of the bytes that differ.
 
     Parameters
@@ -43,7 +43,7 @@ def packed_kinds(s: Scheme, found: list[Compared], form: Layout, put: Put) -> li
             if _complexity(compared, row) < _complexity(*best):
                 first[cause] = compared, row
     return [
-        Kind(cause, _why(s, cause, form), count, _example(s, *_simplest(s, first[cause], cause, form, put), form))
+        Difference(cause, _why(s, cause, form), count, _example(s, *_simplest(s, first[cause], cause, form, put), form))
         for cause, count in counts.items()
     ]
 
@@ -88,7 +88,7 @@ def _simplest(s: Scheme, first: tuple[Compared, int], cause: str, form: Layout, 
     return put(narrowed(block[None], source)), 0
 
 
-def _example(s: Scheme, compared: Compared, row: int, form: Layout) -> Example:
+def _example(s: Scheme, compared: Compared, row: int, form: Layout) -> Counterexample:
     """The first byte that differs, and the codes that it should hold."""
     theirs, ours = _bytes(compared, "packed")[row], _bytes(compared, "repacked")[row]
     at = int(np.flatnonzero(theirs != ours)[0])
@@ -99,7 +99,9 @@ def _example(s: Scheme, compared: Compared, row: int, form: Layout) -> Example:
     steps = [f"codes of this byte: {', '.join(f'[{i}] {spell_code(s.dtype, int(codes[i]))}' for i in places)}"]
     steps += [f"{one.name}: {_summary(one)}" for one in dict.fromkeys((form, s.layout))]
     text = spell_block(compared.case.numbers[row])
-    return Example(compared.case.source, text, f"byte {at}", f"0x{theirs[at]:02x}", f"0x{ours[at]:02x}", tuple(steps))
+    return Counterexample(
+        compared.case.source, text, f"0x{theirs[at]:02x}", f"0x{ours[at]:02x}", tuple(steps), at=f"byte {at}"
+    )
 
 
 def _why(s: Scheme, cause: str, form: Layout) -> str:

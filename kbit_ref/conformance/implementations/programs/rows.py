@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.block_judge import Found, kinds_of, verdicts_of
 from kbit_ref.conformance.block_reading import Refused
-from kbit_ref.conformance.block_verdict import Example, Kind, PartVerdict, Row
 from kbit_ref.conformance.compare import Compared, same
 from kbit_ref.conformance.diagnosis.block_causes import UNEXPLAINED, WHY, decoded_causes
 from kbit_ref.conformance.diagnosis.block_examples import Shrinker
@@ -27,6 +26,7 @@ from kbit_ref.conformance.implementations.programs.grammar import Form, Words, s
 from kbit_ref.conformance.implementations.programs.inputs import stored_words
 from kbit_ref.conformance.implementations.programs.packed import packed_kinds
 from kbit_ref.conformance.implementations.programs.witness import Witness
+from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Verdict
 from kbit_ref.errors import BadInput
 
 __all__ = ["Again", "Rows"]
@@ -54,7 +54,7 @@ class Rows:
         self.witness = Witness(f)
         self.found, self.numbers = Found(), 0
         self.means = [0, 0]  # of whole rows: tried, wrong
-        self.sums: list[Row] = []
+        self.sums: list[Verdict] = []
 
     def add(self, n: int, given: Words, answers: Words) -> None:
         """A batch of rows of n numbers: the words before the arrow and those after it."""
@@ -82,7 +82,7 @@ class Rows:
         self.layout = likely_layout(self.form, n, given, answers, self.layout)
         return compare_stored(self.form, n, given, answers, self.layout)
 
-    def result(self) -> Row:
+    def result(self) -> Verdict:
         """The verdict on each part."""
         self._sum_up()
         first, *others = self.sums
@@ -90,8 +90,8 @@ class Rows:
             first = _both(first, row)
         if self.means[1]:
             why = "the mean of the row is another one"
-            kind = Kind(UNEXPLAINED, why, self.means[1], None)
-            first = replace(first, parts=(*first.parts, PartVerdict("offsets", self.means[0], (kind,))))
+            kind = Difference(UNEXPLAINED, why, self.means[1], None)
+            first = replace(first, rows=(*first.rows, Row("offsets", self.means[0], (kind,))))
         return first
 
     def _sum_up(self) -> None:
@@ -107,7 +107,7 @@ class Rows:
             parts = (_decoded(f, found.compared),) if found.compared else ()
         errors = tuple(f"{text} ({len(where)} rows)" for text, where in found.errors.items())
         notes = tuple(f"{n:,} blocks left out, the scheme has no answer: {why}" for why, n in found.refused.items())
-        self.sums.append(Row(self.name, "", str(s), str(s), f.what, parts, errors, notes))
+        self.sums.append(Verdict(str(s), str(s), parts, self.name, theirs=f.what, errors=errors, notes=notes))
         self.found, self.numbers = Found(), 0
 
     def _put(self, words: NDArray[Any], source: str) -> Compared:
@@ -134,36 +134,36 @@ class Rows:
                 self.means[1] += int((~same(field.numbers(mine), field.numbers(theirs))).sum())
 
 
-def _both(a: Row, b: Row) -> Row:
+def _both(a: Verdict, b: Verdict) -> Verdict:
     """Two sums in one: each kind with its first example."""
     parts = []
     for name in PARTS:
         verdicts = [row.part(name) for row in (a, b)]
-        kinds: dict[str, Kind] = {}
-        for kind in (kind for verdict in verdicts if verdict for kind in verdict.kinds):
+        kinds: dict[str, Difference] = {}
+        for kind in (kind for verdict in verdicts if verdict for kind in verdict.differences):
             first = kinds.setdefault(kind.cause, replace(kind, count=0))
             kinds[kind.cause] = replace(first, count=first.count + kind.count)
         if any(verdicts):
-            parts.append(PartVerdict(name, sum(v.tried for v in verdicts if v), tuple(kinds.values())))
+            parts.append(Row(name, sum(v.tried for v in verdicts if v), tuple(kinds.values())))
     errors, notes = tuple(dict.fromkeys(a.errors + b.errors)), tuple(dict.fromkeys(a.notes + b.notes))
-    return replace(a, parts=tuple(parts), errors=errors, notes=notes)
+    return replace(a, rows=tuple(parts), errors=errors, notes=notes)
 
 
-def _decoded(f: Form, compared: list[Compared]) -> PartVerdict:
+def _decoded(f: Form, compared: list[Compared]) -> Row:
     """The verdict on decoded numbers."""
     counts: dict[str, int] = {}
-    examples: dict[str, Example] = {}
+    examples: dict[str, Counterexample] = {}
     for one in compared:
         if one.wrong["decoded"].any():
             for cause, where in decoded_causes(f.scheme, one).items():
                 counts[cause] = counts.get(cause, 0) + int(where.sum())
                 if cause not in examples:
                     examples[cause] = _example(f, one, where)
-    kinds = tuple(Kind(cause, WHY[cause], count, examples[cause]) for cause, count in counts.items())
-    return PartVerdict("decoded", sum(one.tried["decoded"] for one in compared), kinds)
+    kinds = tuple(Difference(cause, WHY[cause], count, examples[cause]) for cause, count in counts.items())
+    return Row("decoded", sum(one.tried["decoded"] for one in compared), kinds)
 
 
-def _example(f: Form, one: Compared, where: NDArray[np.bool_]) -> Example:
+def _example(f: Form, one: Compared, where: NDArray[np.bool_]) -> Counterexample:
     """The number of the fewest digits that differs, and what it is made of."""
     assert one.spelled is not None
     assert one.theirs.decoded is not None
@@ -173,4 +173,4 @@ def _example(f: Form, one: Compared, where: NDArray[np.bool_]) -> Example:
     code = int(one.ours.codes.reshape(-1)[at])
     numbers = ", ".join(f"{name[:-1].replace('_', ' ')} {v[block]:.9g}" for name, v in one.ours.blocks.items())
     theirs, ours = (repr(np.float32(a.reshape(-1)[at]).item()) for a in (one.theirs.decoded, one.spelled))
-    return Example("stored", numbers, f"[{place}], code {spell_code(f.dtype, code)}", theirs, ours)
+    return Counterexample("stored", numbers, theirs, ours, at=f"[{place}], code {spell_code(f.dtype, code)}")
