@@ -32,6 +32,19 @@ def test_a_function_that_does_what_it_says_agrees_in_every_part(names):
     } | ({"packed"} if "packed" in names else set())
 
 
+@pytest.mark.parametrize("cut", ["b32", "b32@0"])
+def test_a_function_may_refuse_an_array_with_a_block_that_the_scheme_has_no_answer_for(cut):
+    """The scale of a block of subnormal numbers is rounded to 0; the others of that array are judged all the same."""
+    s = f"int4-{cut}-absmax-f16"
+
+    right = kb.check(lambda x: kb.quantize(x, s), s)
+    assert right.agree
+    assert right.notes[0] == "112 blocks left out, the profile has no answer: it becomes 0.0 in f16"
+    beside = lambda x: kb.quantize(np.where(x == np.float32(1.0 + 2**-23), np.float32(2), x), s)  # noqa: E731
+    assert kb.check(beside, s, shapes=False).status == "disagree"  # in the same array
+    assert kb.check(lambda x: 1 / 0, s, shapes=False).status == "error"
+
+
 def test_a_function_that_does_not_is_shown_the_block():
     row = kb.check(quantizes(INT4 + "+ties=away", "codes", "scales"), INT4)
     assert not row.agree

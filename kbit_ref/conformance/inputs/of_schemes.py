@@ -22,7 +22,7 @@ from kbit_ref.conformance.definition import independent
 from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["Case", "cases", "narrowed", "shaped", "widened"]
+__all__ = ["Case", "along_first", "cases", "narrowed", "shaped", "widened"]
 
 F32 = np.float32
 LARGEST = np.finfo(F32).max
