@@ -12,8 +12,10 @@ with one function replaced.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -76,7 +78,7 @@ class Steps:
     pack
         codes in the order of the rows -> bytes.
     unpack
-        (bytes, n) -> n codes.
+        (bytes, (n_rows, length)) -> codes [n_rows, length].
     level
         codes -> levels, float32.
     effective
@@ -84,7 +86,7 @@ class Steps:
     zeros
         zero points [n_rows, n_blocks] as stored -> as subtracted.
     spread
-        (one number a block [n_rows, n_blocks], length) -> one an element [n_rows, length].
+        (one number a block [n_rows, n_blocks], the shape of the array) -> one an element [n_rows, length].
     times
         (levels, scales, zero points, offsets), one an element -> values [n_rows, length].
     join
@@ -104,11 +106,11 @@ class Steps:
     quotient: Callable[[Plan, Array, Whole], Array]
     encode: Callable[[Array, Array, Array | None], Codes]
     pack: Callable[[Codes], Codes]
-    unpack: Callable[[Codes, int], Codes]
+    unpack: Callable[[Codes, tuple[int, int]], Codes]
     level: Callable[[Codes], Array]
     effective: Callable[[Array, Any], Array]
     zeros: Callable[[Array], Array]
-    spread: Callable[[Array, int], Array]
+    spread: Callable[[Array, tuple[int, ...]], Array]
     times: Callable[[Array, Array, Array | None, Array | None], Array]
     join: Callable[[Array, tuple[int, ...]], Array]
 
@@ -191,11 +193,11 @@ def reference(scheme_: Scheme | str, source: str = "float32") -> Steps:
         quotient=lambda p, used, whole: _quotient(s, a, p, used, whole),
         encode=lambda y, used, zero: _encode(s, a, y, used, zero),
         pack=pack,
-        unpack=lambda packed, n: unpack(packed, form, n),
+        unpack=lambda packed, grid: unpack(packed, form, math.prod(grid)).reshape(grid),
         level=lambda codes: decode(s.dtype, codes, threads=1),
         effective=lambda scales, whole: effective(s, Arithmetic("float32"), whole, scales),
         zeros=lambda grid: grid,
-        spread=lambda grid, length: spread(grid, length, s.cut.size or length),
+        spread=partial(spread, s.cut),
         times=lambda levels, scale, zero, offset: times(s, levels, scale, zero, offset),
         join=s.cut.join,
     )
@@ -273,9 +275,10 @@ def _encode(s: Scheme, a: Arithmetic, y: Array, used: Array, zero: Array | None)
     return np.asarray(codes, np.uint8)
 
 
-def spread(grid: Array, length: int, width: int) -> Array:
+def spread(cut: Cut, grid: Array, shape: tuple[int, ...]) -> Array:
     """[n_rows, n_blocks] -> [n_rows, length]: the number of the block that each element is in."""
-    return np.repeat(grid, width, axis=1)[:, :length]
+    length = cut.grid(shape)[1]
+    return np.repeat(grid, cut.size or max(length, 1), axis=1)[:, :length]
 
 
 def times(s: Scheme, levels: Array, scale: Array, zero: Array | None, offset: Array | None) -> Array:
@@ -378,17 +381,16 @@ class Runner:
 
 def read(steps: Steps, stored: Stored) -> NDArray[np.float32]:
     """The reader's side: values of what is stored."""
-    n_rows, length = steps.cut.grid(stored.shape)
-    codes = steps.unpack(stored.packed, n_rows * length).reshape(n_rows, length)
+    shape = stored.shape
 
     def each(grid: Array | None) -> Array | None:
-        return None if grid is None else grid if grid.shape == (1, 1) else steps.spread(grid, length)
+        return None if grid is None else grid if grid.shape == (1, 1) else steps.spread(grid, shape)
 
-    levels = steps.level(codes)
-    scales = steps.spread(steps.effective(stored.scales, stored.global_scale), length)
+    levels = steps.level(steps.unpack(stored.packed, steps.cut.grid(shape)))
+    scales = steps.spread(steps.effective(stored.scales, stored.global_scale), shape)
     zeros = None if stored.zero_points is None else steps.zeros(stored.zero_points)
     values = steps.times(levels, scales, each(zeros), each(stored.offsets))
-    return np.ascontiguousarray(steps.join(values, stored.shape), np.float32)
+    return np.ascontiguousarray(steps.join(values, shape), np.float32)
 
 
 def _parts(steps: Steps, rows: Array, width: int) -> list[Array]:

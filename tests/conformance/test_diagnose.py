@@ -408,7 +408,7 @@ BY_HAND: dict[str, tuple[str, Callable[[Any], Any], str]] = {  # scheme, what th
     "half up": ("int8-b32-absmax-f32", lambda x: symmetric(x, 127, 127, lambda y: np.floor(y + 0.5)), "rounded up"),
     "zero point + 2": ("uint4-b32-affine-f32", lambda x: affine(x, 2), "+2"),
     "zero point cut off": ("uint4-b32-affine-f32", lambda x: affine(x, cut_off=True), "cut off to an integer"),
-    "three low": ("e4m3fn-b32-pow2floor-e8m0fnu", mx_three_low, "0.125 times"),
+    "three low": ("e4m3fn-b32-pow2floor-e8m0fnu", mx_three_low, "found as 2^-3 times"),
     "no abs": ("int8-b32-absmax-f32", signed_maximum, "max(x) instead of max|x|"),
     "groups of 16": ("int8-b32-absmax-f32", groups_of_16, "0.5 times as large"),
     "scales across": ("int8-b32@-1-absmax-f32", scales_across, "transpose"),

@@ -120,7 +120,7 @@ class Quantizer:
     def unpack(self, packed: Any, n: int) -> NDArray[np.uint8]:
         """The first n codes of bytes."""
         flat = np.asarray(packed, np.uint8).reshape(-1)
-        return np.asarray(self._both("unpack", lambda steps: steps.unpack(flat, n)), np.uint8)
+        return np.asarray(self._both("unpack", lambda steps: steps.unpack(flat, (1, n)).reshape(-1)), np.uint8)
 
     def _both(self, name: str, work: Any) -> Array:
         """Its own answer; whether that is the reference's is noted."""

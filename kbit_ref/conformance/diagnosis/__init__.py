@@ -123,7 +123,8 @@ def _first(e: Evidence, found: Found) -> Unexplained | None:
     if where is None:
         return None
     part, index = where
-    ours, theirs = made[part].reshape(e.theirs[part].shape)[index], e.theirs[part][index]
+    theirs = e.theirs[part][index]
+    ours = float(made[part].reshape(e.theirs[part].shape)[index]) if part in made else None
     at = _element(e, part, index)
     explanation = None
     if e.x is not None and at is not None:
@@ -134,7 +135,7 @@ def _first(e: Evidence, found: Found) -> Unexplained | None:
     level = None
     if part == "values" and at is not None:
         level = _level(e, at, float(theirs))
-    return Unexplained(part, index, float(ours), float(theirs), level, explanation)
+    return Unexplained(part, index, ours, float(theirs), level, explanation)
 
 
 def _element(e: Evidence, part: str, index: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -163,7 +164,7 @@ def _level(e: Evidence, at: tuple[int, ...], theirs: float) -> tuple[float, int 
     if stored is None or stored.offsets is not None or stored.zero_points is not None:
         return None
     shape = stored.shape
-    spread = e.steps.spread(e.steps.effective(stored.scales, stored.global_scale), e.scheme.cut.grid(shape)[1])
+    spread = e.steps.spread(e.steps.effective(stored.scales, stored.global_scale), shape)
     scale = float(e.scheme.cut.join(spread, shape)[at])
     if scale == 0 or not np.isfinite(theirs) or e.scheme["scaleas"] == "divisor":
         return None

@@ -44,20 +44,20 @@ class _Rows:
         if given is not None:
             return self.evidence.scheme.cut.rows(given)
         n_rows, length = self.theirs.shape
-        return self.evidence.steps.unpack(self.stored.packed, n_rows * length).reshape(n_rows, length)
+        return self.evidence.steps.unpack(self.stored.packed, (n_rows, length))
 
     @cached_property
     def scales(self) -> Array:
         """What levels are multiplied by; their scales if they told them."""
         steps = self.evidence.steps
         grid = self.evidence.theirs.get("scales", self.stored.scales)
-        return steps.spread(steps.effective(grid, self.stored.global_scale), self.theirs.shape[1])
+        return steps.spread(steps.effective(grid, self.stored.global_scale), self.stored.shape)
 
     @cached_property
     def zeros(self) -> Array:
         """The zero points, 0 where there are none."""
         zero = self.stored.zero_points
-        return np.zeros((1, 1)) if zero is None else self.evidence.steps.spread(zero, self.theirs.shape[1])
+        return np.zeros((1, 1)) if zero is None else self.evidence.steps.spread(zero, self.stored.shape)
 
     @cached_property
     def offsets(self) -> Array:
@@ -65,7 +65,7 @@ class _Rows:
         offset = self.stored.offsets
         if offset is None or offset.shape == (1, 1):
             return np.zeros((1, 1)) if offset is None else offset
-        return self.evidence.steps.spread(offset, self.theirs.shape[1])
+        return self.evidence.steps.spread(offset, self.stored.shape)
 
     @cached_property
     def ours(self) -> Array:
@@ -118,6 +118,12 @@ def _typed(number: float) -> float:
     return number
 
 
+def _times(factor: float) -> str:
+    """`1.3 times`; a power of two as one, since that is an exponent that is off: `2^-3 times`."""
+    fraction, exponent = np.frexp(factor)
+    return f"2^{exponent - 1} times" if abs(fraction) == 0.5 and factor > 0 else f"{factor:g} times"
+
+
 # Of the reader ------------------------------------------------------------------------------------
 
 
@@ -131,7 +137,7 @@ def _factor(rows: _Rows) -> Iterator[Hypothesis]:
     if middle in (0, 1) or not np.isfinite(middle):
         return
     for factor in dict.fromkeys((_typed(middle), float(np.float32(middle)))):
-        why = f"the scale is read as {factor:g} times what it is"
+        why = f"the scale is read as {_times(factor)} what it is"
         yield _fit(f"factor {factor:g}", why, partial(_scaled, factor=factor))
 
 
@@ -270,7 +276,7 @@ def _of_reach(e: Evidence, share: float) -> Iterator[Hypothesis]:
     if RULES[e.scheme.rule].power_of_two:
         exponent = int(np.frexp(share)[1])
         for factor in (2.0 ** (exponent - 1), 2.0**exponent):
-            why = f"the scale is found as {factor:g} times what it should be"
+            why = f"the scale is found as {_times(factor)} what it should be"
             yield _fit(f"scale times {factor:g}", why, partial(_times_raw, factor=factor))
         return
     top = e.scheme.dtype.top
@@ -278,7 +284,7 @@ def _of_reach(e: Evidence, share: float) -> Iterator[Hypothesis]:
     why = f"the largest magnitude is divided by {reach:g} instead of {top:g}"
     yield _fit(f"scale over {reach:g}", why, lambda steps: _over(steps, reach))
     factor = _typed(share)
-    why = f"the scale is found as {factor:g} times what it should be"
+    why = f"the scale is found as {_times(factor)} what it should be"
     yield _fit(f"scale times {factor:g}", why, lambda steps: _times_raw(steps, factor))
 
 

@@ -34,7 +34,7 @@ class Unexplained:
     part, index
         Which answer.
     ours, theirs
-        The two numbers there.
+        The two numbers there; ours is None where the best explanation stores no such part.
     level
         What theirs is in units of its scale, and the code of that level; None where it is none.
     explanation
@@ -43,7 +43,7 @@ class Unexplained:
 
     part: str
     index: tuple[int, ...]
-    ours: float
+    ours: float | None
     theirs: float
     level: tuple[float, int | None] | None
     explanation: Explanation | None
@@ -51,12 +51,13 @@ class Unexplained:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         told = None if self.explanation is None else self.explanation.as_dict()
-        numbers = {"ours": plain(self.ours), "theirs": plain(self.theirs)}
+        numbers = {"ours": None if self.ours is None else plain(self.ours), "theirs": plain(self.theirs)}
         return {"part": self.part, "index": list(self.index)} | numbers | {"explanation": told}
 
     def __str__(self) -> str:
         place = f"{self.part}[{', '.join(map(str, self.index))}]" if self.index else self.part
-        return f"{place} is {self.theirs:.9g}, {self.ours:.9g} was expected"
+        expected = "none" if self.ours is None else f"{self.ours:.9g}"
+        return f"{place} is {self.theirs:.9g}, {expected} was expected"
 
 
 @dataclass(frozen=True, eq=False)

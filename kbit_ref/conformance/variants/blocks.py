@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -17,10 +18,7 @@ def cut_as(steps: Steps, cut: Cut) -> Steps | None:
     """Writer and reader cut the array in another way."""
     if cut == steps.cut:
         return None
-    width = cut.size
-    return replace(
-        steps, cut=cut, join=cut.join, spread=lambda grid, length: spread(grid, length, width or max(length, 1))
-    )
+    return replace(steps, cut=cut, join=cut.join, spread=partial(spread, cut))
 
 
 @mutant("wrong-axis", "cut", "spread", "join", source="microsoft/onnxruntime/issues/19694")
@@ -60,9 +58,9 @@ def other_block_size(steps: Steps, times: float = 2) -> Steps | None:
     if not width:
         return None
 
-    def wrong(grid: Array, length: int) -> Array:
-        block = np.minimum(np.arange(length) // width, grid.shape[1] - 1)
-        return grid[:, block]
+    def wrong(grid: Array, shape: tuple[int, ...]) -> Array:
+        length = steps.cut.grid(shape)[1]
+        return grid[:, np.minimum(np.arange(length) // width, grid.shape[1] - 1)]
 
     return replace(steps, spread=wrong)
 
@@ -70,16 +68,16 @@ def other_block_size(steps: Steps, times: float = 2) -> Steps | None:
 @mutant("first-scale-for-all", "spread", source="JustVugg/colibri/pull/298")
 def first_scale_for_all(steps: Steps) -> Steps | None:
     """The first scale of a row is used for all blocks of the row."""
-    return replace(steps, spread=lambda grid, length: steps.spread(np.repeat(grid[:, :1], grid.shape[1], 1), length))
+    return replace(steps, spread=lambda grid, shape: steps.spread(np.repeat(grid[:, :1], grid.shape[1], 1), shape))
 
 
 @mutant("scale-of-another-block", "spread", source=CONSTRUCTED, away=(1, -1))
 def scale_of_another_block(steps: Steps, away: int = 1) -> Steps | None:
     """Every block is read with the scale of the block {away:+d} after it in memory."""
 
-    def wrong(grid: Array, length: int) -> Array:
+    def wrong(grid: Array, shape: tuple[int, ...]) -> Array:
         at = np.clip(np.arange(grid.size) + away, 0, grid.size - 1)
-        return steps.spread(grid.reshape(-1)[at].reshape(grid.shape), length)
+        return steps.spread(grid.reshape(-1)[at].reshape(grid.shape), shape)
 
     return replace(steps, spread=wrong)
 
@@ -90,82 +88,8 @@ def scales_transposed(steps: Steps, as_if: str = "written") -> Steps | None:
     if steps.cut.axis is None or steps.cut.size is None:
         return None
 
-    def wrong(grid: Array, length: int) -> Array:
+    def wrong(grid: Array, shape: tuple[int, ...]) -> Array:
         turned = grid.T.reshape(grid.shape) if as_if == "written" else grid.reshape(grid.shape[::-1]).T
-        return steps.spread(turned, length)
+        return steps.spread(turned, shape)
 
     return replace(steps, spread=wrong)
-
-
-@mutant("result-transposed", "join", source="casper-hansen/AutoAWQ/issues/275")
-def result_transposed(steps: Steps) -> Steps | None:
-    """The matrix is returned transposed, in the memory of the right shape."""
-
-    def wrong(rows: Array, shape: tuple[int, ...]) -> Array:
-        values = steps.join(rows, shape)
-        return np.ascontiguousarray(values.swapaxes(-1, -2)).reshape(shape) if len(shape) > 1 else values
-
-    return replace(steps, join=wrong)
-
-
-@mutant("last-blocks-lost", "times", source="tracel-ai/burn/issues/4659", n=(8, 1, 2, 3, 4, 16, 32))
-def last_blocks_lost(steps: Steps, n: int = 8) -> Steps | None:
-    """The last {n} blocks are never written: they are zeros."""
-
-    def wrong(levels: Array, scale: Array, zero: Array | None, offset: Array | None) -> Array:
-        values = steps.times(levels, scale, zero, offset)
-        width = min(steps.cut.size or values.shape[1], values.shape[1])
-        rest = values.shape[1] % width or width  # of the short last block
-        lost = min(rest + (n - 1) * width, values.size)
-        flat = values.reshape(-1).copy()
-        flat[flat.size - lost :] = 0
-        return flat.reshape(values.shape)
-
-    return replace(steps, times=wrong)
-
-
-@mutant("only-the-first-block", "times", source="1bit-MONSTER/1bit-MONSTER/pull/488")
-def only_the_first_block(steps: Steps) -> Steps | None:
-    """The reader returns after the first block: everything else is zeros."""
-
-    def wrong(levels: Array, scale: Array, zero: Array | None, offset: Array | None) -> Array:
-        values = steps.times(levels, scale, zero, offset)
-        size = steps.cut.size or values.shape[1]
-        return np.where(np.arange(values.size).reshape(values.shape) < size, values, np.float32(0))
-
-    return replace(steps, times=wrong)
-
-
-@mutant("part-of-each-block", "times", source="1bit-MONSTER/1bit-MONSTER/issues/734", parts=(4, 2))
-def part_of_each_block(steps: Steps, parts: int = 4) -> Steps | None:
-    """Only the first of {parts} parts of each block is written: the rest is zeros."""
-    size = steps.cut.size
-    if size is None or size < parts:
-        return None
-
-    def wrong(levels: Array, scale: Array, zero: Array | None, offset: Array | None) -> Array:
-        values = steps.times(levels, scale, zero, offset)
-        return np.where(np.arange(values.shape[1]) % size < size // parts, values, np.float32(0))
-
-    return replace(steps, times=wrong)
-
-
-@mutant("tail-dropped", "times", source="PTO-ISA/SuperNPUBench/pull/39")
-def tail_dropped(steps: Steps) -> Steps | None:
-    """What is left of a row after its full blocks is not written: it is zeros."""
-    size = steps.cut.size
-    if size is None:
-        return None
-
-    def wrong(levels: Array, scale: Array, zero: Array | None, offset: Array | None) -> Array:
-        values = steps.times(levels, scale, zero, offset)
-        full = values.shape[1] // size * size
-        return np.where(np.arange(values.shape[1]) < full, values, np.float32(0))
-
-    return replace(steps, times=wrong)
-
-
-@mutant("sign-of-values-lost", "times", source=CONSTRUCTED)
-def sign_of_values_lost(steps: Steps) -> Steps | None:
-    """The sign bit is dropped: every value is read as its magnitude."""
-    return replace(steps, times=lambda *parts: np.abs(steps.times(*parts)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,16 +13,18 @@ from kbit_ref.tensors.steps import Codes, Steps
 
 __all__: list[str] = []
 
+Grid = tuple[int, int]  # rows, and codes in a row
+
 
 def reads(steps: Steps, other: Layout) -> Steps | None:
     """Steps that unpack as another layout does, as far as the bytes go."""
     if other.bits != steps.scheme.dtype.bits or other.name == steps.scheme.layout.name:
         return None
 
-    def wrong(packed: Codes, n: int) -> Codes:
-        short = max(0, other.size(n) - packed.size)
-        filled = np.concatenate([packed, np.zeros(short, np.uint8)])
-        return unpack(filled[: other.size(n)], other, n)
+    def wrong(packed: Codes, grid: Grid) -> Codes:
+        n = math.prod(grid)
+        filled = np.concatenate([packed, np.zeros(max(0, other.size(n) - packed.size), np.uint8)])
+        return unpack(filled[: other.size(n)], other, n).reshape(grid)
 
     return replace(steps, unpack=wrong)
 
@@ -80,9 +83,9 @@ def awq_order_inverted(steps: Steps) -> Steps | None:
         return None
     order = np.array([0, 2, 4, 6, 1, 3, 5, 7])
 
-    def wrong(packed: Codes, n: int) -> Codes:
+    def wrong(packed: Codes, grid: Grid) -> Codes:
         fields = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1, 8)  # in a row
-        return np.ascontiguousarray(fields[:, order].reshape(-1)[:n])
+        return fields[:, order].reshape(-1)[: math.prod(grid)].reshape(grid)
 
     return replace(steps, unpack=wrong)
 
@@ -97,10 +100,10 @@ def row_read_as_awq(steps: Steps) -> Steps | None:
 def big_endian_word(steps: Steps, size: int = 4) -> Steps | None:
     """The bytes of each word of {size} are read in big-endian order."""
 
-    def wrong(packed: Codes, n: int) -> Codes:
+    def wrong(packed: Codes, grid: Grid) -> Codes:
         whole = packed.size // size * size
         turned = packed[:whole].reshape(-1, size)[:, ::-1].reshape(-1)
-        return steps.unpack(np.concatenate([turned, packed[whole:]]), n)
+        return steps.unpack(np.concatenate([turned, packed[whole:]]), grid)
 
     return replace(steps, unpack=wrong)
 
@@ -133,7 +136,7 @@ def wrong_stride(steps: Steps) -> Steps | None:
     """Codes are taken as one bit narrower when they are masked: the highest bit of each is lost."""
     bits = steps.scheme.dtype.bits
     mask = np.uint8(2 ** (bits - 1) - 1)
-    return replace(steps, unpack=lambda packed, n: steps.unpack(packed, n) & mask) if bits > 1 else None
+    return replace(steps, unpack=lambda packed, grid: steps.unpack(packed, grid) & mask) if bits > 1 else None
 
 
 @mutant("high-bits-in-pairs", "unpack", source="paiml/aprender/pull/1656")
@@ -142,12 +145,12 @@ def high_bits_in_pairs(steps: Steps) -> Steps | None:
     if steps.scheme.layout.name != "ggml5x32":
         return None
 
-    def wrong(packed: Codes, n: int) -> Codes:
+    def wrong(packed: Codes, grid: Grid) -> Codes:
         """[n_blocks, 20]: 4 bytes of fifth bits, 16 of nibbles."""
         blocks = packed.reshape(-1, 20)
         high = np.unpackbits(blocks[:, :4], axis=1, bitorder="little")
         low = np.stack([blocks[:, 4:] & 15, blocks[:, 4:] >> 4], axis=-1).reshape(-1, 32)
-        return np.ascontiguousarray((low | high << 4).reshape(-1)[:n])
+        return np.asarray((low | high << 4).reshape(-1)[: math.prod(grid)].reshape(grid))
 
     return replace(steps, unpack=wrong)
 
@@ -158,7 +161,7 @@ def high_bit_inverted(steps: Steps) -> Steps | None:
     bits = steps.scheme.dtype.bits
     if bits not in (3, 5, 6):
         return None
-    return replace(steps, unpack=lambda packed, n: steps.unpack(packed, n) ^ np.uint8(2 ** (bits - 1)))
+    return replace(steps, unpack=lambda packed, grid: steps.unpack(packed, grid) ^ np.uint8(2 ** (bits - 1)))
 
 
 @mutant("header-too-short", "unpack", source="ml-explore/mlx/pull/3664", size=(2, 1, 4))
@@ -168,10 +171,10 @@ def header_too_short(steps: Steps, size: int = 2) -> Steps | None:
     if form.bytes <= size:
         return None
 
-    def wrong(packed: Codes, n: int) -> Codes:
+    def wrong(packed: Codes, grid: Grid) -> Codes:
         groups = packed.reshape(-1, form.bytes)
         early = np.concatenate([np.zeros((len(groups), size), np.uint8), groups[:, :-size]], axis=1)
-        return steps.unpack(np.ascontiguousarray(early).reshape(-1), n)
+        return steps.unpack(np.ascontiguousarray(early).reshape(-1), grid)
 
     return replace(steps, unpack=wrong)
 

@@ -105,7 +105,7 @@ def of_steps(steps: Steps, runner: Runner | None = None) -> Implementation:
                     raise BadInput(message("pack", "codes", "a code is out of range", "mask it"))
                 return {"packed": steps.pack(arrays["codes"])}
             if verb == "unpack":
-                return {"codes": steps.unpack(arrays["packed"], int(arrays["n"]))}
+                return {"codes": steps.unpack(arrays["packed"], (1, int(arrays["n"]))).reshape(-1)}
             if verb == "quantize":
                 written = (runner or Runner(arrays["x"])).write(steps, keep=False)
                 return {"codes": written.codes} | {part: getattr(written.stored, part) for part in PARTS}

@@ -1,113 +1,24 @@
-"""Mistakes of `effective`, `zero`, `zeros` and `times`: scales, zero points and offsets as the reader uses them."""
+"""Mistakes of `zero`, `zeros` and `times`: zero points and offsets."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from kbit_ref.arithmetic import Arithmetic
 from kbit_ref.conformance.variants.registry import CONSTRUCTED, mutant
-from kbit_ref.datatypes.datatype import datatype
-from kbit_ref.engine.codec import encode
 from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.tensors.scales import Plan
 from kbit_ref.tensors.steps import Array, Steps
 
 __all__: list[str] = []
 
-# Scales -------------------------------------------------------------------------------------------
-
-
-@mutant("scale-divides", "effective", source="modular/modular/issues/6600")
-def scale_divides(steps: Steps) -> Steps | None:
-    """The reader takes a multiplier for a divisor (or the reverse): it uses 1 / scale."""
-
-    def wrong(scales: Array, whole: Any) -> Array:
-        used = steps.effective(scales, whole)
-        with np.errstate(divide="ignore", over="ignore"):
-            return np.float32(1) / used
-
-    return replace(steps, effective=wrong)
-
-
-@mutant("global-scale-inverted", "effective", source="vllm-project/vllm/pull/41769")
-def global_scale_inverted(steps: Steps) -> Steps | None:
-    """The reader divides by the global scale where it should multiply, or the reverse."""
-    if steps.scheme["global"] == "none":
-        return None
-    return replace(steps, effective=lambda scales, whole: steps.effective(scales, np.float32(1) / whole))
-
-
-@mutant("global-scale-ignored", "effective", source="jax-ml/jax/pull/30467")
-def global_scale_ignored(steps: Steps) -> Steps | None:
-    """The reader leaves the global scale out."""
-    if steps.scheme["global"] == "none":
-        return None
-    return replace(steps, effective=lambda scales, whole: steps.effective(scales, np.float32(1)))
-
-
-@mutant("scale-in-bf16", "effective", source="vllm-project/vllm/pull/37464", form=("bfloat16", "float16"))
-def scale_in_bf16(steps: Steps, form: str = "bfloat16") -> Steps:
-    """The reader rounds the scale to {form} before it multiplies."""
-    narrow = Arithmetic(form)
-    return replace(steps, effective=lambda scales, whole: narrow.round(steps.effective(scales, whole)))
-
-
-@mutant("values-in-bf16", "times", source="mlx-node/mlx-node/issues/101", form=("bfloat16", "float16"))
-def values_in_bf16(steps: Steps, form: str = "bfloat16") -> Steps:
-    """The reader computes in {form}: every value is rounded to it."""
-    narrow = Arithmetic(form)
-    return replace(steps, times=lambda *parts: narrow.round(steps.times(*parts)))
-
-
-@mutant("scale-byte-as-number", "effective", source="ml-explore/mlx/issues/3762")
-def scale_byte_as_number(steps: Steps) -> Steps | None:
-    """The byte of a stored scale is used as a number, not decoded."""
-    if steps.scheme.scale_dtype in ("f32", "f16", "bf16"):
-        return None
-    kind = datatype(steps.scheme.scale_dtype)
-
-    def wrong(scales: Array, whole: Any) -> Array:
-        return steps.effective(encode(kind, scales, threads=1).astype(np.float32), whole)
-
-    return replace(steps, effective=wrong)
-
-
-@mutant("scale-subnormals-misread", "effective", source="1bit-MONSTER/1bit-MONSTER/issues/300")
-def scale_subnormals_misread(steps: Steps) -> Steps | None:
-    """A subnormal scale is read as if its significand had the leading one: (1 + m) * 2^-7 for e4m3."""
-    least = {"e4m3fn": 2.0**-6, "ue4m3": 2.0**-6, "f16": 2.0**-14}.get(steps.scheme.scale_dtype)
-    if least is None:
-        return None
-
-    def wrong(scales: Array, whole: Any) -> Array:
-        small = (np.abs(scales) < least) & (scales != 0)
-        misread = (scales / 2 + np.copysign(np.float32(least / 2), scales)).astype(np.float32)
-        return steps.effective(np.where(small, misread, scales), whole)
-
-    return replace(steps, effective=wrong)
-
-
-@mutant("table-doubled", "effective", source="ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h")
-def table_doubled(steps: Steps) -> Steps | None:
-    """A doubled table (0 1 2 3 4 6 8 12 for E2M1) is used without halving the scale."""
-    if not steps.scheme.dtype.name.startswith("e2m1fn"):
-        return None
-
-    def wrong(scales: Array, whole: Any) -> Array:
-        with np.errstate(over="ignore"):
-            return steps.effective(scales, whole) * np.float32(2)
-
-    return replace(steps, effective=wrong)
-
-
-# Zero points and offsets --------------------------------------------------------------------------
-
 
 def _has_zero(steps: Steps) -> bool:
     return FACTS[steps.scheme.rule].zero_point == "integer"
+
+
+# Zero points --------------------------------------------------------------------------------------
 
 
 @mutant("zero-point-signed-clamp", "zero", source="intel/auto-round/issues/2273")
@@ -203,6 +114,9 @@ def scale_and_zero_swapped(steps: Steps) -> Steps | None:
         return steps.times(levels, zero.astype(np.float32), scale, offset)
 
     return replace(steps, times=wrong)
+
+
+# Offsets ------------------------------------------------------------------------------------------
 
 
 @mutant("offset-dropped", "times", source=CONSTRUCTED)
