@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from kbit_ref.cli._terminal import table, width, wrapped
 from kbit_ref.datatypes.datatype import datatype, datatypes, families
 from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.encoders import ENCODERS
@@ -18,7 +19,7 @@ from kbit_ref.tensors.packing import rows as layout_rows
 from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.scheme import CHOICES, DOUBLES, MEANINGS, SCALE_DTYPES
 
-__all__ = ["TABLES", "markdown"]
+__all__ = ["TABLES", "first_line", "markdown", "summary"]
 
 HELP = "the data types, the parts of schemes, the profiles, the layouts, the methods"
 
@@ -48,12 +49,20 @@ def run(args: argparse.Namespace) -> int:
         if title:
             print("\n" * (i > 0) + title.upper())
         columns = [name for name in rows[0] if name != "source" or len(rows[0]) <= 3 or args.all]
-        heads = [{column: column for column in columns}] if args.all and not title else []
-        widths = [max(len(str(row[column])) for row in [*heads, *rows]) for column in columns]
-        for row in [*heads, *rows]:
-            cells = (str(row[column]).ljust(width) for column, width in zip(columns, widths, strict=True))
-            print("  ".join(cells).rstrip())
+        stacked = {"spelling", "source"} <= set(columns)
+        print("\n".join(_stacked(rows) if stacked else table(rows, columns, width())))
     return 0
+
+
+def _stacked(rows: Sequence[Row]) -> list[str]:
+    """Name and source in a line, the spelling below: side by side they are wider than a screen."""
+    wide = min(max(len(row["name"]) for row in rows), width() // 2)
+    lines = []
+    for row in rows:
+        first, *others = wrapped(row["source"], width() - wide - 2)
+        lines += [f"{row['name']:<{wide}}  {first}", *(" " * (wide + 2) + line for line in others)]
+        lines += [f"    {line}" for line in wrapped(row["spelling"], width() - 4)]
+    return lines
 
 
 def markdown(what: str = "types", *, every: bool = False) -> str:
@@ -80,7 +89,8 @@ def _cell(column: str, value: object) -> str:
     return text.replace("|", "\\|")
 
 
-def _first_line(thing: object) -> str:
+def first_line(thing: object) -> str:
+    """The first line of a docstring."""
     return (thing.__doc__ or "").strip().splitlines()[0]
 
 
@@ -102,20 +112,20 @@ def _types(every: bool) -> Tables:
 def _schemes(every: bool) -> Tables:
     """The parts that a spelling is made of."""
     return {
-        "rules": [{"name": name, "scale": _first_line(rule)} for name, rule in RULES.items()],
-        "stored scales": [{"name": name, "summary": _scale(name)} for name in SCALE_DTYPES],
+        "rules": [{"name": name, "scale": first_line(rule)} for name, rule in RULES.items()],
+        "stored scales": [{"name": name, "summary": summary(name)} for name in SCALE_DTYPES],
         "choices, the default first": [
             {"name": name, "values": " ".join(values), "meaning": MEANINGS[name]} for name, values in CHOICES.items()
         ],
-        "encoders": [{"name": name, "code": _first_line(encoder)} for name, encoder in ENCODERS.items()],
+        "encoders": [{"name": name, "code": first_line(encoder)} for name, encoder in ENCODERS.items()],
         "schemes of scales quantized again": [{"name": name, "spelling": text} for name, text in DOUBLES.items()],
     }
 
 
-def _scale(name: str) -> str:
-    """What the registry of data types says of a stored scale."""
+def summary(name: str) -> str:
+    """What the registry says of a data type, or of a stored scale."""
     found = [row.summary for row in families() if row.arguments(name) is not None]
-    return found[0] if found else "IEEE single precision, float32."
+    return found[0] if found else "IEEE single precision, float32." if name == "f32" else datatype(name).source
 
 
 def _profiles(every: bool) -> Tables:

@@ -1,4 +1,4 @@
-"""One data type taken apart: its levels and codes, bit fields, gaps, and a number line."""
+"""Describe a data type: levels, codes, bit fields, gaps, a number line. Or a scheme or a profile, part by part."""
 
 from __future__ import annotations
 
@@ -10,24 +10,45 @@ from typing import Any
 import numpy as np
 
 from kbit_ref import exact
-from kbit_ref.datatypes.datatype import DataType, datatype
+from kbit_ref.cli._options import refuse_idle
+from kbit_ref.cli._terminal import table, width, wrapped
+from kbit_ref.cli.list_ import first_line, summary
+from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.datatypes.levels import order, spelled
 from kbit_ref.engine.staircase import in_pairs
+from kbit_ref.exact.encoders import ENCODERS
+from kbit_ref.exact.rules import RULES
+from kbit_ref.tensors.packing import rows as layout_rows
+from kbit_ref.tensors.profiles import profiles
+from kbit_ref.tensors.quantize import quantize
+from kbit_ref.tensors.scheme import MEANINGS, Scheme, named, scheme
 
-HELP = "levels, codes, bit fields, gaps and a number line of a type"
+HELP = "describe a data type, a scheme or a profile"
 WIDTH = 96  # columns of the number line
 MANY = 256  # above this many codes, only the ends are printed
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref show`."""
-    parser.add_argument("dtype", help="a data type, e.g. e2m1fn or e4m3fn+overflow=ieee")
-    parser.add_argument("--all", action="store_true", help="print every code, however many there are")
+    parser.add_argument("name", help="a data type, a scheme or a profile: e2m1fn, nf4-b64-absmax-f32, ggml-q4_0")
+    parser.add_argument("--all", action="store_true", help="of a data type: print every code, however many there are")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the type."""
-    d = datatype(args.dtype)
+    """Print what it is."""
+    found = named(args.name)
+    if isinstance(found, DataType):
+        return _show_type(args, found)
+    refuse_idle("show", {"--all": args.all}, "a scheme has no codes of its own", "leave it out")
+    facts = scheme_facts(found)
+    if args.json:
+        print(json.dumps(facts, indent=1))
+        return 0
+    print("\n".join(_scheme_lines(found, facts)))
+    return 0
+
+
+def _show_type(args: argparse.Namespace, d: DataType) -> int:
     rows = level_rows(d)
     facts = {
         "name": d.name,
@@ -55,6 +76,49 @@ def run(args: argparse.Namespace) -> int:
         note = "  unused" if row["unused"] else ""
         print(f"{row['code']:>6}  {row['bits']:<{d.bits + 2}}  {row['level']:>24}  {gap:>14}{note}".rstrip())
     return 0
+
+
+def scheme_facts(s: Scheme) -> dict[str, Any]:
+    """The parts of a scheme, each with its meaning, and the profiles of that spelling."""
+    alike = [profile for profile in profiles().values() if scheme(profile.spelling) == s]
+    parts = {
+        "data type": (s.dtype.name, summary(s.dtype.name.partition("+")[0])),
+        "cut": (str(s.cut), _cut_meaning(s)),
+        "scale rule": (s.rule, first_line(RULES[s.rule])),
+        "stored scale": (s.scale_dtype, summary(s.scale_dtype)),
+        "layout": (s.layout.name, _summary_of_layout(s.layout.name)),
+    }
+    meanings = MEANINGS | {"encoder": first_line(ENCODERS[s["encoder"]])}
+    return {
+        "spelling": str(s),
+        "profiles": [{"name": profile.name, "source": profile.source} for profile in alike],
+        "bits_per_parameter": quantize(np.ones((1024, 1024), np.float32), s).bits_per_parameter,
+        "parts": {name: {"value": value, "meaning": meaning} for name, (value, meaning) in parts.items()},
+        "choices": {key: {"value": value, "meaning": meanings.get(key, "")} for key, value in s.choices.items()},
+    }
+
+
+def _scheme_lines(s: Scheme, facts: dict[str, Any]) -> list[str]:
+    """What `show` prints of a scheme."""
+    lines = wrapped(facts["spelling"], width())
+    for profile in facts["profiles"]:
+        lines += wrapped(f"profile {profile['name']}: {profile['source']}", width())
+    lines += [f"{facts['bits_per_parameter']:.6g} bits per parameter, for an array of 1024 x 1024", ""]
+    choices = {f"+{key}": each for key, each in facts["choices"].items() if key != "layout"}
+    named_parts = [{"part": key, **each} for key, each in (facts["parts"] | choices).items()]
+    lines += table(named_parts, ("part", "value", "meaning"), width())
+    base = s.dtype.name.partition("+")[0]
+    return [*lines, "", f"levels: kbit-ref show {base}; one element step by step: kbit-ref explain"]
+
+
+def _cut_meaning(s: Scheme) -> str:
+    where = "the flattened array" if s.cut.axis is None else f"axis {s.cut.axis}"
+    whole = {"tensor": "one scale for the whole array", "channel": f"one scale for each index of {where}"}
+    return whole.get(s.cut.kind) or f"blocks of {s.cut.size} elements along {where}, a scale each"
+
+
+def _summary_of_layout(name: str) -> str:
+    return next(row.summary for row in layout_rows() if row.arguments(name) is not None)
 
 
 def level_rows(d: DataType) -> list[dict[str, Any]]:

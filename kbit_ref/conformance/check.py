@@ -18,7 +18,7 @@ from kbit_ref.conformance.variants.of_types import NanCodes
 from kbit_ref.conformance.verdict import Row, Verdict
 from kbit_ref.datatypes.datatype import DataType, datatype
 from kbit_ref.errors import BadInput, BadType, MissingLibrary, UnknownName, message
-from kbit_ref.tensors.scheme import Scheme, scheme
+from kbit_ref.tensors.scheme import Scheme, named
 
 __all__ = ["check"]
 
@@ -111,9 +111,10 @@ def check(
     if not callable(function):
         rule = "it cannot be called"
         raise BadType(message("check", f"function = {function!r}", rule, "give a function of one array"))
-    if isinstance(dtype, Scheme) or (isinstance(dtype, str) and "-" in dtype):  # no name of a type has a dash
-        return _of_scheme(function, scheme(dtype), what, sources, shapes, rank)
-    d = datatype(dtype)
+    subject = named(dtype) if isinstance(dtype, str) else dtype
+    if isinstance(subject, Scheme):
+        return _of_scheme(function, subject, what, sources, shapes, rank)
+    d = datatype(subject)
     if what is not None and what not in WHAT:
         raise UnknownName.among("check", "what", what, WHAT, f"use {', '.join(WHAT)}")
     _known_sources(sources)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kbit_ref import exact
+from kbit_ref.datatypes.everyday import KINDS, few_words, resolve
 from kbit_ref.datatypes.levels import all_float32, check, kept, order, rational, rounded, superfluous
 from kbit_ref.errors import BadInput, BadType, UnknownName, message
 from kbit_ref.registry import Registry, Row
@@ -384,17 +385,19 @@ def _find(name: str) -> DataType | None:
 
 
 def datatype(name: str | DataType) -> DataType:
-    """The data type of that name. Choices may follow it: `e4m3fn+overflow=ieee+ties=away`.
+    """Return the data type of that name. Choices may follow it: `e4m3fn+overflow=ieee+ties=away`.
 
     Parameters
     ----------
     name
-        A name, or a `DataType`, which is returned as it is.
+        A name, or a `DataType`, which is returned as it is. Any case, and names that other libraries use for one
+        type only (`float8_e4m3fn`, `NF4`), are accepted too.
 
     Raises
     ------
     UnknownName
-        `datatype: name = 'nf44', there is no such name; did you mean nf4? ...`
+        `datatype: name = 'nf44', there is no such name; did you mean nf4? ...`;
+        `datatype: name = 'fp4', 2 different data types have that name; use e2m1fn (OCP FP4 E2M1) or fp4_bnb (...)`
 
     Examples
     --------
@@ -414,8 +417,12 @@ def datatype(name: str | DataType) -> DataType:
 def _resolve(name: str) -> DataType:
     base, *choices = name.split("+")
     found = _find(base)
+    if found is None and (meant := resolve("datatype", "name", base, "data type")):
+        found = _find(meant)
     if found is None:
         remedy = "`kbit-ref list` shows all; a type made at run time resolves after kb.register"
+        if base.count("-") > 2:
+            remedy = "a spelling with dashes is a scheme: use kb.scheme; `kbit-ref list` shows all types"
         for row in _rows.rows:  # a name that a grammar might have had
             if row.grammar and base.casefold().startswith(row.pattern.partition("{")[0].casefold()):
                 remedy = f"names {row.pattern}: {row.summary}"
@@ -430,4 +437,11 @@ def _resolve(name: str) -> DataType:
     return found.with_choices(**dict(spelled))
 
 
+def _described() -> dict[str, str]:
+    """Every name, those of grammars too, with a few words."""
+    rows = {name: few_words(row.summary) for row in _rows.rows for name in row.names()}
+    return rows | {name: few_words(d.source) for name, d in _registered.items()}
+
+
 exact.names.append(datatype)
+KINDS["data type"] = _described

@@ -13,13 +13,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from kbit_ref import exact
-from kbit_ref.datatypes.datatype import DataType, datatype
+from kbit_ref.datatypes.datatype import DataType, datatype, datatypes
+from kbit_ref.datatypes.everyday import KINDS, few_words, meanings, resolve
 from kbit_ref.errors import BadInput, BadType, KbitError, UnknownName, message
 from kbit_ref.exact.arithmetic import Arithmetic
 from kbit_ref.exact.encoders import ENCODERS
@@ -28,7 +30,7 @@ from kbit_ref.tensors.cut import Cut
 from kbit_ref.tensors.packing import Layout, layout, layouts
 from kbit_ref.tensors.profiles import profiles
 
-__all__ = ["CHOICES", "DOUBLES", "MEANINGS", "SCALE_DTYPES", "Scheme", "scheme"]
+__all__ = ["CHOICES", "DOUBLES", "MEANINGS", "SCALE_DTYPES", "Scheme", "named", "scheme"]
 
 SCALE_DTYPES = ("f32", "f16", "bf16", "e8m0fnu", "e4m3fn", "e4m4", "ue4m3")
 
@@ -180,14 +182,21 @@ class Scheme:
 
 
 def scheme(text: str | Scheme) -> Scheme:
-    """The scheme of that spelling, or of that profile. Choices may come in any order.
+    """Return the scheme of that spelling, or of that profile. Choices may come in any order.
 
     A choice added to the name of a profile replaces the one that the profile spells.
+
+    Parameters
+    ----------
+    text
+        A spelling, the name of a profile, or a `Scheme`, which is returned as it is. Any case, and names that stand
+        for one profile only (`Q4_0`), are accepted too; `mxfp4` and the like are those of the published definition.
 
     Raises
     ------
     UnknownName
-        `scheme: rule = 'absmin', there is no such name; did you mean absmax? ...`
+        `scheme: rule = 'absmin', there is no such name; did you mean absmax? ...`;
+        `scheme: text = 'nvfp4', 6 different schemes have that name; use ...`
     BadInput
         `scheme: text = 'nf4-b64', a scheme is DTYPE-CUT-RULE-SCALE{+name=value}; ...`
 
@@ -197,17 +206,61 @@ def scheme(text: str | Scheme) -> Scheme:
     'nf4-b64-absmax-f32+arith=reciprocal+layout=high4'
     >>> scheme("nf4-b64-absmax-f32").layout.name
     'low4'
+    >>> scheme("Q4_0") == scheme("ggml-q4_0")
+    True
     """
     if isinstance(text, Scheme):
         return text
     if not isinstance(text, str):
         got = f"text = {text!r}" if np.isscalar(text) or text is None else f"text of type {type(text).__name__}"
         raise BadType(message("scheme", got, "it is no spelling and no Scheme", "e.g. nf4-b64-absmax-f32"))
+    return _scheme(text)
+
+
+def named(text: str) -> DataType | Scheme:
+    """Return the data type or the scheme of that name; where it may be both, the data type.
+
+    Raises
+    ------
+    UnknownName
+        `named: text = 'Q4_K', there is no such type, scheme or profile; did you mean ggml-q4_0? ...`
+
+    Examples
+    --------
+    >>> named("NF4"), str(named("MXFP4"))
+    (<DataType nf4: 4 bits, quantile>, 'e2m1fn-b32@-1-pow2floor-e8m0fnu')
+    """
+    name = text.partition("+")[0]
+    if _is_spelled(name):
+        return scheme(text)
+    if meanings(name, "data type"):
+        return datatype(text)
+    if "-" in name or meanings(name, "scheme"):
+        return scheme(text)
+    near = _resembling(name)
+    if get_close_matches(name.casefold(), datatypes()) or not near:
+        return datatype(text)  # which says what is near
+    rule, remedy = "there is no such type, scheme or profile", f"did you mean {', '.join(near)}?"
+    raise UnknownName(message("named", f"text = {name!r}", rule, f"{remedy} kb.profiles() has all"))
+
+
+def _is_spelled(name: str) -> bool:
+    """Is it a profile, or does it have the four parts of a spelling?"""
+    return name in profiles() or (len(_parts(name)) == 4 and name.casefold() not in profiles())
+
+
+def _parts(head: str) -> list[str]:
+    return re.split(r"-(?!\d)", head)  # a '-' before a digit is the sign of an axis, all others separate the parts
+
+
+@lru_cache(maxsize=1024)
+def _scheme(text: str) -> Scheme:
     name, *added = text.split("+")
-    found = profiles().get(name)
-    if found is None:
-        return _parse(text)
-    head, *spelled = found.spelling.split("+")
+    if not _is_spelled(name):
+        name = resolve("scheme", "text", name, "scheme") or name
+    if name not in profiles():
+        return _parse("+".join([name, *added]))
+    head, *spelled = profiles()[name].spelling.split("+")
     replaced = {choice.partition("=")[0] for choice in added}
     return _parse("+".join([head, *(c for c in spelled if c.partition("=")[0] not in replaced), *added]))
 
@@ -218,14 +271,12 @@ def _changed(dtype: DataType, choices: tuple[tuple[str, str], ...]) -> DataType:
     return dtype.with_choices(**dict(choices))
 
 
-@lru_cache(maxsize=1024)
 def _parse(text: str) -> Scheme:
     head, *spelled = text.split("+")
-    # a '-' before a digit is the sign of an axis, all others separate the parts
-    parts = re.split(r"-(?!\d)", head)
+    parts = _parts(head)
     if len(parts) != 4:
         rule = "a scheme is DTYPE-CUT-RULE-SCALE{+name=value}, or a profile"
-        near = get_close_matches(head, profiles(), 3)
+        near = _resembling(head)
         remedy = f"did you mean {', '.join(near)}? kb.profiles() has all" if near else "e.g. nf4-b64-absmax-f32"
         raise BadInput(message("scheme", f"text = {text!r}", rule, remedy))
     name, cut, rule, scale = parts
@@ -243,8 +294,11 @@ def _parse(text: str) -> Scheme:
         got, rule = f"dtype = {dtype.name}, {dtype.bits} bits", "schemes are for types of at most 8 bits"
         raise BadInput(message("scheme", got, rule, "use kb.encode, or a narrower type"))
 
+    rule = rule if rule in RULES else rule.casefold()
     if rule not in RULES:
         raise UnknownName.among("scheme", "rule", rule, RULES, f"rules are {', '.join(RULES)}")
+    if scale not in SCALE_DTYPES:
+        scale = resolve("scheme", "scale", scale, "stored scale") or scale
     if scale not in SCALE_DTYPES:
         raise UnknownName.among("scheme", "scale", scale, SCALE_DTYPES, f"scales are {', '.join(SCALE_DTYPES)}")
     for key, value in choices.items():
@@ -260,11 +314,23 @@ def _parse(text: str) -> Scheme:
             raise UnknownName.among("scheme", key, value, allowed, f"use {', '.join(allowed)}")
     kept = {key: value for key, value in choices.items() if key not in CHOICES or value != CHOICES[key][0]}
     kept = {key: value for key, value in kept.items() if key not in of_type or key in changed}
-    made = Scheme(dtype, Cut.parse(cut), rule, scale, kept)
+    made = Scheme(dtype, Cut.parse(cut.casefold()), rule, scale, kept)
     if kept.get("layout") == Scheme(dtype, made.cut, rule, scale).layout.name:
         made = Scheme(dtype, made.cut, rule, scale, {key: value for key, value in kept.items() if key != "layout"})
     _check(made, text)
     return made
+
+
+def _resembling(text: str) -> list[str]:
+    """The profiles of a name like that, with or without the library that it begins with."""
+    tails = {name.partition("-")[2]: name for name in profiles()} | {name: name for name in profiles()}
+    return list(dict.fromkeys(tails[near] for near in get_close_matches(text.casefold(), tails, 3)))
+
+
+def _origin(source: str) -> str:
+    """Who made it, without the place in a file."""
+    first, *others = few_words(source).split()
+    return " ".join([first, *takewhile(lambda word: "/" not in word, others)])
 
 
 def _check(s: Scheme, text: str) -> None:
@@ -372,3 +438,5 @@ def _idle(s: Scheme) -> Iterator[tuple[str, str]]:
 
 
 exact.schemes.append(scheme)
+KINDS["scheme"] = lambda: {name: _origin(profile.source) for name, profile in profiles().items()}
+KINDS["stored scale"] = lambda: dict.fromkeys(SCALE_DTYPES, "a type of stored scales")

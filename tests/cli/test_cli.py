@@ -208,11 +208,12 @@ def test_every_command_takes_json() -> None:
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "schemes"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("RULES\nabsmax       fl(max|x| / top)\n")
-    assert "\n\nSTORED SCALES\nf32      IEEE single precision, float32.\n" in out
-    assert re.search(r"^tail +own pad error +a short last block is ", out, re.M)
+    assert out.startswith("RULES\nname         scale\nabsmax       fl(max|x| / top)\n")
+    assert "\n\nSTORED SCALES\nname     summary\nf32      IEEE single precision, float32.\n" in out
+    assert re.search(r"^tail +own pad error +a short last block is a block of its own", out, re.M)
     assert main(["list", "profiles"]) == 0
-    assert re.search(r"^onnx-int\[2\|4\|8\] +int\[\]-b32@-1-absmax-f32\S* +ONNX", capsys.readouterr().out, re.M)
+    out = capsys.readouterr().out
+    assert re.search(r"^onnx-int\[2\|4\|8\] +ONNX .*\n    int\[\]-b32@-1-absmax-f32\+zeroblock=one$", out, re.M)
     assert main(["list", "profiles", "--all", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == list(profiles())
@@ -260,6 +261,35 @@ def test_explain_a_file(
     for name in ("v", "n"):  # no such tensor; integers
         assert main([*argv, name]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("what", ["types", "schemes", "profiles", "layouts", "methods"])
+@pytest.mark.parametrize("columns", [80, 100])
+def test_lists_fit_the_terminal(
+    what: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for all_ in ([], ["--all"]):
+        assert main(["list", what, *all_]) == 0
+        assert max(map(len, capsys.readouterr().out.splitlines())) <= columns
+
+
+def test_show_a_scheme(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "Q4_0"]) == 0
+    out = capsys.readouterr().out
+    assert "profile ggml-q4_0: ggml-quants.c; gguf 0.19.0 quants.py\n4.5 bits per parameter" in out
+    assert re.search(r"^cut +b32@-1 +blocks of 32 elements along axis -1, a scale each$", out, re.M)
+    assert re.search(r"^\+encoder +addhalf +integers: 1/2 and the lowest", out, re.M)
+    assert main(["show", "nf4-channel-absmax-f32", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["spelling"], document["profiles"]) == ("nf4-channel-absmax-f32", [])
+    assert document["bits_per_parameter"] == 4 + 32 / 1024
+    assert document["parts"]["cut"] == {"value": "channel", "meaning": "one scale for each index of axis 0"}
+    assert main(["show", "mxfp4", "--all"]) == 2
+    assert main(["show", "fp4"]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == "kbit-ref show: --all, a scheme has no codes of its own; leave it out"
+    assert err[1].startswith("kbit-ref show: datatype = 'fp4', 2 different data types have that name; use e2m1fn (")
 
 
 def test_lists_of_all_have_headings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ from kbit_ref.datatypes.datatype import DataType, datatype
 from kbit_ref.engine.codec import decode, encode
 from kbit_ref.errors import BadInput, UnknownName, message
 from kbit_ref.exact.rules import RULES
-from kbit_ref.tensors.scheme import Scheme, scheme
+from kbit_ref.tensors.scheme import Scheme, named, scheme
 
 __all__ = ["ARROW", "Case", "Field", "Form", "form"]
 
@@ -204,7 +204,7 @@ def form(subject: str | DataType | Scheme, what: str = "encode", source: str = "
         raise UnknownName.among("form", "direction", what, DIRECTIONS, f"use {', '.join(DIRECTIONS)}")
     if source not in SOURCES:
         raise UnknownName.among("form", "source", source, SOURCES, f"use {', '.join(SOURCES)}")
-    found = subject_of(subject) if isinstance(subject, str) else subject
+    found = named(subject) if isinstance(subject, str) else subject
     dtype = found.dtype if isinstance(found, Scheme) else found
     if dtype.rounding.startswith("stochastic"):
         got, rule = f"subject = {found}", "stochastic rounding needs random bits, and lines have none"
@@ -214,17 +214,6 @@ def form(subject: str | DataType | Scheme, what: str = "encode", source: str = "
     if what == "decode":
         source = "float32" if isinstance(found, Scheme) else found.level_dtype.name
     return Form(found, what, source)
-
-
-def subject_of(text: str) -> DataType | Scheme:
-    """A name with a dash is a scheme or a profile, any other one a data type.
-
-    Examples
-    --------
-    >>> str(subject_of("ocp-mxfp4")), str(subject_of("nf4"))
-    ('e2m1fn-b32@-1-pow2floor-e8m0fnu', 'nf4')
-    """
-    return scheme(text) if "-" in text.partition("+")[0] else datatype(text)
 
 
 def in_rows(s: Scheme) -> Scheme:
