@@ -28,10 +28,9 @@ from kbit_ref.engine.codec import decode
 from kbit_ref.errors import BadInput, message
 from kbit_ref.inputs import as_codes, as_reals
 from kbit_ref.products.accumulate import Accumulator
-from kbit_ref.products.bounds import dot_bound
-from kbit_ref.products.bounds_inputs import matrix
-from kbit_ref.products.bounds_result import Judgement
+from kbit_ref.products.bounds import Judgement, dot_bound
 from kbit_ref.products.exact_product import exact_product
+from kbit_ref.products.operands import matrix
 from kbit_ref.tensors.dequantize import dequantize
 from kbit_ref.tensors.packing import pack
 from kbit_ref.tensors.qtensor import QTensor
