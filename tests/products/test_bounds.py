@@ -12,7 +12,7 @@ from helpers.libraries import heavy, light
 import kbit_ref as kb
 from kbit_ref.arithmetic import Arithmetic
 from kbit_ref.errors import BadInput, UnknownName
-from kbit_ref.products import bounds
+from kbit_ref.products import interval
 from kbit_ref.products.accumulate import ORDERS, Accumulator, accumulator, defined, order, spelled
 from kbit_ref.products.bounds import dot_bound
 from kbit_ref.products.exact_product import exact_product
@@ -304,14 +304,14 @@ def test_the_interval_is_reached():
 
 def test_a_narrower_interval_would_be_left(monkeypatch):
     """The cases are hard enough: with three quarters of the roundoff they find a violation."""
-    unit = bounds._unit
-    monkeypatch.setattr(bounds, "_unit", lambda form: unit(form) * 0.75)
+    unit = interval._unit
+    monkeypatch.setattr(interval, "_unit", lambda form: unit(form) * 0.75)
     with pytest.raises(AssertionError):
         sound(cases.__wrapped__(168, 12))
 
 
 def test_an_interval_without_underflow_would_be_left(monkeypatch):
-    monkeypatch.setattr(bounds, "_half_least", lambda form: 0.0)
+    monkeypatch.setattr(interval, "_half_least", lambda form: 0.0)
     with pytest.raises(AssertionError):
         sound(cases.__wrapped__(168, 12))
 
