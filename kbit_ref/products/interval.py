@@ -91,7 +91,8 @@ def interval(model: Accumulator, given: Operands, delta: float) -> Interval:
             pieces[4] = np.where(np.isfinite(pieces[4]), width, pieces[4])
         for whole, piece in zip(found, pieces, strict=True):
             whole[at] = piece
-    return Interval(*found, replayed)
+    centre, lower, upper, magnitude, probable = found
+    return Interval(centre, lower, upper, magnitude, probable, replayed)
 
 
 def _tile(model: Accumulator, given: Operands, factor: float) -> list[F64]:
