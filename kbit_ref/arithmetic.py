@@ -12,11 +12,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "Arithmetic", "odd_quotient", "round_to_integer"]
+__all__ = ["FORMATS", "Arithmetic", "identity", "odd_quotient", "round_to_integer", "same", "widened"]
 
 Array = Any  # an array, or a number
 
 FORMATS = ("float16", "bfloat16", "float32", "float64")
+
+
+def widened(words: Array, kind: str = "bfloat16") -> NDArray[Any]:
+    """Return the numbers of a format: bfloat16, which NumPy lacks and which comes as uint16, as float32.
+
+    Examples
+    --------
+    >>> widened(np.array([0x3F80, 0xC000], np.uint16))
+    array([ 1., -2.], dtype=float32)
+    """
+    if kind != "bfloat16":
+        return np.asarray(words)
+    return np.asarray((words.astype(np.uint32) << np.uint32(16)).view(np.float32))
+
+
+def identity(numbers: Array) -> NDArray[np.uint64]:
+    """Return a word for each number, equal where the numbers are: all NaN are one, the zeros are two."""
+    with np.errstate(invalid="ignore"):  # of a signalling NaN
+        wide = np.ascontiguousarray(numbers, np.float64).reshape(np.shape(numbers))
+    return np.where(np.isnan(wide), np.uint64(2**64 - 1), wide.view(np.uint64))
+
+
+def same(a: Array, b: Array, *, zeros: bool = True) -> NDArray[np.bool_]:
+    """Tell where two arrays hold the same numbers, to the bit: any NaN is as good as another.
+
+    Parameters
+    ----------
+    zeros
+        Do the signs of zeros count?
+
+    Examples
+    --------
+    >>> same([np.nan, 0.0, 1.0], [-np.nan, -0.0, 1.0]), same(0.0, -0.0, zeros=False)
+    (array([ True, False,  True]), array(True))
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    if a.dtype.kind in "biu" and b.dtype.kind in "biu":
+        return np.asarray(a == b)
+    alike = np.asarray(identity(a) == identity(b))
+    return alike if zeros else np.asarray(alike | ((a == 0) & (b == 0)))
 
 
 class Arithmetic:

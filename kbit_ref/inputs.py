@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import widened
 from kbit_ref.errors import BadInput, BadType, message
 
 __all__ = ["Reals", "as_codes", "as_out", "as_reals", "as_seed", "real_array"]
@@ -65,7 +66,7 @@ def real_array(function: str, x: Any, *, bfloat16: bool = False) -> Reals:
 def as_reals(function: str, x: Any) -> NDArray[Any]:
     """The numbers in x as a NumPy float array; bfloat16 is widened to float32."""
     array, kind = real_array(function, x)
-    return (array.astype(np.uint32) << 16).view(np.float32) if kind == "bfloat16" else array
+    return widened(array, kind)
 
 
 def as_codes(function: str, codes: Any, bits: int) -> NDArray[Any]:

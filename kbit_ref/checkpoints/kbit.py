@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import widened
 from kbit_ref.checkpoints.container import NUMPY, Container, Writer, target
 from kbit_ref.checkpoints.foreign import AS_STORED, Found, reader
 from kbit_ref.checkpoints.header import Entry, Spec, shown
@@ -193,7 +193,7 @@ class Checkpoint(Mapping[str, "QTensor | Array"]):
             raise KeyError(name)
         entry, array = self._file.entry(name), self._file.array(name)
         if entry.dtype == "BF16":
-            return (array.astype(np.uint32) << 16).view(np.float32)
+            return widened(array)
         return decode(FLOATS_8[entry.dtype], array) if entry.dtype in FLOATS_8 else array
 
     def __iter__(self) -> Iterator[str]:

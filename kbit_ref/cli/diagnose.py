@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kbit_ref.arithmetic import widened
 from kbit_ref.checkpoints import Container
 from kbit_ref.conformance.diagnosis import diagnose
 from kbit_ref.errors import BadInput, message
@@ -60,9 +61,7 @@ def array_of(name: str, text: str) -> Any:
     if colon and path.endswith(".safetensors"):
         with Container(path) as file:
             array = file.array(tensor)
-            if file.entry(tensor).dtype == "BF16":
-                array = (array.astype(np.uint32) << 16).view(np.float32)
-            return array
+            return widened(array) if file.entry(tensor).dtype == "BF16" else array
     if not text.endswith(".npy"):
         rule = "it is no .npy and no FILE.safetensors:NAME"
         raise BadInput(message("diagnose", f"{name} = {text}", rule, "save it with numpy.save"))

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import widened
 from kbit_ref.conformance.block_reading import Refused, read
 from kbit_ref.conformance.compare import PER_BLOCK, Compared, Record, compare, records
 from kbit_ref.conformance.definition import Stored, independent, reference
 from kbit_ref.conformance.diagnosis.block_examples import Shrinker
 from kbit_ref.conformance.diagnosis.shrink import complexity, shrink
 from kbit_ref.conformance.implementations.block_adapters import PARTS, BlockProfile
-from kbit_ref.conformance.inputs.of_schemes import Case, cases, narrowed, shaped, widened
+from kbit_ref.conformance.inputs.of_schemes import Case, cases, narrowed, shaped
 from kbit_ref.conformance.ranking import Ranked, Ranking, ranked
 from kbit_ref.conformance.verdict import Counterexample
 from kbit_ref.tensors.profiles import profiles

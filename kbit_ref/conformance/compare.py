@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import same
 from kbit_ref.conformance.block_reading import Refused, Theirs, spelled
 from kbit_ref.conformance.definition import Stored, block_index
 from kbit_ref.conformance.inputs.of_schemes import Case
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["Compared", "Record", "agree", "compare", "records", "same"]
+__all__ = ["Compared", "Record", "agree", "compare", "records"]
 
 Array = NDArray[Any]
 PER_BLOCK = ("scales", "offsets", "zero_points")
@@ -66,12 +67,6 @@ class Record:
     compared: Compared
     block: int
     short: bool = False
-
-
-def same(a: Any, b: Any) -> NDArray[np.bool_]:
-    """Equal, the signs of zeros too; all NaN are one."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    return np.asarray(((a == b) & (np.signbit(a) == np.signbit(b))) | (np.isnan(a) & np.isnan(b)))
 
 
 def compare(s: Scheme, case: Case, ours: Stored, theirs: Theirs, given: bool = False) -> Compared:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import same
 from kbit_ref.conformance.diagnosis.counterexample import counterexample, simplest, spell_code
 from kbit_ref.conformance.diagnosis.differing import Kind, kinds_of_difference
 from kbit_ref.conformance.implementations.ask import FLAT, Answer
 from kbit_ref.conformance.inputs.of_types import arrangements
-from kbit_ref.conformance.reading import Got, Refused, identity, read
+from kbit_ref.conformance.reading import Got, Refused, read
 from kbit_ref.conformance.subject import Question
 from kbit_ref.conformance.variants.of_types import Cause
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row
@@ -203,7 +204,7 @@ def _compare_levels(asked: Question, got: Got) -> tuple[Difference, ...]:
     """Decoded values against the levels, entry by entry."""
     assert got.values is not None
     levels, values = asked.x, got.values
-    bad = identity(levels) != identity(values)
+    bad = ~same(levels, values)
     zeros = bad & (levels == 0) & (values == 0)
     flushed = bad & ~zeros & (values == 0)
     kinds = [
@@ -239,12 +240,12 @@ def _arrangements(asked: Question, flat: Got, answers: Sequence[Answer], form: s
         except Refused as refused:
             errors.append(str(refused))
             continue
-        same = np.array_equal(got.codes, codes[name])
+        alike = np.array_equal(got.codes, codes[name])
         if got.values is not None and values and asked.what == "decode":
-            same = np.array_equal(identity(got.values), identity(values[name]))
-        if not same and asked.nan == "any" and asked.what == "encode":
+            alike = bool(same(got.values, values[name]).all())
+        if not alike and asked.nan == "any" and asked.what == "encode":
             is_nan = np.append(np.isnan(asked.dtype.levels), False)
-            same = bool(np.all((got.codes == codes[name]) | (is_nan[got.codes] & is_nan[codes[name]])))
-        if not same:
+            alike = bool(np.all((got.codes == codes[name]) | (is_nan[got.codes] & is_nan[codes[name]])))
+        if not alike:
             errors.append(f"{name}: the answer differs from that for the same numbers in a flat array")
     return errors

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import identity
 from kbit_ref.conformance.implementations.ask import Answer, told
 from kbit_ref.conformance.inputs.of_types import to_float64
 from kbit_ref.conformance.subject import Question
 
-__all__ = ["Got", "Refused", "identity", "read"]
+__all__ = ["Got", "Refused", "read"]
 
 
 class Refused(Exception):
@@ -71,10 +72,3 @@ def _values(asked: Question, values: NDArray[np.float64]) -> Got:
         return Got(codes.astype(np.int64), values)
     both_nan = np.isnan(values) & np.isnan(asked.x) if values.shape == asked.x.shape else np.isnan(values) & False
     return Got(np.where(both_nan, asked.ours, codes).astype(np.int64), values)
-
-
-def identity(values: NDArray[np.float64]) -> NDArray[np.uint64]:
-    """Words that are equal if the values are: all NaNs are one, the zeros are two."""
-    words = np.ascontiguousarray(values, np.float64).reshape(values.shape).view(np.uint64)
-    nan = (words & np.uint64(2**63 - 1)) > np.uint64(0x7FF << 52)
-    return np.where(nan, np.uint64(2**64 - 1), words)

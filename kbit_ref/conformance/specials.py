@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import same
 from kbit_ref.conformance.block_reading import Refused, Theirs, spelled
-from kbit_ref.conformance.compare import same
 from kbit_ref.conformance.definition import Stored, block_index, independent, reference
 from kbit_ref.conformance.inputs.of_schemes import narrowed, shaped
 from kbit_ref.conformance.variants.choices import changed

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import widened
 from kbit_ref.exact import Block, Quantized, decode, encode
 from kbit_ref.exact import dequantize as dequantize_exactly
 from kbit_ref.exact.arithmetic import (
@@ -132,9 +133,7 @@ class _Element:
         """The numbers of the block."""
         columns = np.arange(self.first, self.first + self.size)
         part = np.atleast_1d(self.x.array[positions(self.s.cut, self.q.shape, self.spot.row, columns)])
-        if self.x.kind == "bfloat16":
-            part = (part.astype(np.uint32) << 16).view(np.float32)
-        return part.reshape(-1)
+        return widened(part, self.x.kind).reshape(-1)
 
     def _check(self, where: tuple[int, int]) -> None:
         """The definition and the engine have stored the same."""

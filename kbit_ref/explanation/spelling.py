@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from kbit_ref.arithmetic import widened
 from kbit_ref.datatypes.datatype import datatype
 from kbit_ref.exact import encode
 from kbit_ref.exact.arithmetic import FORMATS, Number, as_number, floor_log2
@@ -79,7 +80,7 @@ def of_word(word: int, form: str) -> Figure:
     """The number that a word of a format is."""
     bits = sum(FIELDS[form])
     if form == "bfloat16":
-        value = np.array(word << 16, np.uint32).view(np.float32)
+        value = widened(np.array(word, np.uint16))
     else:
         value = np.array(word, f"uint{bits}").view(form)
     number = as_number(float(value))

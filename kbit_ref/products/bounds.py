@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import same
 from kbit_ref.errors import BadInput, message
 from kbit_ref.inputs import as_reals
 from kbit_ref.products.accumulate import Accumulator
@@ -141,8 +142,7 @@ class DotBound:
             rule = "any order has no one answer"
             raise BadInput(message("equal", f"accumulator = {self.accumulator}", rule, "name one: +order=sequential"))
         theirs = self._answer(c)
-        same = (theirs == self.replayed) | (np.isnan(theirs) & np.isnan(self.replayed))
-        return self._judged(theirs, ~same, "equal")
+        return self._judged(theirs, ~same(theirs, self.replayed, zeros=False), "equal")
 
     def _answer(self, c: Any) -> F64:
         array = np.asarray(c) if self.accumulator.out == "int32" else as_reals("dot_bound", c)

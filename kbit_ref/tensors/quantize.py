@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.arithmetic import Arithmetic, odd_quotient, round_to_integer
+from kbit_ref.arithmetic import Arithmetic, odd_quotient, round_to_integer, widened
 from kbit_ref.engine.codec import CHUNK, encode, in_pieces
 from kbit_ref.engine.stochastic import encode_stochastic
 from kbit_ref.errors import BadInput, message
@@ -97,7 +97,7 @@ def whole_of(x: Any, scheme_: Scheme | str, *, bfloat16: bool = False) -> Whole:
     """What belongs to the whole tensor: its global scale and its mean, where the scheme has them."""
     s = scheme(scheme_)
     (array, kind), a = taken(x, s, bfloat16)
-    return whole_numbers(s, a, lambda rows: a.round(_read(rows, kind)), s.cut.rows(array))
+    return whole_numbers(s, a, lambda rows: a.round(widened(rows, kind)), s.cut.rows(array))
 
 
 def taken(x: Any, s: Scheme, bfloat16: bool) -> tuple[Reals, Arithmetic]:
@@ -108,11 +108,6 @@ def taken(x: Any, s: Scheme, bfloat16: bool) -> tuple[Reals, Arithmetic]:
         raise BadInput(message("quantize", "x of dtype longdouble", rule, "use x.astype(np.float64)"))
     wider = "float64" if reals.kind == "float64" else "float32"
     return reals, Arithmetic(wider if s["compute"] == "wider" else s["compute"])
-
-
-def _read(numbers: Array, kind: str) -> Array:
-    """Numbers of x; bfloat16 widened."""
-    return (numbers.astype(np.uint32) << 16).view(np.float32) if kind == "bfloat16" else numbers
 
 
 def _drawn(s: Scheme, random: Any, shape: tuple[int, ...]) -> Array | None:
@@ -157,7 +152,7 @@ class Work:
 
     def read(self, numbers: Array) -> Array:
         """Numbers of x in the format of the arithmetic."""
-        return self.a.round(_read(numbers, self.kind))
+        return self.a.round(widened(numbers, self.kind))
 
     def run(self, threads: int | None, out: NDArray[np.uint8] | None) -> QTensor:
         """All of it."""
@@ -283,7 +278,7 @@ class Work:
             refused = np.isinf(numbers) & (s["inf"] == "error") | np.isnan(numbers) & (s["nan"] == "error")
             for at in np.flatnonzero(refused)[:1]:
                 index = ", ".join(map(str, np.unravel_index(begin + at, self.x.shape)))
-                value = _read(flat[begin + at : begin + at + 1], self.kind)[0]
+                value = widened(flat[begin + at : begin + at + 1], self.kind)[0]
                 got = f"{f'x[{index}]' if index else 'x'} = {value}"
                 if np.isnan(value):
                     ways = "+nan=zero" if s.dtype.nan_code is None else "+nan=code or +nan=zero"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kbit_ref.arithmetic import widened
 from kbit_ref.checkpoints.container import Container
 from kbit_ref.checkpoints.foreign import AS_STORED, quantized
 from kbit_ref.errors import BadInput, UnknownName, message
@@ -154,7 +155,7 @@ def _read(
         raise BadInput(message("load_model", f"{found} of shape {entry.shape}", rule, "the two do not belong together"))
     numbers = file.array(found)
     if entry.dtype == "BF16":
-        numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
+        numbers = widened(numbers)
     numbers = numbers.astype(dtype)
     if not np.isfinite(numbers).all():
         at = tuple(int(i[0]) for i in np.nonzero(~np.isfinite(numbers)))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.compare import Compared, Record, agree, same
+from kbit_ref.arithmetic import same, widened
+from kbit_ref.conformance.compare import Compared, Record, agree
 from kbit_ref.conformance.definition import block_index, independent, reference
 from kbit_ref.conformance.inputs.of_schemes import narrowed, shaped
 from kbit_ref.conformance.variants.choices import pairs, singles
@@ -212,9 +213,7 @@ def decoded_causes(s: Scheme, compared: Compared) -> dict[str, NDArray[np.bool_]
 
 def _rounded(numbers: Array, form: str) -> NDArray[np.float64]:
     words = narrowed(np.asarray(numbers, np.float32), form)
-    if form == "bfloat16":
-        return (words.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    return words.astype(np.float64)
+    return widened(words, form).astype(np.float64)
 
 
 def _of_another_block(s: Scheme, compared: Compared) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import widened
 from kbit_ref.conformance.block_reading import Refused
 from kbit_ref.conformance.compare import Compared, Record, records
 from kbit_ref.conformance.definition import Stored, independent
@@ -23,7 +24,7 @@ from kbit_ref.conformance.diagnosis.block_causes import (
 from kbit_ref.conformance.diagnosis.counterexample import counterexample, spell_code
 from kbit_ref.conformance.diagnosis.shrink import complexity, shrink, spell_block
 from kbit_ref.conformance.implementations.block_adapters import BlockProfile
-from kbit_ref.conformance.inputs.of_schemes import narrowed, shaped, widened
+from kbit_ref.conformance.inputs.of_schemes import narrowed, shaped
 from kbit_ref.conformance.verdict import Counterexample
 from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.scheme import Scheme

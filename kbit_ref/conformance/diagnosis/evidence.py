@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import same
 from kbit_ref.engine.codec import decode
 from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.rules import RULES
@@ -145,9 +146,7 @@ def _same(ours: Array, theirs: Array) -> NDArray[np.bool_]:
         return np.asarray(ours == theirs)
     with np.errstate(over="ignore", under="ignore"):
         ours = ours.astype(theirs.dtype)
-    word = f"u{theirs.dtype.itemsize}"
-    same = ours.view(word) == theirs.view(word) if theirs.dtype.itemsize in (2, 4, 8) else ours == theirs
-    return np.asarray(same | (np.isnan(ours) & np.isnan(theirs)))
+        return same(ours, theirs)
 
 
 def evidence(s: Scheme, theirs: Any, x: Any, given: dict[str, Any]) -> Evidence:

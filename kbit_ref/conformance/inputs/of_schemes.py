@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import widened
 from kbit_ref.conformance.definition import independent
 from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["Case", "along_first", "cases", "narrowed", "shaped", "widened"]
+__all__ = ["Case", "along_first", "cases", "narrowed", "shaped"]
 
 F32 = np.float32
 LARGEST = np.finfo(F32).max
@@ -44,11 +45,6 @@ class Case:
     def numbers(self) -> NDArray[Any]:
         """The numbers, bfloat16 as float32."""
         return widened(self.words, self.source)
-
-
-def widened(words: NDArray[Any], source: str) -> NDArray[Any]:
-    """The numbers; bfloat16, given by its bits, as float32."""
-    return (words.astype(np.uint32) << 16).view(F32) if source == "bfloat16" else words
 
 
 def narrowed(numbers: NDArray[Any], source: str) -> NDArray[Any]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import widened
 from kbit_ref.datatypes.datatype import DataType
 
 __all__ = ["SOURCES", "Inputs", "arrangements", "encode_inputs", "to_float64"]
@@ -42,11 +43,9 @@ class Inputs:
 
 def to_float64(words: Words, kind: str) -> NDArray[np.float64]:
     """float64 [n]: the numbers of the words, exact; the sign of NaN is kept."""
-    if kind == "bfloat16":
-        words, kind = words.astype(np.uint32) << np.uint32(16), "float32"
+    numbers = widened(words) if kind == "bfloat16" else words.view(kind)
     with np.errstate(invalid="ignore"):  # of a signalling NaN
-        numbers: NDArray[np.float64] = words.view(kind).astype(np.float64)
-    return numbers
+        return numbers.astype(np.float64)
 
 
 def encode_inputs(dtype: DataType, kind: str, seed: int = 0) -> Inputs:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import widened
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.engine.codec import encode
 from kbit_ref.errors import KbitError
@@ -99,8 +100,7 @@ def _rounded(x: Reals, kind: str) -> Reals:
         return x.astype(kind).astype(np.float64)
     from kbit_ref.datatypes.datatype import datatype
 
-    bits = encode(datatype("bf16"), x).astype(np.uint32) << np.uint32(16)
-    return np.asarray(np.where(np.isnan(x), x, bits.view(np.float32).astype(np.float64)))
+    return np.where(np.isnan(x), x, widened(encode(datatype("bf16"), x)).astype(np.float64))
 
 
 def flushes(kind: str) -> Cause:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import same
 from kbit_ref.conformance.block_reading import Refused, Theirs, read
-from kbit_ref.conformance.compare import Compared, compare, same
+from kbit_ref.conformance.compare import Compared, compare
 from kbit_ref.conformance.definition import Stored, block_index, independent, reference
 from kbit_ref.conformance.implementations.programs.grammar import Form, Words, split
 from kbit_ref.conformance.inputs.of_schemes import Case

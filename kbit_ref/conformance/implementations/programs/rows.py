@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import same
 from kbit_ref.conformance.block_judge import Found, kinds_of, verdicts_of
 from kbit_ref.conformance.block_reading import Refused
-from kbit_ref.conformance.compare import Compared, same
+from kbit_ref.conformance.compare import Compared
 from kbit_ref.conformance.diagnosis.block_causes import UNEXPLAINED, WHY, decoded_causes
 from kbit_ref.conformance.diagnosis.block_examples import Shrinker
 from kbit_ref.conformance.diagnosis.counterexample import simplest, spell_code

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import same
 from kbit_ref.conformance.implementations.programs.blocks import packed_row
 from kbit_ref.conformance.implementations.programs.grammar import ARROW, Case, Field, Form, Words
 from kbit_ref.conformance.implementations.programs.process import run
@@ -190,7 +191,7 @@ class Shared:
         if p.real:
             found = field.words(fits)
             back = _reals(field.numbers(found), field.kind)
-            good = (back == fits) | (np.isnan(back) & np.isnan(fits))
+            good = same(back, fits, zeros=False)
         else:  # the number, or the bits of a real one
             low = -(2 ** (field.bits - 1)) if field.kind == "int8" else 0
             good = (fits >= low) & (fits < low + 2**field.bits)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import widened
 from kbit_ref.conformance.compare import Compared
 from kbit_ref.conformance.diagnosis import Diagnosis, diagnose
 from kbit_ref.conformance.implementations.programs.grammar import Field, Form, Words, split
-from kbit_ref.conformance.inputs.of_schemes import widened
 from kbit_ref.errors import KbitError
 
 __all__ = ["Witness"]
