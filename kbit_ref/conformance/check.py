@@ -12,24 +12,26 @@ from kbit_ref.conformance.implementations.ask import FLAT, Answer, ask, flushes_
 from kbit_ref.conformance.implementations.function import check_blocks
 from kbit_ref.conformance.inputs.of_types import SOURCES
 from kbit_ref.conformance.judge import judge
+from kbit_ref.conformance.product import check_product
 from kbit_ref.conformance.rank import ranking_of
 from kbit_ref.conformance.subject import Question, question
 from kbit_ref.conformance.variants.of_types import NanCodes
 from kbit_ref.conformance.verdict import Row, Verdict
 from kbit_ref.datatypes.datatype import DataType, datatype
 from kbit_ref.errors import BadInput, BadType, MissingLibrary, UnknownName, message
+from kbit_ref.products.accumulate import Accumulator, accumulator
 from kbit_ref.tensors.scheme import Scheme, named
 
 __all__ = ["check"]
 
-WHAT = ("encode", "codes", "values", "decode")
+WHAT = ("encode", "codes", "values", "decode", "multiply")
 SHAPES = ("rows", "flat", "ragged", "any")
 FLUSHES = "it leaves flush-to-zero switched on in this thread; nothing after it can be trusted"
 
 
 def check(
-    function: Callable[[Any], Any],
-    dtype: DataType | Scheme | str,
+    function: Callable[..., Any],
+    dtype: DataType | Scheme | Accumulator | str,
     *,
     what: str | None = None,
     sources: Sequence[str] = ("float32",),
@@ -53,7 +55,8 @@ def check(
     what
         `encode` (the default), where signed integers are values for integer types and codes for all
         others; `codes` or `values` to say what the answers are; `decode` if the function takes
-        codes and returns real numbers.
+        codes and returns real numbers; `multiply` if it takes two matrices and returns their product,
+        `dtype` being an accumulator, `float32+order=sequential` (see `kb.dot_bound`).
     sources
         The formats of the numbers that it takes: float16, bfloat16 (`ml_dtypes` arrays), float32,
         float64.
@@ -111,6 +114,12 @@ def check(
     if not callable(function):
         rule = "it cannot be called"
         raise BadType(message("check", f"function = {function!r}", rule, "give a function of one array"))
+    if what == "multiply" or isinstance(dtype, Accumulator):
+        if not isinstance(dtype, str | Accumulator) or what not in (None, "multiply"):
+            rule = "a product is judged by an accumulator"
+            got, remedy = f"dtype = {dtype!r}, what = {what!r}", 'use "float32", what="multiply"'
+            raise BadInput(message("check", got, rule, remedy))
+        return check_product(function, accumulator(dtype))
     subject = named(dtype) if isinstance(dtype, str) else dtype
     if isinstance(subject, Scheme):
         return _of_scheme(function, subject, what, sources, shapes, rank)
