@@ -13,6 +13,7 @@ implementations by it (`kb.check`).
 
 from kbit_ref import datatypes as _datatypes  # fills the registry
 from kbit_ref import exact
+from kbit_ref import moved as _moved  # finds documented modules by the names that they had
 from kbit_ref.checkpoints import Checkpoint, dequantize_file, open_checkpoint, quantize_file
 from kbit_ref.conformance.check import check
 from kbit_ref.conformance.diagnosis import diagnose
@@ -34,7 +35,7 @@ from kbit_ref.tensors.quantize import quantize
 from kbit_ref.tensors.scheme import Scheme, scheme
 from kbit_ref.transformer import Model, load_model
 
-del _datatypes
+del _datatypes, _moved
 
 __version__ = "0.1.0"
 __all__ = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from kbit_ref.conformance.audit.audit import Audit, audit, load
 from kbit_ref.conformance.audit.audit_pytest import audit_test
 from kbit_ref.conformance.audit.rules_in_use import RULES, audits, rows
+from kbit_ref.conformance.audit.run import Audit, audit, load
 from kbit_ref.errors import BadInput, message
 
 __all__ = ["arguments", "markdown", "run"]
@@ -20,8 +20,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         *("rule",),
         nargs="?",
-        help="module:function, which takes a quantizer; or file.py::test, a pytest test that takes the fixture "
-        f"kbit_quantizer; or one of {', '.join(RULES)}; by default all of these, as worked examples",
+        help="module:function, called with a quantizer q: q(x) gives x quantized and back as float32, q.quantize(x) "
+        "its codes, packed, scales and values; it returns True or None to accept, False (or raises) to reject. Or "
+        "file.py::test, a pytest test that takes the fixture kbit_quantizer. "
+        f"Or one of {', '.join(RULES)}; by default all of these, as worked examples",
     )
     parser.add_argument("--scheme", metavar="S", help="what the quantizer claims to do: a scheme or a profile")
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 import kbit_ref as kb
 from kbit_ref.cli import main
 from kbit_ref.cli.audit import markdown
-from kbit_ref.conformance.audit.audit import audit, chosen, load
 from kbit_ref.conformance.audit.audit_pytest import audit_test
 from kbit_ref.conformance.audit.quantizers import Quantizer, quantizer, witnesses
 from kbit_ref.conformance.audit.rules_in_use import DEVIATION, MEAN, RULES, rows
+from kbit_ref.conformance.audit.run import audit, chosen, load
 from kbit_ref.conformance.variants import CONSTRUCTED, Mutant, mutants
 from kbit_ref.errors import BadInput, KbitError
 from kbit_ref.tensors.steps import Steps
@@ -143,6 +144,42 @@ def test_what_accepts_all_and_what_accepts_none() -> None:
     assert names(audit(equal, s)) == set()
 
 
+def undefined(q: Quantizer) -> bool:
+    """A name that is not there, met only by a wrong quantizer."""
+    raise NameError("undefined") if q(X) is not None else None
+
+
+def late(q: Quantizer) -> bool:
+    """A rule that breaks for a wrong quantizer only."""
+    return q(X) is not None and (q.name == "reference" or undefined(q))
+
+
+def every_other() -> Any:
+    """A rule that accepts every other time."""
+    turns = itertools.cycle([True, False])
+    return lambda q: q(X) is not None and next(turns)
+
+
+def test_a_rule_on_unseeded_data_is_noticed() -> None:
+    """https://github.com/thinking-machines-lab/tinker-cookbook/pull/711: a fixed tolerance on data new in each call."""
+    random = np.random.default_rng(0)  # stands for default_rng(), whose data is new in each call
+
+    def rule(quantize: Quantizer) -> bool:
+        x = (random.standard_normal((8, 32)) * 1.55).astype(np.float32)
+        return bool(np.abs(quantize(x) - x).max() < 0.33)
+
+    def seeded(quantize: Quantizer) -> bool:
+        x = np.random.default_rng(0).standard_normal((8, 32)).astype(np.float32)
+        return bool(np.abs(quantize(x) - x).max() < 9)
+
+    with pytest.raises(BadInput, match=r"in \d+ of 32 calls .*: its data is new in each call; seed it"):
+        audit(rule, "int4sym-b32@-1-absmax-bf16", only=["nibbles-swapped"])
+    loose = audit(lambda q: np.abs(q(random.standard_normal(8))).max() < 99, TEXT, only=["ties-away"])
+    assert loose.note == "its data is new in each call; it accepts the reference in 32 of 32 calls"
+    assert f"note: {loose.note}" in str(loose)
+    assert audit(seeded, TEXT, only=["ties-away"]).note == ""
+
+
 BAD = {
     "audit: rule = 1, it cannot be called; give a function of a quantizer": lambda: audit(1, TEXT),  # type: ignore[arg-type]
     "audit: rule = never, it never calls the quantizer; call it": lambda: audit(lambda q: True, TEXT, name="never"),
@@ -151,6 +188,15 @@ BAD = {
     ),
     "audit: rule = broken, it rejects the reference (ZeroDivisionError: division by zero), mend": (
         lambda: audit(lambda q: (q(X), 1 / 0), TEXT, name="broken")
+    ),
+    "audit: rule = typo, it raised AttributeError ('Output' object has no attribute 'vlaues') for reference; mend it": (
+        lambda: audit(lambda q: q.quantize(X).vlaues, TEXT, name="typo")
+    ),
+    "audit: rule = late, it raised NameError (undefined) for ties-away; mend it: a test rejects by": (
+        lambda: audit(late, TEXT, only=["ties-away"])
+    ),
+    "audit: rule = odd, it rejects the reference in 16 of 32 calls (it returned False): it answers at random": (
+        lambda: audit(every_other(), TEXT, name="odd")
     ),
     "audit: an answer of type float64, a test says True or False; return a bool": (
         lambda: audit(lambda q: np.float64(q(X).sum()), TEXT)
@@ -205,6 +251,13 @@ def test_without():
 
 def test_strict(kbit_quantizer):
     assert kbit_quantizer(X).tolist() == X.tolist()
+
+def test_unseeded(kbit_quantizer):
+    assert kbit_quantizer(np.random.default_rng().standard_normal(8)).max() < 99
+
+TURNS = iter([True, False] * 9)
+def test_at_random(kbit_quantizer):
+    assert kbit_quantizer(X) is not None and next(TURNS)
 """
 
 
@@ -235,8 +288,11 @@ def test_a_test_of_pytest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "sign-not-extended": (False, True),
         "zero-block-nan": (True, False),
     }
+    assert audit_test("test_theirs.py::test_unseeded", TEXT, only=["ties-away"]).note == "its data is new in each call"
     for name, text in {
         "never": "it never calls the quantizer; call kbit_quantizer",
+        "strict": "for the reference it is rejected; mend it",
+        "at_random": "it rejects the reference in 1 of 2 calls: it answers at random; seed it",
         "without": "it does not take the fixture kbit_quantizer; add kbit_quantizer to its arguments",
     }.items():
         with pytest.raises(KbitError) as caught:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kbit_ref import exact, open_checkpoint
+from kbit_ref import exact, open_checkpoint, profiles
 from kbit_ref.checkpoints import Writer
 from kbit_ref.checkpoints.header import Spec
 from kbit_ref.cli import audit, commands, main, parser, vectors
@@ -22,7 +22,6 @@ from kbit_ref.exact.encoders import ENCODERS
 from kbit_ref.exact.rules import RULES
 from kbit_ref.study.findings import findings
 from kbit_ref.study.results import read
-from kbit_ref.tensors import profiles
 from kbit_ref.tensors.scheme import CHOICES, DOUBLES, MEANINGS, SCALE_DTYPES
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "kbit_ref"
 # of their own, its floors stand under its name.
 FLOORS = {
     "": (
-        "errors registry inputs arithmetic progress data reading writing exact",
+        "errors registry inputs arithmetic progress data reading writing moved exact",
         "datatypes",
         "engine",
         "tensors",

@@ -1,7 +1,7 @@
 """A test of somebody's own suite, tried on known-wrong quantizers: one run of pytest, in a process of its own.
 
 The test takes the fixture `kbit_quantizer`; in ordinary runs that is the project's own, from its conftest. Here it
-is replaced: the test runs once for the reference and once for each mutant.
+is replaced: the test runs twice for the reference and once for each mutant.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kbit_ref.conformance.audit.audit import Audit, Tried, chosen
 from kbit_ref.conformance.audit.quantizers import Quantizer, quantizer
+from kbit_ref.conformance.audit.run import Audit, Tried, chosen
 from kbit_ref.conformance.variants import mutants
 from kbit_ref.errors import BadInput, message
 from kbit_ref.tensors.scheme import Scheme
@@ -26,7 +27,7 @@ __all__ = ["audit_test"]
 
 FIXTURE = "kbit_quantizer"
 ASKED = "KBIT_REF_AUDIT"  # the environment variable that says what to do, as JSON
-RIGHT = "reference"
+RIGHT, AGAIN = "reference", "reference again"
 
 
 def audit_test(node: str, scheme: Scheme | str, *, only: Iterable[str] = ()) -> Audit:
@@ -60,14 +61,18 @@ def audit_test(node: str, scheme: Scheme | str, *, only: Iterable[str] = ()) -> 
     right = found[RIGHT]
     if right["calls"] == 0:
         raise refuse("it never calls the quantizer", f"call {FIXTURE}(x)")
+    new = right["inputs"] != found[AGAIN]["inputs"]
+    if right["outcome"] != found[AGAIN]["outcome"]:
+        why = "its data is new in each call" if new else "it answers at random"
+        raise refuse(f"it rejects the reference in 1 of 2 calls: {why}", "seed it: np.random.default_rng(0)")
     if right["outcome"] != "passed":
         raise refuse(f"for the reference it is {right['outcome']}", "mend it, or name the scheme that it is for")
     tried = [
         Tried(name, mutants()[name].why, mutants()[name].source, one["outcome"] == "passed", one["shown"])
         for name, one in found.items()
-        if name != RIGHT
+        if name not in (RIGHT, AGAIN)
     ]
-    return Audit(node, str(s), tuple(tried))
+    return Audit(node, str(s), tuple(tried), "its data is new in each call" if new else "")
 
 
 def _run(node: str, asked: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
@@ -100,7 +105,7 @@ def pytest_generate_tests(metafunc: Any) -> None:
     if FIXTURE in metafunc.fixturenames and ASKED in os.environ:
         asked = json.loads(os.environ[ASKED])
         s = scheme_of(asked["scheme"])
-        every = [quantizer(s, name) for name in ("", *asked["mutants"])]
+        every = [quantizer(s), replace(quantizer(s), name=AGAIN), *(quantizer(s, name) for name in asked["mutants"])]
         metafunc.parametrize(FIXTURE, every, ids=[q.name for q in every])
 
 
@@ -111,7 +116,7 @@ def pytest_runtest_makereport(item: Any, call: Any) -> None:
         return
     import pytest
 
-    one = _found.setdefault(q.name, {"outcome": "passed", "calls": 0, "shown": False})
+    one = _found.setdefault(q.name, {"outcome": "passed", "calls": 0, "shown": False, "inputs": q.inputs})
     if call.excinfo is not None:
         skipped = call.excinfo.errisinstance(pytest.skip.Exception)
         one["outcome"] = "skipped" if skipped and one["outcome"] == "passed" else "rejected"

@@ -56,6 +56,8 @@ class Quantizer:
         How often it was asked.
     shown
         Did any answer differ from the reference's? Else no test can reject it on what it was asked.
+    inputs
+        The arrays that it was asked about, as hashes in their order.
 
     Examples
     --------
@@ -70,6 +72,7 @@ class Quantizer:
     mutant: Mutant | None = None
     calls: int = 0
     shown: bool = False
+    inputs: list[int] = field(default_factory=list, repr=False)
     _steps: dict[str, tuple[Steps, Steps]] = field(default_factory=dict, repr=False)
 
     def _of(self, source: str) -> tuple[Steps, Steps]:
@@ -94,6 +97,7 @@ class Quantizer:
         """
         array = as_reals("quantizer", x)
         self.calls += 1
+        self.inputs.append(hash(array.tobytes()))
         right, own = self._of(array.dtype.name)
         runner = _runner(array.tobytes(), array.dtype.str, array.shape)
         with np.errstate(all="ignore"):

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.audit.audit import Audit, Rule, audit
 from kbit_ref.conformance.audit.quantizers import Quantizer
+from kbit_ref.conformance.audit.run import Audit, Rule, audit
 from kbit_ref.errors import KbitError
 from kbit_ref.tensors.dequantize import dequantize
 from kbit_ref.tensors.probe import probe
