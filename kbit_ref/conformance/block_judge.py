@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.block_reading import Refused, Theirs, read
 from kbit_ref.conformance.compare import Compared, Record, compare, records
 from kbit_ref.conformance.definition import Stored, reference
 from kbit_ref.conformance.diagnosis.block_causes import (
@@ -33,6 +32,7 @@ from kbit_ref.conformance.implementations.block_adapters import (
     KnownDifference,
 )
 from kbit_ref.conformance.inputs.of_schemes import Case, along_first, cases
+from kbit_ref.conformance.reading import Refused, Theirs, read
 from kbit_ref.conformance.specials import specials
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Special, Verdict
 from kbit_ref.errors import KbitError

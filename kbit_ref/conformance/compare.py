@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
-from kbit_ref.conformance.block_reading import Refused, Theirs, spelled
 from kbit_ref.conformance.definition import Stored, block_index
 from kbit_ref.conformance.inputs.of_schemes import Case
+from kbit_ref.conformance.reading import Refused, Theirs, spelled
 from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["Compared", "Record", "agree", "compare", "records"]

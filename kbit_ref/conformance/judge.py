@@ -13,7 +13,7 @@ from kbit_ref.conformance.diagnosis.counterexample import counterexample, simple
 from kbit_ref.conformance.diagnosis.differing import Kind, kinds_of_difference
 from kbit_ref.conformance.implementations.ask import FLAT, Answer
 from kbit_ref.conformance.inputs.of_types import arrangements
-from kbit_ref.conformance.reading import Got, Refused, read
+from kbit_ref.conformance.reading import Refused, Theirs, read_type
 from kbit_ref.conformance.subject import Question
 from kbit_ref.conformance.variants.of_types import Cause
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row
@@ -70,14 +70,14 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
         errors = errors[:1] or ["no answer at all"]
     if flat is not None:
         try:
-            got = read(asked, flat, asked.ours.shape, form)
+            got = read_type(asked, flat, asked.ours.shape, form)
             differences, more = _compare(asked, got, known)
             compared = int(asked.ours.size)
             errors += more
             if differences and form is None:
                 notes += _read_as_values(flat, got)
             if asked.what == "encode" and asked.nan == "any":
-                notes += _other_nan(asked, got.codes)
+                notes += _other_nan(asked, got.stored.codes)
             errors += _arrangements(asked, got, answers, form)
         except Refused as refused:
             errors.append(str(refused))
@@ -93,9 +93,9 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
     )
 
 
-def _read_as_values(flat: Answer, got: Got) -> list[str]:
+def _read_as_values(flat: Answer, got: Theirs) -> list[str]:
     """What was made of signed integers, which may be meant as codes."""
-    if got.values is None or flat.array is None or flat.array.dtype.kind != "i":
+    if got.decoded is None or flat.array is None or flat.array.dtype.kind != "i":
         return []
     return [f"integers of dtype {flat.array.dtype} are read as values; if they are codes, give uint8 or uint16"]
 
@@ -117,11 +117,11 @@ def _other_nan(asked: Question, codes: NDArray[np.int64]) -> list[str]:
 # Comparing -------------------------------------------------------------------------------------
 
 
-def _compare(asked: Question, got: Got, known: Sequence[Known]) -> tuple[tuple[Difference, ...], list[str]]:
+def _compare(asked: Question, got: Theirs, known: Sequence[Known]) -> tuple[tuple[Difference, ...], list[str]]:
     """The differences by kind, and the known ones that did not occur."""
     if asked.what == "decode":
         return _compare_levels(asked, got), []
-    ours, theirs = asked.ours.astype(np.int64), got.codes
+    ours, theirs = asked.ours.astype(np.int64), got.stored.codes
     canonical = asked.dtype.definition.nan
     if asked.nan == "any" and canonical is not None:
         is_nan = np.append(np.isnan(asked.dtype.levels), False)  # -1 is no level
@@ -161,22 +161,20 @@ def _on_record(
     return found, errors
 
 
-def _zero_signs(asked: Question, got: Got, ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> list[Kind]:
+def _zero_signs(asked: Question, got: Theirs, ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> list[Kind]:
     """Values that are zero with the other sign, in a type that cannot say so in a code."""
-    if got.values is None:
+    if got.decoded is None:
         return []
-    where = (theirs == -1) & (got.values == 0) & (asked.dtype.levels[ours] == 0)
+    where = (theirs == -1) & (got.decoded == 0) & (asked.dtype.levels[ours] == 0)
     return [Kind("sign of zero", "theirs is -0, and the type has only one zero", where)] if where.any() else []
 
 
-def _difference(asked: Question, kind: Kind, got: Got, link: str) -> Difference:
+def _difference(asked: Question, kind: Kind, got: Theirs, link: str) -> Difference:
     i = simplest(asked.x, kind.where)
-    if got.values is not None:
-        spelled = repr(float(got.values[i]))
-    elif got.codes[i] < 0 and got.raw is not None:
-        spelled = f"{got.raw[i]}, which is no code of {asked.dtype.bits} bits"
+    if got.decoded is not None:
+        spelled = repr(float(got.decoded[i]))
     else:
-        spelled = spell_code(asked.dtype, int(got.codes[i]))
+        spelled = spell_code(asked.dtype, int(got.stored.codes[i]), None if got.raw is None else got.raw[i])
     example = counterexample(
         asked.dtype,
         asked.inputs.kind,
@@ -200,10 +198,10 @@ def _how(asked: Question, kind: Kind, i: int) -> str:
     return how
 
 
-def _compare_levels(asked: Question, got: Got) -> tuple[Difference, ...]:
+def _compare_levels(asked: Question, got: Theirs) -> tuple[Difference, ...]:
     """Decoded values against the levels, entry by entry."""
-    assert got.values is not None
-    levels, values = asked.x, got.values
+    assert got.decoded is not None
+    levels, values = asked.x, got.decoded
     bad = ~same(levels, values)
     zeros = bad & (levels == 0) & (values == 0)
     flushed = bad & ~zeros & (values == 0)
@@ -223,11 +221,11 @@ def _compare_levels(asked: Question, got: Got) -> tuple[Difference, ...]:
     return tuple(found)
 
 
-def _arrangements(asked: Question, flat: Got, answers: Sequence[Answer], form: str | None) -> list[str]:
+def _arrangements(asked: Question, flat: Theirs, answers: Sequence[Answer], form: str | None) -> list[str]:
     """Every other arrangement must give what the flat array gave."""
     errors = []
-    codes = dict(arrangements(flat.codes))
-    values = dict(arrangements(flat.values)) if flat.values is not None else {}
+    codes = dict(arrangements(flat.stored.codes))
+    values = dict(arrangements(flat.decoded)) if flat.decoded is not None else {}
     for answer in answers:
         if answer.array is None or answer.arrangement == FLAT:
             continue
@@ -236,16 +234,16 @@ def _arrangements(asked: Question, flat: Got, answers: Sequence[Answer], form: s
             errors.append(f"{name}: nobody asked for it")
             continue
         try:
-            got = read(asked, answer, codes[name].shape, form)
+            got = read_type(asked, answer, codes[name].shape, form)
         except Refused as refused:
             errors.append(str(refused))
             continue
-        alike = np.array_equal(got.codes, codes[name])
-        if got.values is not None and values and asked.what == "decode":
-            alike = bool(same(got.values, values[name]).all())
+        alike = np.array_equal(got.stored.codes, codes[name])
+        if got.decoded is not None and values and asked.what == "decode":
+            alike = bool(same(got.decoded, values[name]).all())
         if not alike and asked.nan == "any" and asked.what == "encode":
             is_nan = np.append(np.isnan(asked.dtype.levels), False)
-            alike = bool(np.all((got.codes == codes[name]) | (is_nan[got.codes] & is_nan[codes[name]])))
+            alike = bool(np.all((got.stored.codes == codes[name]) | (is_nan[got.stored.codes] & is_nan[codes[name]])))
         if not alike:
             errors.append(f"{name}: the answer differs from that for the same numbers in a flat array")
     return errors

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
-from kbit_ref.conformance.block_reading import Refused, Theirs, spelled
 from kbit_ref.conformance.definition import Stored, block_index, independent, reference
 from kbit_ref.conformance.inputs.of_schemes import narrowed, shaped
+from kbit_ref.conformance.reading import Refused, Theirs, spelled
 from kbit_ref.conformance.variants.choices import changed
 from kbit_ref.conformance.verdict import Special
 from kbit_ref.tensors.scheme import CHOICES, Scheme
@@ -23,7 +23,7 @@ from kbit_ref.tensors.scheme import CHOICES, Scheme
 __all__ = ["NUMBERS", "specials"]
 
 NUMBERS = {"nan": np.nan, "inf": np.inf}
-BLOCK = 1  # the block that holds it
+ROW = 1  # the row of a block that holds it
 Put = Callable[[NDArray[np.float32], NDArray[np.float32]], Theirs]  # an array, and the finite one whose scales fit
 
 
@@ -75,9 +75,9 @@ def _arrays(
     for sign in (1, -1):
         for at in dict.fromkeys((0, width // 2)):
             plain = rows.astype(np.float32)
-            plain[BLOCK, at] = 0
+            plain[ROW, at] = 0
             words = plain.copy()
-            words[BLOCK, at] = np.copysign(number, sign)
+            words[ROW, at] = np.copysign(number, sign)
             yield tuple(shaped(narrowed(x, source), s, multiple) for x in (plain, words))  # type: ignore[misc]
 
 
@@ -111,7 +111,9 @@ def _described(
     before, after = _numbers(s, base, where.shape), _numbers(s, theirs, where.shape)
     if before is None or after is None:
         return _Seen("other", "what is stored stands for no numbers", as_choice)
-    mine = block_index(s, where.shape) == BLOCK
+    index = block_index(s, where.shape)
+    block = index[where][0]
+    mine = index == block
     others, elsewhere = mine & ~where, ~mine
     one, rest = after[where], after[others]
     word = "NaN" if np.isnan(one).all() else "zero" if (one == 0).all() else "number"
@@ -126,8 +128,8 @@ def _described(
         word = "spreads" if independent(s) else word
         texts.append("other blocks change too")
     scale = theirs.stored.blocks.get("scales")
-    if scale is not None and not np.isfinite(scale[BLOCK]):
-        texts.append(f"the scale is {scale[BLOCK]}")
+    if scale is not None and not np.isfinite(scale[block]):
+        texts.append(f"the scale is {scale[block]}")
     return _Seen(word, ", ".join(texts), as_choice)
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.block_reading import Refused
 from kbit_ref.conformance.cases.of_schemes import arranged
 from kbit_ref.conformance.compare import Compared, records
 from kbit_ref.conformance.diagnosis import diagnose
 from kbit_ref.conformance.diagnosis.shrink import shrink, spell_block
 from kbit_ref.conformance.implementations.block_adapters import PARTS
+from kbit_ref.conformance.reading import Refused
 from kbit_ref.errors import KbitError
 from kbit_ref.explanation import explain
 from kbit_ref.tensors.probe import probe

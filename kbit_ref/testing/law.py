@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.block_reading import Refused
+from kbit_ref.conformance.reading import Refused
 from kbit_ref.errors import BadInput, message
 from kbit_ref.strategies import simplest, tensors
 from kbit_ref.strategies.search import st

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.block_reading import Refused, Theirs, read, spelled
 from kbit_ref.conformance.compare import Compared, compare
 from kbit_ref.conformance.definition import reference
 from kbit_ref.conformance.implementations.block_adapters import BlockAdapter
 from kbit_ref.conformance.implementations.block_worker import answer
 from kbit_ref.conformance.implementations.function import parts_of
 from kbit_ref.conformance.inputs.of_schemes import Case
+from kbit_ref.conformance.reading import Refused, Theirs, read, spelled
 from kbit_ref.errors import BadInput, BadType, UnknownName, message
 from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.quantize import quantize

@@ -497,3 +497,11 @@ def test_what_conforms_to_nothing_is_told_the_nearest_and_speaks_json():
     assert (nearest["name"], nearest["differing"], nearest["conforms"]) == ("int4", 1, False)
     assert nearest["example"] == "0x40400000 = 3 (float32): theirs 0x5 = 5, its 0x3 = 3"
     assert kb.check(flipped, "int4", shapes=False).as_dict()["ranking"] is None
+
+
+def test_a_negative_integer_that_was_cast_is_told_as_itself():
+    def wraps(x):
+        return np.where(x > 3, np.uint64(2**64 - 1), kb.encode("int4", x).astype(np.uint64))
+
+    (difference,) = kb.check(wraps, "int4", shapes=False).differences
+    assert difference.example.theirs == "-1, which is no code of 4 bits"

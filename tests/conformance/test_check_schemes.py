@@ -149,3 +149,39 @@ def test_to_refuse_what_the_profile_refuses_is_no_error_and_to_refuse_less_is():
     row = kb.check(picky, INT4, shapes=False)
     assert row.status == "error"
     assert row.errors[0].startswith("it raised ValueError: too large")
+
+
+def per_tensor(rounds):
+    """A quantizer with one scale for the array, that answers whatever it is given."""
+
+    def mine(x):
+        with np.errstate(all="ignore"):
+            scale = np.float32(np.abs(x).max(initial=0) / 127)
+            codes = np.nan_to_num(np.clip(rounds(x / scale), -127, 127)).astype(np.int8)
+        return codes, np.full((1, 1), scale, np.float32)
+
+    return mine
+
+
+def test_a_rule_for_the_whole_array_is_judged_by_name():
+    """tenstorrent/tt-metal#51304: a per-tensor quantizer truncates where its twin rounds."""
+    found = kb.check(per_tensor(np.trunc), "int8-tensor-absmax-f32")
+    assert [d.cause for d in found.differences] == ["+rounding=toward_zero"]
+    assert found.special("nan").word != "error"  # an answer to NaN is told, with one block as with many
+    assert "the scale is nan" in found.special("nan").does
+    assert kb.check(per_tensor(np.rint), "int8-tensor-absmax-f32").part("codes").differences == ()
+
+
+def test_an_integer_that_is_no_code_is_told_as_it_came():
+    s = "nf4-b32-absmax-f32"
+
+    def more(x):
+        q = kb.quantize(x, s)
+        return {"codes": np.where(x == 1, 300, q.codes.astype(int)), "scales": q.scales}
+
+    assert (
+        kb.check(more, s, shapes=False)
+        .part("codes")
+        .differences[0]
+        .example.theirs.startswith("300, which is no code of 4 bits")
+    )

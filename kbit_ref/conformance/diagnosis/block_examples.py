@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import widened
-from kbit_ref.conformance.block_reading import Refused
 from kbit_ref.conformance.compare import Compared, Record, records
 from kbit_ref.conformance.definition import Stored, independent
 from kbit_ref.conformance.diagnosis.block_causes import (
@@ -25,6 +24,7 @@ from kbit_ref.conformance.diagnosis.counterexample import counterexample, spell_
 from kbit_ref.conformance.diagnosis.shrink import complexity, shrink, spell_block
 from kbit_ref.conformance.implementations.block_adapters import BlockProfile
 from kbit_ref.conformance.inputs.of_schemes import narrowed, shaped
+from kbit_ref.conformance.reading import Refused
 from kbit_ref.conformance.verdict import Counterexample
 from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.scheme import Scheme
@@ -182,7 +182,9 @@ class Shrinker:
         where = int(np.flatnonzero(inside == at)[0])
         codes = [int(stored.codes.reshape(-1)[at]) for stored in (theirs, ours)]
         x = float(compared.case.numbers.reshape(-1)[at])
-        spelled = [spell_code(self.s.dtype, code) for code in codes]
+        raw = compared.theirs.raw
+        came = None if raw is None or raw.reshape(-1)[at] == -1 else raw.reshape(-1)[at]  # -1: it was no level
+        spelled = [spell_code(self.s.dtype, codes[0], came), spell_code(self.s.dtype, codes[1])]
         for i, stored in enumerate((theirs, ours)):
             about = _numbers_of(stored, block)
             spelled[i] += f"  ({about})" if about else ""

@@ -46,10 +46,13 @@ def simplest(x: NDArray[np.float64], where: NDArray[np.bool_]) -> int:
     return int(index[order[0]])
 
 
-def spell_code(dtype: DataType, code: int) -> str:
-    """`0x7e = 448`: a code and its level."""
+def spell_code(dtype: DataType, code: int, raw: Any = None) -> str:
+    """`0x7e = 448`: a code and its level; for no code the integer that came, `-1` for one that was cast to uint64."""
     if not 0 <= code < 2**dtype.bits:
-        return "no level of the type"
+        if raw is None:
+            return "no level of the type"
+        number = int(raw) - 2**64 if int(raw) >= 2**63 else int(raw)
+        return f"{number}, which is no code of {dtype.bits} bits"
     return f"{_hex(code, dtype.bits)} = {_level(exact.decode(dtype, code))}"
 
 

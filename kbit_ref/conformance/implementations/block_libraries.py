@@ -10,12 +10,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.block_judge import Answer, Ask, judge_profile
-from kbit_ref.conformance.block_rank import rank_blocks
-from kbit_ref.conformance.block_reading import Refused
 from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile
 from kbit_ref.conformance.implementations.libraries import FLUSHES
 from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.implementations.processes import Processes, side_by_side
+from kbit_ref.conformance.rank import rank_blocks
+from kbit_ref.conformance.reading import Refused
 from kbit_ref.conformance.verdict import Verdict
 from kbit_ref.tensors.scheme import scheme
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.block_judge import Answer, judge_profile
-from kbit_ref.conformance.block_rank import rank_blocks
-from kbit_ref.conformance.block_reading import Refused
 from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile
 from kbit_ref.conformance.implementations.block_worker import answer
+from kbit_ref.conformance.rank import rank_blocks
+from kbit_ref.conformance.reading import Refused
 from kbit_ref.conformance.verdict import Verdict
 from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.qtensor import QTensor

@@ -20,7 +20,7 @@ from kbit_ref.conformance.implementations.block_libraries import judge_block_lib
 from kbit_ref.conformance.implementations.libraries import Judged, judge_libraries
 from kbit_ref.conformance.matrix.block_pairs import block_groups
 from kbit_ref.conformance.matrix.pairs import Group, Member, group_of
-from kbit_ref.conformance.reading import Got, Refused, read
+from kbit_ref.conformance.reading import Refused, read_type
 from kbit_ref.conformance.subject import Question
 from kbit_ref.conformance.verdict import Verdict
 from kbit_ref.datatypes.datatype import DataType, datatype
@@ -132,16 +132,16 @@ def _codes(row: Judged, kind: str) -> NDArray[np.int64] | str:
             if flat is None or flat.array is None:
                 return "nothing came back" if flat is None else flat.error
             try:
-                return _one_nan(put.dtype, read(put, flat, put.ours.shape, None))
+                return _one_nan(put.dtype, read_type(put, flat, put.ours.shape).stored.codes)
             except Refused as refused:
                 return str(refused)
     return f"it does not take {kind}"
 
 
-def _one_nan(d: DataType, got: Got) -> NDArray[np.int64]:
+def _one_nan(d: DataType, codes: NDArray[np.int64]) -> NDArray[np.int64]:
     is_nan = np.append(np.isnan(d.levels), False)
     nan = int(np.flatnonzero(is_nan)[0]) if is_nan.any() else -1
-    return np.where(is_nan[got.codes], nan, got.codes)
+    return np.where(is_nan[codes], nan, codes)
 
 
 def _spelled(x: float) -> str:

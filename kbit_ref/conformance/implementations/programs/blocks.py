@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
-from kbit_ref.conformance.block_reading import Refused, Theirs, read
 from kbit_ref.conformance.compare import Compared, compare
 from kbit_ref.conformance.definition import Stored, block_index, independent, reference
 from kbit_ref.conformance.implementations.programs.grammar import Form, Words, split
 from kbit_ref.conformance.inputs.of_schemes import Case
+from kbit_ref.conformance.reading import Refused, Theirs, read
 from kbit_ref.errors import KbitError
 from kbit_ref.tensors.dequantize import dequantize
 from kbit_ref.tensors.packing import Layout, layout, layouts, pack, unpack

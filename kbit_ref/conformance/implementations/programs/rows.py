@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
 from kbit_ref.conformance.block_judge import Found, kinds_of, verdicts_of
-from kbit_ref.conformance.block_reading import Refused
 from kbit_ref.conformance.compare import Compared
 from kbit_ref.conformance.diagnosis.block_causes import UNEXPLAINED, WHY, decoded_causes
 from kbit_ref.conformance.diagnosis.block_examples import Shrinker
@@ -27,6 +26,7 @@ from kbit_ref.conformance.implementations.programs.grammar import Form, Words, s
 from kbit_ref.conformance.implementations.programs.inputs import stored_words
 from kbit_ref.conformance.implementations.programs.packed import packed_kinds
 from kbit_ref.conformance.implementations.programs.witness import Witness
+from kbit_ref.conformance.reading import Refused
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Verdict
 from kbit_ref.errors import BadInput
 
