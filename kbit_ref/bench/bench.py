@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.bench import block_peers  # noqa: F401  # adds its peers to PEERS
 from kbit_ref.bench.peers import OUT_OF_REACH, PEERS, SLOW, Peer, installed
 from kbit_ref.bench.tasks import Call, Task, ours, tasks
 from kbit_ref.tensors.dequantize import dequantize

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kbit_ref.cli import _programs
-from kbit_ref.conformance.implementations.adapters import Adapter, adapters
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, block_adapters
+from kbit_ref.conformance.implementations.adapters import Adapter, adapters, block_adapters
 from kbit_ref.conformance.implementations.block_libraries import judge_block_libraries
 from kbit_ref.conformance.implementations.libraries import Judged, judge_libraries
 from kbit_ref.conformance.matrix import tables
@@ -51,15 +50,15 @@ class _Chosen:
     """The adapters of those libraries that were asked for."""
 
     types: list[Adapter]
-    blocks: list[BlockAdapter]
+    blocks: list[Adapter]
 
     @property
     def present(self) -> _Chosen:
         return _Chosen([a for a in self.types if a.installed()], [a for a in self.blocks if a.installed()])
 
     @property
-    def absent(self) -> list[Adapter | BlockAdapter]:
-        every: list[Adapter | BlockAdapter] = [*self.types, *self.blocks]
+    def absent(self) -> list[Adapter]:
+        every: list[Adapter] = [*self.types, *self.blocks]
         found = [a for a in every if not a.installed()]
         return list({a.library: a for a in found}.values())
 
@@ -104,8 +103,9 @@ def _chosen(args: argparse.Namespace) -> _Chosen:
         datatype(name)
     if args.csv:
         can_be_written("check", "csv", Path(args.csv))
-    all_types, all_blocks = adapters(args.adapters), block_adapters(args.adapters)
-    profiles = {name for a in all_blocks.values() for p in a.profiles for name in (p.profile, p.theirs)}
+    every, all_blocks = adapters(args.adapters), block_adapters(args.adapters)
+    all_types = {name: a for name, a in every.items() if a.types}
+    profiles = {name for a in all_blocks.values() for p in a.formats for name in (p.profile, p.theirs, p.name)}
     for name in args.profile:
         if name not in profiles:
             raise UnknownName.among("check", "profile", name, profiles, "see `kbit-ref check --blocks`")
@@ -154,7 +154,7 @@ def _judge_types(args: argparse.Namespace, present: list[Adapter]) -> list[Judge
     return rows
 
 
-def _judge_blocks(args: argparse.Namespace, present: list[BlockAdapter]) -> list[Verdict]:
+def _judge_blocks(args: argparse.Namespace, present: list[Adapter]) -> list[Verdict]:
     blocks: list[Verdict] = []
     if present:
         with Progress("judging blocks", 0) as step:
@@ -175,8 +175,8 @@ def _judge_blocks(args: argparse.Namespace, present: list[BlockAdapter]) -> list
     return blocks
 
 
-def _has(adapter: BlockAdapter, names: Sequence[str]) -> bool:
-    return any(name in (p.profile, p.theirs) for p in adapter.profiles for name in names)
+def _has(adapter: Adapter, names: Sequence[str]) -> bool:
+    return any(name in (p.profile, p.theirs, p.name) for p in adapter.formats for name in names)
 
 
 def sum_up(step: Progress) -> Callable[[str, int, int], None]:
@@ -193,7 +193,7 @@ def sum_up(step: Progress) -> Callable[[str, int, int], None]:
 
 def text(
     rows: Sequence[Judged],
-    absent: Sequence[Adapter | BlockAdapter],
+    absent: Sequence[Adapter],
     seconds: tuple[float, float],
     blocks: Sequence[Verdict] = (),
 ) -> str:
@@ -319,7 +319,7 @@ def summary(rows: Sequence[Judged], seconds: float) -> list[str]:
 
 
 def as_dict(
-    rows: Sequence[Judged], absent: Sequence[Adapter | BlockAdapter], blocks: Sequence[Verdict] = ()
+    rows: Sequence[Judged], absent: Sequence[Adapter], blocks: Sequence[Verdict] = ()
 ) -> dict[str, object]:
     """Everything, for JSON."""
     return {

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kbit_ref.cli.check import LONGEST, can_be_written, sum_up, table
-from kbit_ref.conformance.implementations.adapters import Adapter, adapters
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, block_adapters
+from kbit_ref.conformance.implementations.adapters import adapters
 from kbit_ref.conformance.matrix import tables
 from kbit_ref.conformance.matrix.matrix import Matrix, as_dict, make_matrix
 from kbit_ref.conformance.matrix.pages import alike_lines, html, markdown
@@ -79,16 +78,15 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _made(args: argparse.Namespace) -> Matrix:
-    types, blocks = adapters(args.adapters), block_adapters(args.adapters)
-    known: dict[str, Adapter | BlockAdapter] = {**types, **blocks}
+    known = adapters(args.adapters)
     for name in args.library:
         if name not in known:
             raise UnknownName.among("matrix", "library", name, known, f"there are adapters for {', '.join(known)}")
         if not known[name].installed():
             raise MissingLibrary(message("matrix", f"library = {name}", "it is not installed", known[name].install))
     names = args.library or list(known)
-    mine = [types[n] for n in types if n in names and types[n].installed()]
-    ours = [blocks[n] for n in blocks if n in names and blocks[n].installed()]
+    present = [known[n] for n in known if n in names and known[n].installed()]
+    mine, ours = [a for a in present if a.types], [a for a in present if a.formats]
     if not mine and not ours:
         rule = "no library that it has an adapter for is installed"
         raise MissingLibrary(message("matrix", "libraries", rule, "pip install ml_dtypes gfloat gguf onnx jax"))

@@ -24,13 +24,8 @@ from kbit_ref.conformance.diagnosis.block_causes import (
     other_numbers,
 )
 from kbit_ref.conformance.diagnosis.block_examples import Shrinker
-from kbit_ref.conformance.implementations.block_adapters import (
-    DOUBLE,
-    PARTS,
-    BlockAdapter,
-    BlockProfile,
-    KnownDifference,
-)
+from kbit_ref.conformance.implementations.adapters import Adapter
+from kbit_ref.conformance.implementations.claims import DOUBLE, PARTS, BlockProfile, KnownDifference
 from kbit_ref.conformance.inputs.of_schemes import Case, along_first, cases
 from kbit_ref.conformance.reading import Refused, Theirs, read
 from kbit_ref.conformance.specials import specials
@@ -79,7 +74,7 @@ class Found:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def judge_profile(adapter: BlockAdapter, profile: BlockProfile, ask: Ask, s: Scheme | None = None) -> Verdict:
+def judge_profile(adapter: Adapter, profile: BlockProfile, ask: Ask, s: Scheme | None = None) -> Verdict:
     """The verdict on every part of a profile.
 
     Parameters
@@ -89,7 +84,7 @@ def judge_profile(adapter: BlockAdapter, profile: BlockProfile, ask: Ask, s: Sch
     s
         The scheme, if the profile does not say it.
     """
-    about = (adapter.library, adapter.version(), profile.theirs)
+    about = (adapter.library, adapter.version(), profile.name)
     try:
         s = s or scheme(profile.profile)
     except KbitError as error:
@@ -98,7 +93,7 @@ def judge_profile(adapter: BlockAdapter, profile: BlockProfile, ask: Ask, s: Sch
     for case in cases(s, profile.sources, profile.shapes, profile.blocks, profile.size):
         _one(s, profile, case, ask, found)
     odd = tuple(special for source in profile.sources for special in _specials(s, profile, source, ask))
-    known = [k for k in adapter.known if k.concerns(profile.theirs)]
+    known = [k for k in adapter.known if isinstance(k, KnownDifference) and k.concerns(profile.name)]
     shrinker = Shrinker(s, profile, ask, lambda words, source: _put(s, profile, words, source, ask))
     kinds = kinds_of(s, found, shrinker)
     parts, errors = verdicts_of(found, kinds, known)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from kbit_ref.conformance.implementations.arrays import as_numbers
 from kbit_ref.conformance.implementations.ask import FLAT, Answer, ask, flushes_to_zero
 from kbit_ref.conformance.implementations.function import check_blocks
 from kbit_ref.conformance.inputs.of_types import SOURCES
@@ -18,7 +16,7 @@ from kbit_ref.conformance.subject import Question, question
 from kbit_ref.conformance.variants.of_types import NanCodes
 from kbit_ref.conformance.verdict import Row, Verdict
 from kbit_ref.datatypes.datatype import DataType, datatype
-from kbit_ref.errors import BadInput, BadType, MissingLibrary, UnknownName, message
+from kbit_ref.errors import BadInput, BadType, UnknownName, message
 from kbit_ref.products.accumulate import Accumulator, accumulator
 from kbit_ref.tensors.scheme import Scheme, named
 
@@ -178,15 +176,3 @@ def _answers(function: Callable[[Any], Any], asked: Question, shapes: bool) -> I
     yield from ask(function, words if asked.what == "decode" else as_numbers(words, asked.inputs.kind), shapes)
     if flushes_to_zero() and not before:
         yield Answer(FLAT, error=FLUSHES)
-
-
-def as_numbers(words: NDArray[Any], source: str) -> NDArray[Any]:
-    """The words of a format as the array that a function takes."""
-    if source != "bfloat16":
-        return words.view(source)
-    try:
-        import ml_dtypes
-    except ImportError:
-        rule = "NumPy has no bfloat16, and ml_dtypes is not installed"
-        raise MissingLibrary(message("check", "sources = bfloat16", rule, "pip install ml_dtypes")) from None
-    return words.view(np.dtype(ml_dtypes.bfloat16))

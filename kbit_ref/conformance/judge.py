@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,41 +11,13 @@ from kbit_ref.arithmetic import same
 from kbit_ref.conformance.diagnosis.counterexample import counterexample, simplest, spell_code
 from kbit_ref.conformance.diagnosis.differing import Kind, kinds_of_difference
 from kbit_ref.conformance.implementations.ask import FLAT, Answer
+from kbit_ref.conformance.implementations.claims import Known
 from kbit_ref.conformance.inputs.of_types import arrangements
 from kbit_ref.conformance.reading import Refused, Theirs, read_type
 from kbit_ref.conformance.subject import Question
-from kbit_ref.conformance.variants.of_types import Cause
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row
-from kbit_ref.datatypes.datatype import DataType
 
 __all__ = ["Known", "judge"]
-
-
-@dataclass(frozen=True)
-class Known:
-    """A difference that is on record: it must still occur, and nothing else may.
-
-    Parameters
-    ----------
-    cause
-        What gives their answers; only values with exactly these answers count as known.
-    link
-        A public issue, or a document with its version.
-    types, sources
-        The names (theirs) and source formats in which it occurs; empty: all.
-    undefined
-        Where the record leaves the answer open, so that any difference there is known.
-    """
-
-    cause: Cause
-    link: str
-    types: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    undefined: Callable[[DataType, NDArray[np.float64]], NDArray[np.bool_]] | None = None
-
-    def concerns(self, theirs: str, source: str) -> bool:
-        """Does it occur there?"""
-        return (not self.types or theirs in self.types) and (not self.sources or source in self.sources)
 
 
 def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, known: Sequence[Known] = ()) -> Row:

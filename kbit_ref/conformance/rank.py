@@ -18,7 +18,7 @@ from kbit_ref.conformance.diagnosis.block_examples import Shrinker
 from kbit_ref.conformance.diagnosis.counterexample import counterexample, simplest, spell_code
 from kbit_ref.conformance.diagnosis.shrink import complexity, shrink
 from kbit_ref.conformance.implementations.ask import FLAT, Answer
-from kbit_ref.conformance.implementations.block_adapters import PARTS, BlockProfile
+from kbit_ref.conformance.implementations.claims import PARTS, BlockProfile
 from kbit_ref.conformance.inputs.of_schemes import Case, cases, narrowed, shaped
 from kbit_ref.conformance.reading import Refused, Theirs, read, read_type
 from kbit_ref.conformance.subject import Question

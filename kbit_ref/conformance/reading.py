@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kbit_ref.arithmetic import identity
 from kbit_ref.conformance.definition import Stored, block_index
 from kbit_ref.conformance.implementations.ask import Answer, told
-from kbit_ref.conformance.implementations.block_adapters import DOUBLE, PARTS
+from kbit_ref.conformance.implementations.claims import DOUBLE, PARTS
 from kbit_ref.conformance.inputs.of_types import to_float64
 from kbit_ref.conformance.subject import Question
 from kbit_ref.exact.rules import RULES

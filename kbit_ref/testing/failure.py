@@ -12,7 +12,7 @@ from kbit_ref.conformance.cases.of_schemes import arranged
 from kbit_ref.conformance.compare import Compared, records
 from kbit_ref.conformance.diagnosis import diagnose
 from kbit_ref.conformance.diagnosis.shrink import shrink, spell_block
-from kbit_ref.conformance.implementations.block_adapters import PARTS
+from kbit_ref.conformance.implementations.claims import PARTS
 from kbit_ref.conformance.reading import Refused
 from kbit_ref.errors import KbitError
 from kbit_ref.explanation import explain

@@ -5,7 +5,7 @@
     SCHEMES = {"nf4-b64-absmax-f32": mylib.quantize, "ggml-q4_0": ...}    schemes or profiles, and functions
     SHAPES = "rows"                                                        which arrays they take (default any)
 
-or classes of `kbit_ref.conformance.implementations.block_adapters.BlockAdapter`, as `kbit-ref check` takes them.
+or classes of `kbit_ref.conformance.adapters.Adapter`, as `kbit-ref check` takes them.
 
 `KBIT_REF_XFAILS` names a file of expected failures, by default `kbit_ref_xfails.txt` where it exists: an id
 a line, `ggml-q4_0/again`, in which `*` stands for anything, and comments behind `#`. One that does not fail any
@@ -23,7 +23,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter
+from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.errors import BadInput, message
 from kbit_ref.tensors.scheme import scheme
 from kbit_ref.testing.law import LAWS
@@ -53,12 +53,12 @@ def subjects(adapter: str | None) -> dict[str, Subject]:
         return {name: Subject.ours(scheme(name)) for name in OURS}
     module = _module(adapter)
     found = dict(_of_functions(module))
-    own = (value for value in vars(module).values() if isinstance(value, type) and issubclass(value, BlockAdapter))
+    own = (value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Adapter))
     for cls in own:
-        if cls is not BlockAdapter and cls.__module__ == module.__name__:
+        if cls is not Adapter and cls.__module__ == module.__name__:
             found |= _of_adapter(cls())
     if not found:
-        rule = "it has no SCHEMES, a dict of schemes to functions, and no class of BlockAdapter"
+        rule = "it has no SCHEMES, a dict of schemes to functions, and no class of Adapter"
         raise BadInput(message("testing", f"KBIT_REF_ADAPTER = {adapter}", rule, "give it one of them"))
     return found
 
@@ -90,9 +90,9 @@ def _of_functions(module: ModuleType) -> Iterator[tuple[str, Subject]]:
         yield name, Subject.of(function, scheme(name), shapes, f"{module.__name__}.SCHEMES[{name!r}]")
 
 
-def _of_adapter(adapter: BlockAdapter) -> dict[str, Subject]:
+def _of_adapter(adapter: Adapter) -> dict[str, Subject]:
     """Those of its profiles that take arrays of any number of blocks, and find the scales themselves."""
-    some = [p for p in adapter.profiles if not p.given and p.blocks == 1 and "float32" in p.sources]
+    some = [p for p in adapter.formats if not p.given and p.blocks == 1 and "float32" in p.sources]
     return {p.profile: Subject(adapter.library, scheme(p.profile), adapter, p.theirs, p.shapes) for p in some}
 
 

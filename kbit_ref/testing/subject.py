@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.compare import Compared, compare
 from kbit_ref.conformance.definition import reference
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter
+from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.block_worker import answer
 from kbit_ref.conformance.implementations.function import parts_of
 from kbit_ref.conformance.inputs.of_schemes import Case
@@ -59,7 +59,7 @@ def _bits(part: Array) -> tuple[Any, ...]:
     return part.dtype.str, part.shape, part.tobytes()
 
 
-class _Function(BlockAdapter):
+class _Function(Adapter):
     """A function, seen as an adapter."""
 
     library, module, install = "", "kbit_ref", ""
@@ -89,7 +89,7 @@ class Subject:
 
     name: str
     scheme: Scheme
-    adapter: BlockAdapter
+    adapter: Adapter
     theirs: str = ""
     shapes: str = "any"
 

@@ -14,7 +14,7 @@ from kbit_ref.cli.check import text
 from kbit_ref.conformance.block_judge import Answer, judge_profile
 from kbit_ref.conformance.definition import block_index, reference
 from kbit_ref.conformance.diagnosis.shrink import complexity, shrink, spell_block
-from kbit_ref.conformance.implementations.block_adapters import (
+from kbit_ref.conformance.implementations.adapters import (
     BlockAdapter,
     BlockProfile,
     KnownDifference,
@@ -492,7 +492,7 @@ PREFIX = """
 import os, sys, time
 import numpy as np
 import kbit_ref as kb
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile
+from kbit_ref.conformance.implementations.adapters import BlockAdapter, BlockProfile
 
 class Fake(BlockAdapter):
     library, module, install = "fake", "{module}", "pip install fake"

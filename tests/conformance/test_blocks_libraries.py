@@ -7,7 +7,7 @@ import pytest
 from helpers.libraries import needed
 
 from kbit_ref.conformance.block_judge import Answer, judge_profile
-from kbit_ref.conformance.implementations.block_adapters import PARTS, BlockAdapter, block_adapters
+from kbit_ref.conformance.implementations.adapters import Adapter, adapters, block_adapters
 from kbit_ref.conformance.implementations.block_worker import answer
 from kbit_ref.tensors.scheme import scheme
 
@@ -34,7 +34,7 @@ def libraries(names=CHANGED):
     return [pytest.param(name, marks=marks[name], id=name) for name in names]
 
 
-def loaded(name: str) -> BlockAdapter:
+def loaded(name: str) -> Adapter:
     adapter = ADAPTERS[name]
     needed(name, adapter.installed())
     with warnings.catch_warnings():
@@ -46,7 +46,7 @@ def loaded(name: str) -> BlockAdapter:
 class Changed:
     """A library, in this process, with one value of a part changed in its largest answer."""
 
-    def __init__(self, adapter: BlockAdapter, part: str = "", by=None):
+    def __init__(self, adapter: Adapter, part: str = "", by=None):
         self.adapter, self.part, self.by, self.done = adapter, part, by, False
 
     def __call__(self, theirs, source, **arrays):
@@ -58,8 +58,8 @@ class Changed:
         return Answer(parts, error)
 
 
-def judged(adapter: BlockAdapter, theirs: str, ask: Changed):
-    profile = next(p for p in adapter.profiles if p.theirs == theirs)
+def judged(adapter: Adapter, theirs: str, ask: Changed):
+    profile = next(p for p in adapter.formats if p.theirs == theirs)
     return judge_profile(adapter, profile, ask)
 
 
@@ -100,13 +100,12 @@ def test_onnxruntime_without_the_module_of_one_tool(monkeypatch):
 @pytest.mark.parametrize("name", sorted(ADAPTERS))
 def test_profiles_exist_and_are_named_once(name):
     adapter = ADAPTERS[name]
-    assert adapter.profiles
-    assert len({p.theirs for p in adapter.profiles}) == len(adapter.profiles)
-    for profile in adapter.profiles:
+    assert len({p.name for p in adapter.formats}) == len(adapter.formats) > 0
+    assert len({(p.theirs, source) for p in adapter.formats for source in p.sources}) == sum(
+        len(p.sources) for p in adapter.formats
+    )
+    for profile in adapter.formats:
         scheme(profile.profile)
-    for known in adapter.known:
-        assert known.part in PARTS
-        assert known.link.startswith("https://")
 
 
 def test_no_adapter_reaches_into_private_names():
@@ -115,7 +114,7 @@ def test_no_adapter_reaches_into_private_names():
     import inspect
 
     fields = {"_data", "_scale", "_shift"}  # of optimum-quanto's tensors, which have no public name for them
-    for adapter in ADAPTERS.values():
+    for adapter in adapters().values():
         module = inspect.getmodule(type(adapter))
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
@@ -123,7 +122,7 @@ def test_no_adapter_reaches_into_private_names():
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
                 private = [n for n in names if any(part.startswith("_") for part in n.split("."))]
-                assert set(private) <= {"__future__", "kbit_ref.conformance.implementations.block_adapters._torch"}
+                assert set(private) <= {"__future__"}
 
 
 @pytest.mark.slow

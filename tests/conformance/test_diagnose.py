@@ -20,7 +20,7 @@ from helpers.libraries import cases, light, needed
 import kbit_ref as kb
 from kbit_ref.cli import main
 from kbit_ref.conformance.diagnosis import Diagnosis, diagnose
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, block_adapters
+from kbit_ref.conformance.implementations.adapters import Adapter, KnownDifference, block_adapters
 from kbit_ref.conformance.implementations.block_worker import answer
 from kbit_ref.conformance.variants import mutants
 from kbit_ref.errors import BadInput, KbitError
@@ -442,12 +442,12 @@ ACCUSED = ("mistake", "partly", "unexplained")
 ROUGH = ("nvfp4",)  # decoded by their libraries in bfloat16: these values are left out
 
 
-def right_answers(adapter: BlockAdapter) -> list[tuple[str, Any, dict[str, Any]]]:
+def right_answers(adapter: Adapter) -> list[tuple[str, Any, dict[str, Any]]]:
     """(profile, x, what they store) of every profile without a difference on record, for a few arrays."""
     found = []
-    for profile in adapter.profiles:
+    for profile in adapter.formats:
         s = kb.scheme(profile.profile)
-        known = any(known.concerns(profile.theirs) for known in adapter.known)
+        known = any(isinstance(k, KnownDifference) and k.concerns(profile.name) for k in adapter.known)
         if known or "float32" not in profile.sources or s.double is not None:  # whose sums have other orders
             continue
         for seed, spread in enumerate((0, 6)):
@@ -467,7 +467,7 @@ def right_answers(adapter: BlockAdapter) -> list[tuple[str, Any, dict[str, Any]]
     return found
 
 
-def accused(adapter: BlockAdapter) -> tuple[list[str], int]:
+def accused(adapter: Adapter) -> tuple[list[str], int]:
     """Who was accused, and how many answers there were."""
     answers = right_answers(adapter)
     wrong = []
@@ -480,7 +480,7 @@ def accused(adapter: BlockAdapter) -> tuple[list[str], int]:
     return wrong, len(answers)
 
 
-def loaded(name: str) -> BlockAdapter:
+def loaded(name: str) -> Adapter:
     adapter = ADAPTERS[name]
     needed(name, adapter.installed())
     with warnings.catch_warnings():

@@ -12,15 +12,14 @@ import pytest
 import kbit_ref as kb
 from kbit_ref.cli import main
 from kbit_ref.conformance.implementations.adapters import adapters
-from kbit_ref.conformance.implementations.block_adapters import block_adapters
 from kbit_ref.conformance.matrix.pages import html, markdown
 from kbit_ref.conformance.matrix.pairs import Group, Member, group_of
 
 TWO = """
 import numpy as np
 import kbit_ref as kb
-from kbit_ref.conformance.implementations.adapters import Adapter, Profile
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile
+from kbit_ref.conformance.adapters import Adapter, Profile
+from kbit_ref.conformance.blocks.adapters import BlockAdapter, BlockProfile
 
 class {name}(Adapter):
     library, module, install = "{name}", "numpy", "pip install {name}"
@@ -151,9 +150,9 @@ def test_the_matrix_on_record_is_whole():
     latest = sorted((Path(__file__).parents[2] / "data" / "matrix").glob("*.json"))[-1]
     found = json.loads(latest.read_text("utf-8"))
     assert found["date"] == latest.stem
-    types = {(a.library, p.theirs) for a in adapters().values() for p in a.profiles}
+    types = {(a.library, p.theirs) for a in adapters().values() for p in a.types}
     assert {(row["library"], row["theirs"]) for row in found["types"]} == types
-    blocks = {(a.library, p.theirs) for a in block_adapters().values() for p in a.profiles}
+    blocks = {(a.library, p.name) for a in adapters().values() for p in a.formats}
     assert {(row["library"], row["theirs"]) for row in found["blocks"]} == blocks
     page = latest.with_suffix(".html").read_text("utf-8")
     assert page == html(found)

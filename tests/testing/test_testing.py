@@ -255,7 +255,7 @@ TestInt4 = laws(lambda x: kb.quantize(x, "int4-b8-absmax-f32+ties=away"), "int4-
 ADAPTER = """\
 import numpy as np
 import kbit_ref as kb
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile
+from kbit_ref.conformance.implementations.adapters import BlockAdapter, BlockProfile
 
 SCHEMES = {"int4-b4-absmax-f32": lambda x: kb.dequantize(kb.quantize(x, "int4-b4-absmax-f32")) * np.float32(-1)}
 

@@ -22,7 +22,7 @@ from kbit_ref.conformance.diagnosis.block_causes import (
 )
 from kbit_ref.conformance.diagnosis.counterexample import counterexample, spell_code
 from kbit_ref.conformance.diagnosis.shrink import complexity, shrink, spell_block
-from kbit_ref.conformance.implementations.block_adapters import BlockProfile
+from kbit_ref.conformance.implementations.claims import BlockProfile
 from kbit_ref.conformance.inputs.of_schemes import narrowed, shaped
 from kbit_ref.conformance.reading import Refused
 from kbit_ref.conformance.verdict import Counterexample

@@ -10,7 +10,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.block_judge import Answer, Ask, judge_profile
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile
+from kbit_ref.conformance.implementations.adapters import Adapter
+from kbit_ref.conformance.implementations.claims import BlockProfile
 from kbit_ref.conformance.implementations.libraries import FLUSHES
 from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.implementations.processes import Processes, side_by_side
@@ -27,7 +28,7 @@ WORKER = "kbit_ref.conformance.implementations.block_worker"
 
 
 def judge_block_libraries(
-    libraries: Sequence[BlockAdapter],
+    libraries: Sequence[Adapter],
     *,
     profiles: Sequence[str] = (),
     timeout: float = 120.0,
@@ -55,14 +56,14 @@ def judge_block_libraries(
     places = list(folders)
     tell = progress or (lambda *_: None)
 
-    def chosen(adapter: BlockAdapter) -> list[BlockProfile]:
-        return [p for p in adapter.profiles if not profiles or {p.profile, p.theirs} & set(profiles)]
+    def chosen(adapter: Adapter) -> list[BlockProfile]:
+        return [p for p in adapter.formats if not profiles or {p.profile, p.theirs, p.name} & set(profiles)]
 
     for adapter in libraries:
         tell(adapter.library, 0, len(chosen(adapter)))  # so that all of it is known from the start
     processes = Processes()
 
-    def one(adapter: BlockAdapter) -> list[Verdict]:
+    def one(adapter: Adapter) -> list[Verdict]:
         own = chosen(adapter)
         rows = []
         with Library(adapter.library, WORKER, timeout, places, processes) as library:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.conformance.implementations.adapters import Adapter, block_adapters
 from kbit_ref.conformance.implementations.ask import spelled
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, block_adapters
 from kbit_ref.conformance.implementations.worker_pipe import Arrays, serve
 
 __all__ = ["answer", "main"]
@@ -20,7 +20,7 @@ def main(folder: str) -> None:
     serve(folder, block_adapters, answer)
 
 
-def answer(adapter: BlockAdapter, asked: dict[str, Any], arrays: Arrays) -> tuple[Arrays, str]:
+def answer(adapter: Adapter, asked: dict[str, Any], arrays: Arrays) -> tuple[Arrays, str]:
     """The parts for one array, or why there are none.
 
     `asked` has their name and the source format; `arrays` has `x`, and for a library that takes the
@@ -31,7 +31,7 @@ def answer(adapter: BlockAdapter, asked: dict[str, Any], arrays: Arrays) -> tupl
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            theirs = asked["theirs"].partition(" from ")[0]
+            theirs = asked["theirs"]
             if "scales" in arrays:
                 got = adapter.quantize_given(theirs, x, arrays["scales"], arrays.get("zero_points"))
             else:

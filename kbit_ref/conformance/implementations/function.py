@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.block_judge import Answer, judge_profile
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile
+from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.block_worker import answer
+from kbit_ref.conformance.implementations.claims import BlockProfile
 from kbit_ref.conformance.rank import rank_blocks
 from kbit_ref.conformance.reading import Refused
 from kbit_ref.conformance.verdict import Verdict
@@ -62,7 +63,7 @@ def check_blocks(
     return replace(row, ranking=rank_blocks(s, profile, parts)) if rank else row
 
 
-class _Mine(BlockAdapter):
+class _Mine(Adapter):
     """A function, seen as a library."""
 
     library, module, install = "", "kbit_ref", ""

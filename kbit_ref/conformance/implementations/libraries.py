@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from kbit_ref.conformance.implementations.adapters import Adapter, Profile
+from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.ask import FLAT, Answer
+from kbit_ref.conformance.implementations.claims import Known, Profile
 from kbit_ref.conformance.implementations.library import Library, Reply
 from kbit_ref.conformance.implementations.processes import Processes, side_by_side
-from kbit_ref.conformance.judge import Known, judge
+from kbit_ref.conformance.judge import judge
 from kbit_ref.conformance.rank import ranking_of
 from kbit_ref.conformance.subject import Question, question
 from kbit_ref.conformance.verdict import Row, Verdict
@@ -128,11 +129,15 @@ def answers(reply: Reply) -> list[Answer]:
 
 def _concerned(adapter: Adapter, job: _Job) -> list[Known]:
     """The differences on record that concern a question."""
-    return [k for k in adapter.known if job.what == "encode" and k.concerns(job.profile.theirs, job.source)]
+    return [
+        each
+        for each in adapter.known
+        if isinstance(each, Known) and job.what == "encode" and each.concerns(job.profile.theirs, job.source)
+    ]
 
 
 def _chosen(adapter: Adapter, types: Sequence[str]) -> list[Profile]:
-    return [p for p in adapter.profiles if not types or {p.dtype, p.dtype.partition("+")[0]} & set(types)]
+    return [p for p in adapter.types if not types or {p.dtype, p.dtype.partition("+")[0]} & set(types)]
 
 
 def _jobs(profiles: Iterable[Profile]) -> Iterator[_Job]:

@@ -21,19 +21,30 @@ Base = TypeVar("Base")
 def instances(base: type[Base], package: str, places: Iterable[str], folders: Iterable[str | Path]) -> dict[str, Base]:
     """One object of each class below `base`, by its `library`: those of the package, then those of other folders.
 
+    Two classes of one library in a folder are joined: one has its data types, the other its block formats.
+
     Raises
     ------
     BadInput
         `check: adapters = mine/foo.py, the file cannot be loaded (...); ...`
     """
-    modules = [importlib.import_module(f"{package}.{found.name}") for found in pkgutil.iter_modules(places)]
+    found = _of([importlib.import_module(f"{package}.{each.name}") for each in pkgutil.iter_modules(places)], base)
     for folder in folders:
-        modules += [_from_file(path) for path in sorted(Path(folder).glob("*.py"))]
-    found: dict[str, Base] = {}
+        found |= _of([_from_file(path) for path in sorted(Path(folder).glob("*.py"))], base)
+    return found
+
+
+def _of(modules: Iterable[ModuleType], base: type[Base]) -> dict[str, Base]:
+    """The adapters of the modules of one folder."""
+    found: dict[str, Any] = {}
     for module in modules:
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__:
                 made: Any = value()
+                before = found.get(made.library)
+                if before is not None and not issubclass(value, type(before)):
+                    every = {name: getattr(before, name) + getattr(made, name) for name in ("profiles", "known")}
+                    made = type(value.__name__, (value, type(before)), every)()
                 found[made.library] = made
     return found
 

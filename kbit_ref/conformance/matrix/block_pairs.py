@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.block_judge import given_scales
 from kbit_ref.conformance.diagnosis.shrink import complexity, spell_block
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile
+from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.block_libraries import WORKER, parts_by
+from kbit_ref.conformance.implementations.claims import BlockProfile
 from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.implementations.processes import Processes, side_by_side
 from kbit_ref.conformance.inputs.of_schemes import cases
@@ -33,11 +34,11 @@ MOST_BLOCKS = 120  # of each class of inputs, of each scheme of a group
 Key = tuple[bytes, int]
 
 
-def block_groups(libraries: Sequence[BlockAdapter], timeout: float, folders: Sequence[str | Path]) -> Iterator[Group]:
+def block_groups(libraries: Sequence[Adapter], timeout: float, folders: Sequence[str | Path]) -> Iterator[Group]:
     """All groups of two formats or more, from float32."""
-    formats: dict[Key, list[tuple[BlockAdapter, BlockProfile, Scheme]]] = {}
+    formats: dict[Key, list[tuple[Adapter, BlockProfile, Scheme]]] = {}
     for adapter in libraries:
-        for profile in adapter.profiles:
+        for profile in adapter.formats:
             made = _scheme(profile)
             if made is not None and "float32" in profile.sources:
                 formats.setdefault(_key(made, profile), []).append((adapter, profile, made))
@@ -45,7 +46,7 @@ def block_groups(libraries: Sequence[BlockAdapter], timeout: float, folders: Seq
     inputs = {key: _inputs(found) for key, found in groups.items()}
     processes = Processes()
 
-    def one(adapter: BlockAdapter) -> dict[tuple[Key, str], tuple[Array | str, ...]]:
+    def one(adapter: Adapter) -> dict[tuple[Key, str], tuple[Array | str, ...]]:
         answers = {}
         with Library(adapter.library, WORKER, timeout, folders, processes) as library:
             for key, found in groups.items():
@@ -71,7 +72,7 @@ def _key(s: Scheme, profile: BlockProfile) -> Key:
     return np.unique(s.dtype.levels).tobytes(), s.cut.size or profile.size
 
 
-def _inputs(found: Sequence[tuple[BlockAdapter, BlockProfile, Scheme]]) -> list[NDArray[np.float32]]:
+def _inputs(found: Sequence[tuple[Adapter, BlockProfile, Scheme]]) -> list[NDArray[np.float32]]:
     """Arrays of rows of a block: some of each class, of each scheme, none twice; a number of them that suits all."""
     multiple = math.lcm(*(profile.blocks for _, profile, _ in found))
     by_class: dict[str, list[NDArray[np.float32]]] = {}
@@ -111,7 +112,7 @@ def _words(numbers: NDArray[np.float64]) -> NDArray[np.uint64]:
 
 def _group(
     key: Key,
-    found: Sequence[tuple[BlockAdapter, BlockProfile, Scheme]],
+    found: Sequence[tuple[Adapter, BlockProfile, Scheme]],
     members: Sequence[Member],
     inputs: Sequence[NDArray[np.float32]],
 ) -> Group:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from kbit_ref.conformance.diagnosis.counterexample import simplest, spell_code
 from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.ask import FLAT
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter
 from kbit_ref.conformance.implementations.block_libraries import judge_block_libraries
 from kbit_ref.conformance.implementations.libraries import Judged, judge_libraries
 from kbit_ref.conformance.matrix.block_pairs import block_groups
@@ -48,7 +47,7 @@ class Matrix:
 
 def make_matrix(
     types: Sequence[Adapter],
-    blocks: Sequence[BlockAdapter],
+    blocks: Sequence[Adapter],
     *,
     timeout: float = 120.0,
     folders: Sequence[str | Path] = (),

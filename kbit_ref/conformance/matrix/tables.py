@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kbit_ref.conformance.diagnosis.block_causes import FOLLOWS, UNEXPLAINED
-from kbit_ref.conformance.implementations.block_adapters import PARTS
+from kbit_ref.conformance.implementations.claims import PARTS
 from kbit_ref.conformance.specials import NUMBERS
 from kbit_ref.conformance.verdict import Difference, Row, Verdict
 

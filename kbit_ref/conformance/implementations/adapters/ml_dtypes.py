@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.implementations.adapters import Adapter, Profile
-from kbit_ref.conformance.judge import Known
+from kbit_ref.conformance.implementations.adapters import Adapter, Known, Profile, Timed
+from kbit_ref.conformance.implementations.arrays import as_bits, as_numbers
 from kbit_ref.conformance.variants.of_types import is_beyond, through, wraps
+from kbit_ref.engine.codec import encode
 
 FLOATS = (
     Profile("e4m3fn+overflow=ieee", "float8_e4m3fn", nan=(0x7F, 0xFF)),
@@ -26,6 +27,7 @@ FLOATS = (
     Profile("bf16+overflow=ieee", "bfloat16", sources=("float16", "float32", "float64"), nan=(0x7FC0, 0xFFC0)),
 )
 INTEGERS = tuple(Profile(f"{name}+rounding=toward_zero", name) for name in ("int4", "uint4", "int2", "uint2", "uint1"))
+NAMES = {profile.dtype.partition("+")[0]: profile.theirs for profile in FLOATS}
 
 
 class MlDtypes(Adapter):
@@ -52,10 +54,22 @@ class MlDtypes(Adapter):
         """One cast."""
         import ml_dtypes
 
-        return (x.view(ml_dtypes.bfloat16) if source == "bfloat16" else x).astype(getattr(ml_dtypes, theirs))
+        return as_numbers(x, source).astype(getattr(ml_dtypes, theirs))
 
     def decode(self, theirs: str, codes: NDArray[Any]) -> Any:
         """The bits, seen as the type, cast to float32."""
         import ml_dtypes
 
         return codes.copy().view(getattr(ml_dtypes, theirs)).astype(np.float32)
+
+    def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
+        """`astype`, in one thread."""
+        if verb not in ("encode", "decode") or subject not in NAMES or threads > 1:
+            return None
+        import ml_dtypes
+
+        kind = np.dtype(getattr(ml_dtypes, NAMES[subject]))
+        if verb == "encode":
+            return Timed(lambda: x.astype(kind), as_bits)
+        codes = encode(subject, x).view(kind)
+        return Timed(lambda: codes.astype(np.float32), np.asarray)

@@ -1,40 +1,58 @@
-"""onnx: the operators Cast and QuantizeLinear in the reference evaluator, and the helper `saturate_cast`."""
+"""onnx: Cast, QuantizeLinear and DequantizeLinear in the reference evaluator, and the helper `saturate_cast`.
+
+In blocks, QuantizeLinear is given its scales.
+"""
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.implementations.adapters import Adapter, Profile
-from kbit_ref.conformance.judge import Known
+from kbit_ref.conformance.implementations.adapters import Adapter, BlockProfile, Known, Profile, Timed, halves
+from kbit_ref.conformance.implementations.arrays import as_bits, as_numbers
 from kbit_ref.conformance.variants.of_types import Cause, is_beyond, is_negative, through, wraps
+from kbit_ref.engine.codec import encode
 
-UNSPECIFIED = Cause("negative scale", "what becomes of negative numbers is unspecified, here NaN")
+OPSET, IR, BLOCK = 25, 13, 32
 CAST = "https://onnx.ai/onnx/operators/onnx__Cast.html"
-OPSET, IR = 25, 13
-FP8 = (
-    ("e4m3fn", "FLOAT8E4M3FN", (0x7F, 0xFF)),
-    ("e4m3fnuz", "FLOAT8E4M3FNUZ", "canonical"),
-    ("e5m2", "FLOAT8E5M2", (0x7E, 0xFE)),
-    ("e5m2fnuz", "FLOAT8E5M2FNUZ", "canonical"),
+FP8 = {
+    "e4m3fn": "FLOAT8E4M3FN",
+    "e4m3fnuz": "FLOAT8E4M3FNUZ",
+    "e5m2": "FLOAT8E5M2",
+    "e5m2fnuz": "FLOAT8E5M2FNUZ",
+}
+INTEGERS = ("int4", "uint4", "int2", "uint2")
+
+
+def saturating(e5m2: tuple[int, int]) -> tuple[Profile, ...]:
+    """Casts to FP8 that saturate; the codes that `e5m2` has for NaN."""
+    nan = {"e4m3fn": (0x7F, 0xFF), "e5m2": e5m2}
+    return tuple(
+        Profile(f"{ours}+overflow=finite", f"Cast {theirs} saturate=1", nan=nan.get(ours, "canonical"))
+        for ours, theirs in FP8.items()
+    )
+
+
+def overflowing(e5m2: tuple[int, int]) -> tuple[Profile, ...]:
+    """Those that do not."""
+    return tuple(
+        Profile(p.dtype.replace("finite", "ieee"), p.theirs.replace("=1", "=0"), nan=p.nan, what=("encode",))
+        for p in saturating(e5m2)
+    )
+
+
+SATURATING, PLAIN = saturating((0x7E, 0xFE)), overflowing((0x7E, 0xFE))
+SCALES = (
+    Profile("e8m0fnu+overflow=finite+rounding=toward_positive", "Cast FLOAT8E8M0 saturate=1 round_mode=up"),
+    Profile("e8m0fnu+overflow=finite+rounding=toward_zero", "Cast FLOAT8E8M0 saturate=1 round_mode=down"),
+    Profile("e8m0fnu+overflow=finite+ties=upper", "Cast FLOAT8E8M0 saturate=1 round_mode=nearest"),
 )
 SMALL = (("e2m3fn", "FLOAT6E2M3"), ("e3m2fn", "FLOAT6E3M2"), ("e2m1fn", "FLOAT4E2M1"))
-INTEGERS = ("int4", "uint4", "int2", "uint2")
-E8M0 = (
-    ("e8m0fnu+overflow=finite+rounding=toward_positive", "Cast FLOAT8E8M0 saturate=1 round_mode=up"),
-    ("e8m0fnu+overflow=finite+rounding=toward_zero", "Cast FLOAT8E8M0 saturate=1 round_mode=down"),
-    ("e8m0fnu+overflow=finite+ties=upper", "Cast FLOAT8E8M0 saturate=1 round_mode=nearest"),
-)
-
-SATURATING = tuple(Profile(f"{ours}+overflow=finite", f"Cast {t} saturate=1", nan=nan) for ours, t, nan in FP8)
-PLAIN = tuple(
-    Profile(f"{ours}+overflow=ieee", f"Cast {t} saturate=0", nan=nan, what=("encode",)) for ours, t, nan in FP8
-)
-SMALL_CASTS = tuple(Profile(ours, f"Cast {t}") for ours, t in SMALL)
-SCALES = tuple(Profile(ours, theirs) for ours, theirs in E8M0)
+SMALL_CASTS = tuple(Profile(ours, f"Cast {theirs}") for ours, theirs in SMALL)
 TRUNCATING = tuple(Profile(f"{name}+rounding=toward_zero", f"Cast {name.upper()}") for name in INTEGERS)
 QUANTIZE = tuple(
     Profile(name, f"QuantizeLinear {name.upper()}", sources=("float16", "float32"), what=("encode",))
@@ -44,6 +62,14 @@ HELPER = tuple(
     Profile(f"{ours}+overflow=finite", f"saturate_cast {theirs}", nan=nan, what=("encode",))
     for ours, theirs, nan in (("e4m3fn", "float8_e4m3fn", (0x7F, 0xFF)), ("e5m2", "float8_e5m2", (0x7E, 0xFE)))
 )
+BLOCKS = tuple(
+    BlockProfile(f"onnx-{ours}", f"QuantizeLinear {theirs}", given=True)
+    for ours, theirs in (
+        *((name, name.upper()) for name in ("int8", "int4", "int2")),
+        *(("e4m3fn", "FLOAT8E4M3FN"), ("e5m2", "FLOAT8E5M2"), ("e2m1fn", "FLOAT4E2M1")),
+        *((name, name.upper()) for name in ("uint8", "uint4", "uint2")),
+    )
+)
 
 
 def names(*groups: tuple[Profile, ...]) -> tuple[str, ...]:
@@ -51,40 +77,45 @@ def names(*groups: tuple[Profile, ...]) -> tuple[str, ...]:
     return tuple(profile.theirs for group in groups for profile in group)
 
 
+def on_record(integers: tuple[Profile, ...], floats: tuple[Profile, ...], link: str) -> tuple[Known, ...]:
+    """What Cast leaves open, and which floats are made from float32 alone, with a link for that."""
+    negative = Cause("negative scale", "what becomes of negative numbers is unspecified, here NaN")
+    return (
+        Known(wraps(), f"{CAST} (to fixed point: undefined if OOR)", types=names(integers), undefined=is_beyond),
+        Known(
+            negative,
+            f"{CAST} (to E8M0: -0 and negative numbers are unspecified)",
+            types=names(SCALES),
+            undefined=is_negative,
+        ),
+        Known(through("float32"), link, types=names(floats), sources=("float64",)),
+    )
+
+
 class Onnx(Adapter):
-    """The reference implementation of the operators."""
+    """The reference implementation of the operators, `onnx.reference.ReferenceEvaluator`."""
 
     library, module, install = "onnx", "onnx", "pip install onnx"
-    profiles = (*SATURATING, *PLAIN, *SMALL_CASTS, *SCALES, *TRUNCATING, *QUANTIZE, *HELPER)
+    profiles = (
+        *(*SATURATING, *PLAIN, *SMALL_CASTS, *SCALES, *TRUNCATING, *QUANTIZE, *HELPER),
+        *(*BLOCKS, *halves(BLOCKS, "float16", "bfloat16")),
+    )
     known = (
+        *on_record(TRUNCATING, SCALES, "https://github.com/onnx/onnx/pull/7030 (always cast to fp32 first)"),
         Known(
             through("float32"),
             "https://github.com/jax-ml/ml_dtypes/pull/401 (onnx casts by ml_dtypes)",
             types=names(SATURATING, PLAIN, SMALL_CASTS, HELPER),
             sources=("float64",),
         ),
-        Known(wraps(), f"{CAST} (to fixed point: undefined if OOR)", types=names(TRUNCATING), undefined=is_beyond),
-        Known(
-            UNSPECIFIED,
-            f"{CAST} (to E8M0: -0 and negative numbers are unspecified)",
-            types=names(SCALES),
-            undefined=is_negative,
-        ),
-        Known(
-            through("float32"),
-            "https://github.com/onnx/onnx/pull/7030 (always cast to fp32 first)",
-            types=names(SCALES),
-            sources=("float64",),
-        ),
     )
 
     def encode(self, theirs: str, x: NDArray[Any], source: str) -> Any:
         """One node, run by the reference evaluator; or the helper."""
-        import ml_dtypes
-
-        numbers = x.view(ml_dtypes.bfloat16) if source == "bfloat16" else x
+        numbers = as_numbers(x, source)
         operator, name, *attributes = theirs.split(" ")
         if operator == "saturate_cast":
+            import ml_dtypes
             from onnx import numpy_helper
 
             return numpy_helper.saturate_cast(numbers, np.dtype(getattr(ml_dtypes, name)))
@@ -97,6 +128,42 @@ class Onnx(Adapter):
         """Cast to float32."""
         name = theirs.split(" ")[1]
         return _evaluator("Decode", name, (), "float32").run(None, {"x": codes.copy().view(_numpy_type(name))})[0]
+
+    def quantize_given(
+        self, theirs: str, x: NDArray[Any], scales: NDArray[np.float32], zero_points: NDArray[np.uint8] | None
+    ) -> dict[str, Any]:
+        """One model of two nodes."""
+        from onnx.reference import ReferenceEvaluator
+
+        name = theirs.split()[1]
+        numbers = as_numbers(x, "bfloat16") if x.dtype == np.uint16 else x
+        made = model_of_blocks(name, numbers, scales, zero_points)
+        codes, decoded = ReferenceEvaluator(made).run(None, {"x": numbers})
+        return {"codes": codes.view(np.uint8) & (2 ** width(name) - 1), "decoded": np.asarray(decoded, np.float32)}
+
+    def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
+        """One Cast, in one thread."""
+        name = FP8.get(subject)
+        if verb not in ("encode", "decode") or name is None or x.dtype != np.float32 or threads > 1:
+            return None
+        if verb == "encode":
+            evaluator = _evaluator("Cast", name, (), "float32")
+            return Timed(lambda: evaluator.run(None, {"x": x})[0], as_bits)
+        evaluator, codes = _evaluator("Decode", name, (), "float32"), encode(subject, x).view(_numpy_type(name))
+        return Timed(lambda: evaluator.run(None, {"x": codes})[0], np.asarray)
+
+
+def width(name: str) -> int:
+    """The bits of a type of ONNX.
+
+    Examples
+    --------
+    >>> [width(name) for name in ("FLOAT4E2M1", "UINT2", "FLOAT8E4M3FN")]
+    [4, 2, 8]
+    """
+    found = re.search(r"\d+", name)
+    assert found is not None
+    return int(found[0])
 
 
 def _numpy_type(name: str) -> Any:
@@ -112,7 +179,7 @@ def _evaluator(operator: str, name: str, attributes: tuple[str, ...], source: st
     return ReferenceEvaluator(model(operator, name, attributes, source))
 
 
-def model(operator: str, name: str, attributes: tuple[str, ...], source: str, opset: int = OPSET, ir: int = IR) -> Any:
+def model(operator: str, name: str, attributes: tuple[str, ...], source: str) -> Any:
     """A model of one node: x of the source format, of any shape, to y; `Decode` casts y's type to float32."""
     from onnx import TensorProto, helper
 
@@ -131,5 +198,34 @@ def model(operator: str, name: str, attributes: tuple[str, ...], source: str, op
         node = helper.make_node(operator, ["x", "scale", "zero"], ["y"], **options)
     else:
         node = helper.make_node(operator, ["x"], ["y"], to=narrow, **options)
-    graph = helper.make_graph([node], "one", inputs, [helper.make_tensor_value_info("y", narrow, None)])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
+    return _model([node], inputs, [helper.make_tensor_value_info("y", narrow, None)])
+
+
+def model_of_blocks(
+    name: str, x: NDArray[Any], scales: NDArray[np.float32], zero_points: NDArray[np.uint8] | None
+) -> Any:
+    """x -> QuantizeLinear -> q -> DequantizeLinear -> y, blocks along the last axis; scales of the type of x inside."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    shape, kind, real = x.shape, getattr(TensorProto, name), helper.np_dtype_to_tensor_dtype(x.dtype)
+    inputs, inside = ["x", "scale"], [numpy_helper.from_array(scales.astype(x.dtype), "scale")]
+    attributes: dict[str, Any] = {"axis": 1, "block_size": BLOCK}
+    more: dict[str, Any] = {}
+    if zero_points is not None:
+        inputs.append("zero")
+        inside.append(helper.make_tensor("zero", kind, zero_points.shape, zero_points.reshape(-1).tolist()))
+    else:
+        more["output_dtype"] = kind
+    nodes = [
+        helper.make_node("QuantizeLinear", inputs, ["q"], **attributes, **more),
+        helper.make_node("DequantizeLinear", ["q", *inputs[1:]], ["y"], **attributes),
+    ]
+    outputs = [helper.make_tensor_value_info("q", kind, shape), helper.make_tensor_value_info("y", real, shape)]
+    return _model(nodes, [helper.make_tensor_value_info("x", real, shape)], outputs, inside)
+
+
+def _model(nodes: list[Any], inputs: list[Any], outputs: list[Any], inside: list[Any] | None = None) -> Any:
+    from onnx import helper
+
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, inside)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)

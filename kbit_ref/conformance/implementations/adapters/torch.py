@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.implementations.adapters import Adapter, Profile
-from kbit_ref.conformance.judge import Known
+from kbit_ref.conformance.implementations.adapters import Adapter, Known, Profile, Timed
+from kbit_ref.conformance.implementations.arrays import to_torch
 from kbit_ref.conformance.variants.of_types import through
 
 
@@ -38,16 +38,31 @@ class Torch(Adapter):
         """One conversion, and the bits of the result."""
         import torch
 
-        tensor = torch.from_numpy(x.view(np.int16) if source == "bfloat16" else x)
-        if source == "bfloat16":
-            tensor = tensor.view(torch.bfloat16)
-        bits = torch.int16 if theirs in ("float16", "bfloat16") else torch.uint8
-        codes = tensor.to(getattr(torch, theirs)).view(bits).numpy()
-        return codes.view(np.uint16) if bits is torch.int16 else codes
+        return _bits(to_torch(x, source).to(getattr(torch, theirs)))
 
     def decode(self, theirs: str, codes: NDArray[Any]) -> Any:
         """The bits, seen as the type, converted to float32."""
         import torch
 
-        tensor = torch.from_numpy(codes.copy().view(np.int16) if codes.dtype == np.uint16 else codes.copy())
-        return tensor.view(getattr(torch, theirs)).to(torch.float32).numpy()
+        bits = codes.view(np.int16 if codes.dtype == np.uint16 else np.uint8).copy()
+        return torch.from_numpy(bits).view(getattr(torch, theirs)).to(torch.float32).numpy()
+
+    def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
+        """`Tensor.to`."""
+        theirs = next((p.theirs for p in self.types if p.dtype.partition("+")[0] == subject), None)
+        if verb not in ("encode", "decode") or theirs is None:
+            return None
+        import torch
+
+        torch.set_num_threads(threads)
+        kind, tensor = getattr(torch, theirs), torch.from_numpy(x)
+        if verb == "encode":
+            return Timed(lambda: tensor.to(kind), _bits)
+        codes = tensor.to(kind)
+        return Timed(lambda: codes.to(torch.float32), np.asarray)
+
+
+def _bits(tensor: Any) -> NDArray[Any]:
+    import torch
+
+    return np.asarray(tensor.view(torch.uint8 if tensor.itemsize == 1 else torch.uint16).numpy())

@@ -15,7 +15,7 @@ from kbit_ref.conformance.compare import Compared
 from kbit_ref.conformance.diagnosis.block_causes import UNEXPLAINED, WHY, decoded_causes
 from kbit_ref.conformance.diagnosis.block_examples import Shrinker
 from kbit_ref.conformance.diagnosis.counterexample import simplest, spell_code
-from kbit_ref.conformance.implementations.block_adapters import PARTS, BlockProfile
+from kbit_ref.conformance.implementations.claims import PARTS, BlockProfile
 from kbit_ref.conformance.implementations.programs.blocks import (
     compare_decoded,
     compare_stored,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile
-from kbit_ref.conformance.implementations.block_adapters._torch import to_numpy, to_torch
+from kbit_ref.conformance.implementations.adapters import Adapter, BlockProfile, Timed
+from kbit_ref.conformance.implementations.arrays import to_numpy, to_torch
 
 SOURCES = ("float32", "float16", "bfloat16")
+TIMED = {"nf4-b64-absmax-f32": "bnb-cpu-nf4", "dynamic8-b64-absmax-f32": "bnb-cpu-dynamic8"}
 
 
-class Bitsandbytes(BlockAdapter):
+class Bitsandbytes(Adapter):
     """The functional interface."""
 
     library, module, install = "bitsandbytes", "bitsandbytes", "pip install torch bitsandbytes"
@@ -50,3 +52,25 @@ class Bitsandbytes(BlockAdapter):
         else:
             parts["scales"] = state.absmax.numpy()
         return parts
+
+    def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
+        """`quantize_4bit`, `quantize_blockwise` and their inverses."""
+        profile = TIMED.get(subject)
+        if profile is None:
+            return None
+        import torch
+        from bitsandbytes import functional as bnb
+
+        torch.set_num_threads(threads)
+        tensor, four = torch.from_numpy(x), subject.startswith("nf4")
+
+        def there() -> Any:
+            if four:
+                return bnb.quantize_4bit(tensor, blocksize=64, quant_type="nf4")
+            return bnb.quantize_blockwise(tensor, blocksize=64)
+
+        if verb == "quantize":
+            return Timed(there, lambda result: np.asarray(result[0]).reshape(-1), profile)
+        codes, state = there()
+        back = bnb.dequantize_4bit if four else bnb.dequantize_blockwise
+        return Timed(lambda: back(codes, state), lambda result: np.asarray(result).reshape(-1), profile)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile
+from kbit_ref.conformance.implementations.adapters import Adapter, BlockProfile
+from kbit_ref.conformance.implementations.arrays import from_bytes
 
 # where the parts of a block lie: first byte of each, in the order of the file
 LAYOUTS = {
@@ -22,7 +23,7 @@ LAYOUTS = {
 }
 
 
-class Gguf(BlockAdapter):
+class Gguf(Adapter):
     """`gguf.quants.quantize`; a block is its scale, its offset, its codes."""
 
     library, module, install = "gguf", "gguf", "pip install gguf"
@@ -47,7 +48,7 @@ class Gguf(BlockAdapter):
             if name == "codes":
                 parts["packed"] = field.reshape(-1)
             elif name == "exponent":
-                parts["scales"] = np.where(field == 255, np.nan, np.ldexp(1.0, field.astype(np.int32) - 127))
+                parts["scales"] = from_bytes(field)
             else:
                 parts["scales" if name == "scale" else "offsets"] = field.view("<f2")
         return parts

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile
-from kbit_ref.conformance.implementations.block_adapters._torch import to_numpy, to_torch
+from kbit_ref.conformance.implementations.adapters import Adapter, BlockProfile
+from kbit_ref.conformance.implementations.arrays import to_numpy, to_torch
 
 GROUP = 64
 SOURCES = ("float32", "float16", "bfloat16")
 
 
-class Hqq(BlockAdapter):
+class Hqq(Adapter):
     """A real zero point; `compute_dtype` float32, its default is float16."""
 
     library, module, install = "hqq", "hqq.core.quantize", "pip install torch hqq"

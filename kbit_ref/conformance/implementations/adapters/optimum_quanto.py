@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile, halves
-from kbit_ref.conformance.implementations.block_adapters._torch import to_numpy, to_torch
+from kbit_ref.conformance.implementations.adapters import Adapter, BlockProfile, halves
+from kbit_ref.conformance.implementations.arrays import to_numpy, to_torch
 
 GROUP = 32
 PROFILES = (
@@ -22,7 +22,7 @@ PROFILES = (
 )
 
 
-class Quanto(BlockAdapter):
+class OptimumQuanto(Adapter):
     """8 bits: one scale a row. 4 and 2 bits: groups, with a real shift or a zero point."""
 
     library, module, install = "optimum-quanto", "optimum.quanto", "pip install torch optimum-quanto"

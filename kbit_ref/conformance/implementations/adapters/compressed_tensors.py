@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile, halves
-from kbit_ref.conformance.implementations.block_adapters._torch import to_numpy, to_torch
+from kbit_ref.conformance.implementations.adapters import Adapter, BlockProfile, halves
+from kbit_ref.conformance.implementations.arrays import from_bytes, to_numpy, to_torch
 
 FLOATS = {  # preset, compressor
     "nvfp4": ("NVFP4A16", "NVFP4PackedCompressor"),
@@ -25,7 +25,7 @@ NVFP4 = (BlockProfile("ct-nvfp4", "nvfp4"),)
 MX = tuple(BlockProfile(f"ct-{name}", name, ("float32", "bfloat16")) for name in FLOATS if name != "nvfp4")
 
 
-class CompressedTensors(BlockAdapter):
+class CompressedTensors(Adapter):
     """Scales from the extremes of each group, as its observers find them; decoded by `decompress`."""
 
     library, module = "compressed-tensors", "compressed_tensors"
@@ -101,9 +101,6 @@ def _floats(theirs: str, tensor: Any) -> dict[str, Any]:
         parts["packed"] = stored["weight_packed"].numpy().reshape(-1)
     else:
         parts["codes"] = stored["weight"].view(torch.uint8).numpy()
-    scale = stored["weight_scale"]
-    if scale.dtype == torch.uint8:
-        parts["scales"] = np.ldexp(np.float32(1), scale.numpy().astype(np.int32) - 127)
-    else:
-        parts["scales"] = to_numpy(scale)
+    scale = to_numpy(stored["weight_scale"])
+    parts["scales"] = from_bytes(scale) if scale.dtype == np.uint8 else scale
     return parts if whole is None else parts | {"global_scale": whole.numpy()}

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.implementations.block_adapters import BlockAdapter, BlockProfile, halves
+from kbit_ref.conformance.implementations.adapters import Adapter, BlockProfile, halves
+from kbit_ref.conformance.implementations.arrays import as_numbers, plain
 
 GROUP = 32
 PROFILES = (
@@ -23,7 +24,7 @@ PROFILES = (
 )
 
 
-class Keras(BlockAdapter):
+class Keras(Adapter):
     """Scales that decode divides by; groups along the first axis."""
 
     library, module, install = "keras", "keras", "pip install keras"
@@ -38,28 +39,19 @@ class Keras(BlockAdapter):
         """One call; keras has no function that decodes, its layers multiply or divide."""
         from keras import quantizers
 
-        if source == "bfloat16":
-            import ml_dtypes  # keras has it: NumPy's arrays of bfloat16
-
-            x = x.view(ml_dtypes.bfloat16)
+        x = as_numbers(x, source)
         if theirs.startswith("abs_max_quantize_grouped"):
             values, scales, zeros = quantizers.abs_max_quantize_grouped_with_zero_point(
                 x, GROUP, to_numpy=theirs.endswith("to_numpy")
             )
             levels = np.asarray(values).astype(np.int16) + 8
             zero = np.asarray(zeros).T.astype(np.int16) + 8  # [n_groups, columns] -> [columns, n_groups]
-            return {"codes": levels, "scales": _plain(scales).T, "zero_points": zero}
+            return {"codes": levels, "scales": plain(scales).T, "zero_points": zero}
         limit = 7 if theirs.endswith(")") else 127
         values, scales = quantizers.abs_max_quantize(x, axis=-1, value_range=(-limit, limit))
         mask = 15 if limit == 7 else 255
-        parts = {"codes": np.asarray(values).view(np.uint8) & mask, "scales": _plain(scales)}
+        parts = {"codes": np.asarray(values).view(np.uint8) & mask, "scales": plain(scales)}
         if limit == 7:
             packed, _, _ = quantizers.pack_int4(np.asarray(values), axis=-1)
             parts["packed"] = np.asarray(packed).view(np.uint8).reshape(-1)
         return parts
-
-
-def _plain(scales: Any) -> NDArray[Any]:
-    """What NumPy has no type for, as float32."""
-    array = np.asarray(scales)
-    return array if array.dtype.isbuiltin == 1 else array.astype(np.float32)
