@@ -6,23 +6,39 @@ them, or which two, give their answers), `settle` (an input that tells two apart
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from kbit_ref.conformance.diagnosis.evidence import Evidence, evidence
-from kbit_ref.conformance.diagnosis.result import Diagnosis, Member, Unexplained, member, sentence
-from kbit_ref.conformance.diagnosis.search import Found, first_unexplained, search
+from kbit_ref.conformance.compare import Compared
+from kbit_ref.conformance.diagnosis.evidence import Evidence, Piece, evidence, of_answers
+from kbit_ref.conformance.diagnosis.result import (
+    Diagnosis,
+    Finding,
+    Member,
+    Unexplained,
+    finding,
+    sentence,
+    verdict_of,
+)
+from kbit_ref.conformance.diagnosis.search import Found, search
 from kbit_ref.conformance.diagnosis.settle import Settling, settle
 from kbit_ref.engine.codec import encode
 from kbit_ref.errors import KbitError
 from kbit_ref.explanation import explain
 from kbit_ref.tensors.scheme import Scheme
 from kbit_ref.tensors.scheme import scheme as scheme_of
+from kbit_ref.tensors.steps import Runner, Stored
 
-__all__ = ["Diagnosis", "Member", "Settling", "Unexplained", "diagnose"]
+__all__ = ["Diagnosis", "Finding", "Member", "Settling", "Unexplained", "diagnose", "diagnosed", "explain_answers"]
 
 MEMBERS = 6  # of a class that a separating input is looked for
+
+
+def explain_answers(s: Scheme, compared: Sequence[Compared], prefer: Iterable[str] = ()) -> Diagnosis:
+    """Name what is wrong with answers that have been compared: of accounts that give the same, the preferred first."""
+    return diagnosed(of_answers(s, compared), prefer)
 
 
 def diagnose(
@@ -81,96 +97,87 @@ def diagnose(
     s = scheme_of(scheme)
     given = {"packed": packed, "codes": codes, "scales": scales, "offsets": offsets}
     given |= {"zero_points": zero_points, "global_scale": global_scale}
-    e = evidence(s, theirs, x, given)
-    found = search(e)
-    verdict = _verdict(e, found)
-    complete = verdict in ("agrees", "zeros", "choice", "mistake")
-    first = None if complete else _first(e, found)
-    accounts = found.accounts if complete else found.accounts[:1]
-    score = accounts[0].score if accounts else found.score
+    return diagnosed(evidence(s, theirs, x, given))
+
+
+def diagnosed(e: Evidence, prefer: Iterable[str] = ()) -> Diagnosis:
+    """Search for what explains the answers, and say it."""
+    found = search(e, prefer)
+    findings = tuple(finding(chosen) for chosen in found.chosen)
+    verdict = verdict_of(e, found, findings, e.reads_only)
+    first = _first(e, found) if found.left.any() else None
+    members = found.chosen[0].members if found.chosen else ()
     return Diagnosis(
-        scheme=str(s),
+        scheme=str(e.subject) if isinstance(e.subject, Scheme) else e.subject.name,
         verdict=verdict,
-        sentence=sentence(e, found, verdict, first),
-        members=tuple(member(account, e) for account in accounts),
-        explained=score.alike,
-        as_it_is=found.score.alike,
+        sentence=sentence(e, found, findings, verdict, first),
+        findings=findings,
+        explained=e.size - int(found.left.sum()),
+        as_it_is=e.size - int(e.wrong.sum()),
         total=e.size,
         first=first,
-        settle=settle(e, accounts[0], accounts[1:MEMBERS]) if complete and len(accounts) > 1 else None,
+        settle=settle(e, members[0], members[1:MEMBERS]) if len(members) > 1 else None,
         tried=found.tried,
     )
 
 
-def _verdict(e: Evidence, found: Found) -> str:
-    """In a word; a choice and a profile are no mistakes of who quantizes, but they are of who reads given bytes."""
-    best = found.accounts[0] if found.accounts else None
-    if found.score.exact == e.size:
-        return "agrees"
-    if found.score.alike == e.size:
-        return "zeros"
-    if best is None:
-        return "unexplained"
-    if best.score.alike < e.size:
-        return "partly"
-    return "choice" if e.x is not None and any(account.other for account in found.accounts) else "mistake"
+def _first(e: Evidence, found: Found) -> Unexplained:
+    """The first answer that no account explains, step by step."""
+    for piece, flags in e.by_piece(found.left):
+        for name, left in piece.parts(flags):
+            if left.any():
+                flat = int(np.flatnonzero(left)[0])
+                return _unexplained(e.subject, piece, name, flat)
+    raise AssertionError("nothing is left")
 
 
-def _first(e: Evidence, found: Found) -> Unexplained | None:
-    """The first answer that the best account does not give, taken apart."""
-    made = found.made if not found.accounts else e.made_by(found.accounts[0].steps, keep=False)
-    where = first_unexplained(e, made)
-    if where is None:
-        return None
-    part, index = where
-    theirs = e.theirs[part][index]
-    ours = float(made[part].reshape(e.theirs[part].shape)[index]) if part in made else None
-    at = _element(e, part, index)
+def _unexplained(subject: Any, piece: Piece, name: str, flat: int) -> Unexplained:
+    part = piece.theirs[name]
+    index = tuple(int(i) for i in np.unravel_index(flat, part.shape))
+    theirs, mine = float(part.reshape(-1)[flat]), piece.ours.get(name)
+    ours = None if mine is None or mine.size != part.size else float(mine.reshape(-1)[flat])
+    if not isinstance(subject, Scheme):
+        return Unexplained(name, index, ours, theirs)
+    at = _element(subject, piece, name, index)
     explanation = None
-    if e.x is not None and at is not None:
+    if at is not None and not isinstance(piece.given, Stored):
         try:
-            explanation = explain(e.x, at, e.scheme)
+            explanation = explain(piece.given, at, subject)
         except (KbitError, AssertionError):
             explanation = None
-    level = None
-    if part == "values" and at is not None:
-        level = _level(e, at, float(theirs))
-    return Unexplained(part, index, ours, float(theirs), level, explanation)
+    level = _level(subject, piece, at, theirs) if name == "values" and at is not None else None
+    return Unexplained(name, index, ours, theirs, level, explanation)
 
 
-def _element(e: Evidence, part: str, index: tuple[int, ...]) -> tuple[int, ...] | None:
+def _element(s: Scheme, piece: Piece, part: str, index: tuple[int, ...]) -> tuple[int, ...] | None:
     """The element of the array that an answer is about: of a byte its first code, of a scale its first element."""
-    shape = e.theirs["values"].shape if e.x is None else e.x.shape
     if part in ("values", "codes"):
         return index
-    n_rows, length = e.scheme.cut.grid(shape)
+    shape = piece.given.shape
+    n_rows, length = s.cut.grid(shape)
     if part == "packed":
-        form = e.scheme.layout
+        form = s.layout
         group, byte = divmod(index[0], form.bytes)
         elements = [place[0] for place in form.places[8 * byte : 8 * byte + 8] if place is not None]
         position = group * form.elements + min(elements, default=0)
-        if position >= n_rows * length:
-            return None
-        return e.scheme.cut.place(shape, *divmod(position, length))
-    if part == "global_scale":
+        return None if position >= n_rows * length else s.cut.place(shape, *divmod(position, length))
+    if part == "global_scale" or piece.theirs[part].size != n_rows * s.cut.per_row(length):
         return None
-    row, block = index
-    return e.scheme.cut.place(shape, row, block * (e.scheme.cut.size or length))
+    row, block = index if len(index) == 2 else divmod(index[0], s.cut.per_row(length))
+    return s.cut.place(shape, row, block * (s.cut.size or length))
 
 
-def _level(e: Evidence, at: tuple[int, ...], theirs: float) -> tuple[float, int | None] | None:
+def _level(s: Scheme, piece: Piece, at: tuple[int, ...], theirs: float) -> tuple[float, int | None] | None:
     """What their value is in units of the scale, and the code of it."""
-    stored = e.stored if e.runner is None else e.runner.write(e.steps).stored
-    if stored is None or stored.offsets is not None or stored.zero_points is not None:
+    steps = piece.base
+    stored = piece.given if isinstance(piece.given, Stored) else Runner(piece.given).write(steps).stored
+    if stored.offsets is not None or stored.zero_points is not None:
         return None
-    shape = stored.shape
-    spread = e.steps.spread(e.steps.effective(stored.scales, stored.global_scale), shape)
-    scale = float(e.scheme.cut.join(spread, shape)[at])
-    if scale == 0 or not np.isfinite(theirs) or e.scheme["scaleas"] == "divisor":
+    spread = steps.spread(steps.effective(stored.scales, stored.global_scale), stored.shape)
+    scale = float(s.cut.join(spread, stored.shape)[at])
+    if scale == 0 or not np.isfinite(theirs) or s["scaleas"] == "divisor":
         return None
     level = theirs / scale
-    code: int | None = int(encode(e.scheme.dtype, np.array([level]), threads=1)[0])
-    exact = np.float32(np.float32(e.scheme.dtype.levels[code]) * np.float32(scale)) == np.float32(theirs)
+    code: int | None = int(encode(s.dtype, np.array([level]), threads=1)[0])
+    exact = np.float32(np.float32(s.dtype.levels[code]) * np.float32(scale)) == np.float32(theirs)
     return level, code if exact else None
-
-

@@ -1,27 +1,44 @@
-"""What is known of an implementation: what it was given, and what it made of it."""
+"""What is known of an implementation: what it was given, and what it made of it, piece by piece.
+
+A piece is one array on one way: numbers to what is stored for them, what is stored to numbers, both ways at
+once where only the numbers at the end are known, and for data types numbers to codes or codes to numbers. The
+reader's pieces begin with what their own writer stored, so that a mistake of one side says nothing of the other.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
-from kbit_ref.engine.codec import decode
-from kbit_ref.errors import BadInput, message
+from kbit_ref.conformance.compare import PER_BLOCK, Compared
+from kbit_ref.conformance.definition import block_index, independent
+from kbit_ref.conformance.inputs.of_schemes import shaped
+from kbit_ref.conformance.variants.of_types import NanCodes, with_nan
+from kbit_ref.datatypes.datatype import DataType
+from kbit_ref.engine.codec import decode, encode
+from kbit_ref.errors import BadInput, KbitError, message
 from kbit_ref.exact.rules import RULES
 from kbit_ref.inputs import as_reals
+from kbit_ref.tensors.cut import Cut
 from kbit_ref.tensors.packing import pack
 from kbit_ref.tensors.scheme import Scheme
-from kbit_ref.tensors.steps import Output, Runner, Steps, Stored, read, reference
+from kbit_ref.tensors.steps import ORDER, Codes, Runner, Steps, Stored, read, reference
 
-__all__ = ["NAMES", "Evidence", "Score", "evidence"]
+__all__ = ["ALIKE", "EXACT", "NAMES", "NONE", "OTHER", "WRONG", "Evidence", "Piece", "changes", "encodes", "evidence"]
+__all__ += ["of_answers", "of_type"]
 
 Array = NDArray[Any]
+Grades = NDArray[np.int8]
+
+# No answer; a number that is neither theirs nor the reference's; another number; a zero of the other sign; the same.
+NONE, OTHER, WRONG, ALIKE, EXACT = -2, -1, 0, 1, 2
+ODD = (KbitError, ValueError, IndexError)  # what a mistake raises that has no answer, or none of that shape
 
 NAMES = {  # how the parts are told: one, many
     "values": ("value", "values"),
@@ -32,121 +49,436 @@ NAMES = {  # how the parts are told: one, many
     "zero_points": ("zero point", "zero points"),
     "global_scale": ("global scale", "global scales"),
 }
-GIVEN = ("packed", "codes", "scales", "offsets", "zero_points", "global_scale")
+
+SMALL, MOST = 1 << 12, 1 << 15  # numbers of an array that is sampled as it is; if there is no other one
+ARRAYS, LARGE = 4, 3  # of each kind that differ, in a sample
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One array, and their answers.
+
+    Parameters
+    ----------
+    base
+        The reference for the numbers of this array.
+    make
+        (steps, keep) -> what steps make of what was given, by the names of the answers.
+    theirs
+        Their answers, by name.
+    open
+        By name, where an answer is judged; all of it where a name is missing.
+    at
+        By name, the places of the answers in the array that the piece is a part of; itself where a name is missing.
+    of
+        The number of that array.
+    picked
+        Only some of its blocks: what depends on their places is told by others.
+    given
+        What it begins with: the numbers, or what is stored.
+    """
+
+    base: Steps
+    make: Callable[[Steps, bool], dict[str, Array]]
+    theirs: dict[str, Array]
+    open: dict[str, Array] = field(default_factory=dict)
+    at: dict[str, Array] = field(default_factory=dict)
+    of: int = 0
+    picked: bool = False
+    given: Any = None
+
+    @cached_property
+    def size(self) -> int:
+        """How many answers there are."""
+        return sum(part.size for part in self.theirs.values())
+
+    @cached_property
+    def ours(self) -> dict[str, Array]:
+        """What the reference makes; nothing if it refuses the array."""
+        try:
+            return {name: np.asarray(part) for name, part in self.make(self.base, True).items() if name in self.theirs}
+        except KbitError:
+            return {}
+
+    def grades(self, steps: Steps | None) -> Grades:
+        """How well steps give each answer; answers that are not judged are given by all."""
+        if steps is None or not self.ours:
+            return np.full(self.size, NONE, np.int8)
+        try:
+            with np.errstate(all="ignore"):
+                made = self.ours if steps is self.base else self.make(steps, False)
+        except ODD:
+            return np.full(self.size, NONE, np.int8)
+        found = []
+        for name, theirs in self.theirs.items():
+            grade = _grade(made.get(name), theirs, self.ours.get(name))
+            if name in self.open:
+                grade[~self.open[name].reshape(-1)] = EXACT
+            found.append(grade)
+        return np.concatenate(found)
+
+    def everything(self, steps: Steps | None) -> tuple[tuple[str, bytes], ...] | None:
+        """All that steps make, as bytes."""
+        try:
+            with np.errstate(all="ignore"):
+                made = {} if steps is None else self.make(steps, False)
+        except ODD:
+            return None
+        return tuple((name, np.asarray(part).tobytes()) for name, part in made.items() if name != "shape")
+
+    def parts(self, flags: Array) -> Iterator[tuple[str, Array]]:
+        """What is flat, one an answer, by the names of the answers."""
+        begin = 0
+        for name, theirs in self.theirs.items():
+            yield name, flags[begin : begin + theirs.size]
+            begin += theirs.size
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What an implementation was given, and what it made of it.
+    """All pieces.
 
     Parameters
     ----------
-    scheme
+    subject
         What it should have done.
-    x
-        The array that it quantized; None if it was given bytes.
-    stored
-        The bytes that it was given to read; None if it was given an array.
-    theirs
-        Its answers by name, each in the shape that ours has.
+    kind
+        For a data type the format of its numbers, else empty.
+    pieces
+        In the order of the arrays.
+    sample
+        Given the answers of interest: few pieces that tell much, on which many explanations can be tried.
     """
 
-    scheme: Scheme
-    x: Array | None
-    stored: Stored | None
-    theirs: dict[str, Array]
+    subject: Scheme | DataType
+    pieces: tuple[Piece, ...]
+    kind: str = ""
+    sample: Callable[[Evidence, NDArray[np.bool_]], Evidence] | None = None
 
-    @cached_property
-    def steps(self) -> Steps:
-        """The reference for the numbers that were given."""
-        return reference(self.scheme, "float32" if self.x is None else self.x.dtype.name)
+    def few(self, left: NDArray[np.bool_]) -> Evidence:
+        """A sample that has some of these answers, and some that agree."""
+        return self if self.sample is None else self.sample(self, left)
 
-    @cached_property
-    def runner(self) -> Runner | None:
-        """Runs steps on the array, if there is one."""
-        return None if self.x is None else Runner(self.x)
-
-    @cached_property
+    @property
     def size(self) -> int:
-        """How many numbers are judged."""
-        return sum(part.size for part in self.theirs.values())
+        """How many answers are judged."""
+        return sum(piece.size for piece in self.pieces)
 
-    def made_by(self, steps: Steps, *, keep: bool = True) -> dict[str, Array]:
-        """What steps make of what was given, the parts that there are answers for."""
-        if self.runner is not None:
-            output: Output = self.runner(steps, keep=keep)
-            found = output.parts()
+    @property
+    def reads_only(self) -> bool:
+        """Are they answers of a reader of given bytes?"""
+        return all(isinstance(piece.given, Stored) for piece in self.pieces)
+
+    @cached_property
+    def bases(self) -> tuple[Steps, ...]:
+        """The references, one a format."""
+        return tuple({id(piece.base): piece.base for piece in self.pieces}.values())
+
+    @cached_property
+    def ours(self) -> Grades:
+        """How well the reference gives each answer."""
+        return self._joined([piece.grades(piece.base) for piece in self.pieces])
+
+    @cached_property
+    def whole(self) -> NDArray[np.bool_]:
+        """Answers of whole arrays."""
+        flags = [np.full(piece.size, not piece.picked) for piece in self.pieces]
+        return np.concatenate(flags) if flags else np.zeros(0, bool)
+
+    @cached_property
+    def wrong(self) -> NDArray[np.bool_]:
+        """Answers that the reference does not give."""
+        return self.ours == WRONG
+
+    def grades(self, make: Callable[[Steps], Steps | None]) -> Grades:
+        """How well an explanation gives each answer."""
+        made = {id(base): make(base) for base in self.bases}
+        return self._joined([piece.grades(made[id(piece.base)]) for piece in self.pieces])
+
+    def everything(self, make: Callable[[Steps], Steps | None]) -> tuple[Any, ...]:
+        """All that an explanation makes, judged or not, as bytes."""
+        made = {id(base): make(base) for base in self.bases}
+        return tuple(piece.everything(made[id(piece.base)]) for piece in self.pieces)
+
+    def _joined(self, grades: list[Grades]) -> Grades:
+        return np.concatenate(grades) if grades else np.zeros(0, np.int8)
+
+    def by_piece(self, flags: Array) -> Iterator[tuple[Piece, Array]]:
+        """What is flat, one an answer of all pieces, piece by piece."""
+        begin = 0
+        for piece in self.pieces:
+            yield piece, flags[begin : begin + piece.size]
+            begin += piece.size
+
+    def where(self, flags: NDArray[np.bool_]) -> tuple[Piece, ...]:
+        """The pieces in which there are any."""
+        return tuple(piece for piece, some in self.by_piece(flags) if some.any())
+
+
+def changes(base: Steps, steps: Steps | None) -> set[str]:
+    """Which steps are others; all of them if there are none."""
+    return set(ORDER) if steps is None else {n for n in ORDER if getattr(steps, n) is not getattr(base, n)}
+
+
+def _grade(made: Array | None, theirs: Array, ours: Array | None) -> Grades:
+    """How well one part is given; narrower answers are compared in their own format."""
+    if made is None or made.size != theirs.size:
+        return np.full(theirs.size, OTHER, np.int8)
+    made, theirs = made.reshape(-1), theirs.reshape(-1)
+    if theirs.dtype.kind == "f":
+        if theirs.dtype.itemsize < made.dtype.itemsize:
+            with np.errstate(over="ignore", under="ignore"):
+                made = made.astype(theirs.dtype)
+        found = np.where(same(made, theirs), EXACT, np.where((made == 0) & (theirs == 0), ALIKE, WRONG))
+    else:
+        found = np.where(made == theirs, EXACT, WRONG)
+    grades = found.astype(np.int8)
+    if ours is not None and ours.size == made.size:
+        wrong = np.flatnonzero(grades == WRONG)
+        grades[wrong[~same(made[wrong], ours.reshape(-1)[wrong])]] = OTHER
+    return grades
+
+
+# Arrays and what is stored for them --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """An array, and what there is of it: what a writer gave, or what a reader was given."""
+
+    s: Scheme
+    base: Steps
+    of: int
+    shape: tuple[int, ...]
+    x: Array | None  # [*shape]
+    codes: Array | None  # [*shape], -1 where there is none
+    packed: NDArray[np.uint8] | None  # the bytes of the codes in the order of the cut
+    from_bytes: bool  # the codes are those of the bytes
+    blocks: dict[str, Array]  # [n_blocks]
+    global_scale: Any
+    values: Array | None  # [*shape]
+    judged: tuple[str, ...]  # of what a writer gives
+    apart: bool  # codes and numbers say what values are read from
+    answered: NDArray[np.bool_]  # [n_blocks]: the scheme has an answer
+
+    @cached_property
+    def index(self) -> NDArray[np.intp]:
+        """[*shape]: the block of each element."""
+        return block_index(self.s, self.shape)
+
+    @property
+    def usable(self) -> bool:
+        """Can its answers be compared with what a mistake makes?"""
+        return bool(self.answered.all() or (self.answered.any() and independent(self.s)))
+
+    @property
+    def in_blocks(self) -> bool:
+        """Can its blocks be put together in other arrays?"""
+        length = self.s.cut.grid(self.shape)[1]
+        return self.s.cut.size is not None and independent(self.s) and bool(length) and length % self.s.cut.size == 0
+
+    @property
+    def size(self) -> int:
+        """How many numbers."""
+        return int(np.prod(self.shape))
+
+    def pieces(self, some: NDArray[np.intp] | None = None) -> Iterator[Piece]:
+        """From numbers to what is stored, and on to values; of all blocks or of some."""
+        s, picked = self.s, some is not None
+        places, at = np.arange(self.size).reshape(self.shape), {}
+        numbers = np.arange(self.answered.size)
+        if some is not None:
+            assert s.cut.size is not None
+            places, numbers = shaped(s.cut.rows(places).reshape(-1, s.cut.size)[some], s), some
+            at = {"codes": places, "values": places, **dict.fromkeys(PER_BLOCK, numbers)}
+
+        def taken(array: Array) -> Array:
+            return np.ascontiguousarray(array.reshape(-1)[places.reshape(-1)].reshape(places.shape))
+
+        codes, values = (None if each is None else taken(each) for each in (self.codes, self.values))
+        blocks = {n: part.reshape(-1) if some is None else part.reshape(-1)[some] for n, part in self.blocks.items()}
+        parts = blocks | {"codes": codes, "packed": None if picked else self.packed, "offsets": blocks.get("offsets")}
+        parts |= {"global_scale": self.global_scale}
+        about: dict[str, Any] = {"at": at, "of": self.of, "picked": picked}
+        if self.x is not None:
+            x, judged = taken(self.x), {}
+            if not self.answered[numbers].all():  # the scheme has no answer for a block: another one in its place
+                bad = taken(~self.answered[self.index])
+                x = np.where(bad, x.dtype.type(1), x)
+                judged = {"codes": ~bad, "values": ~bad, **dict.fromkeys(PER_BLOCK, self.answered[numbers])}
+            answers = {name: np.asarray(parts[name]) for name in self.judged if parts.get(name) is not None}
+            answers |= {"values": values} if values is not None and not self.apart else {}
+            if answers:
+                yield _write(self.base, x, answers, self.from_bytes, **about, open=judged)
+        packs = codes is not None and parts["packed"] is not None and not self.from_bytes and self.x is not None
+        if packs or (values is not None and self.apart):
+            answers = {"values": values} if values is not None and self.apart else {}
+            answers |= {"packed": parts["packed"]} if packs else {}
+            packed = None if packs else parts["packed"]
+            yield self._reading(codes, packed, blocks, numbers, places.shape, answers, about)
+
+    def _reading(
+        self,
+        codes: Array | None,
+        packed: Array | None,
+        blocks: dict[str, Array],
+        numbers: NDArray[np.intp],
+        shape: tuple[int, ...],
+        answers: dict[str, Array],
+        about: dict[str, Any],
+    ) -> Piece:
+        """From codes to bytes, and from what is stored to values."""
+        s = self.s
+        n_rows, length = s.cut.grid(shape)
+        grid = (n_rows, s.cut.per_row(length))
+        zero = None if "zero_points" not in blocks else _zeros(s, blocks["zero_points"]).reshape(grid)
+        offset = None if "offsets" not in blocks else np.asarray(blocks["offsets"], np.float32)
+        scales = np.asarray(blocks.get("scales", np.ones(grid)), np.float32).reshape(grid)
+        whole = None if self.global_scale is None else np.float32(self.global_scale)
+        if offset is not None:
+            offset = offset.reshape(grid if offset.size == scales.size else (1, 1))
+        stored = Stored(np.zeros(0, np.uint8), scales, offset, zero, whole, shape)
+        if codes is None or packed is not None:
+            return _read(self.base, replace(stored, packed=packed), None, answers, **about)
+        finite = self.answered[numbers] | np.all([np.isfinite(part) for part in blocks.values()], axis=0)
+        judged = {"values": (codes >= 0) & finite[block_index(s, shape)]} if "values" in answers else {}
+        return _read(self.base, stored, np.maximum(codes, 0).astype(np.uint8), answers, open=judged, **about)
+
+
+def _write(base: Steps, x: Array, theirs: dict[str, Array], from_bytes: bool, **about: Any) -> Piece:
+    """From numbers to what is stored, and if there are values among the answers to these."""
+    runner = Runner(x)
+    values = "values" in theirs
+
+    def make(steps: Steps, keep: bool) -> dict[str, Array]:
+        if values:
+            made = runner(steps, keep=keep).parts()
         else:
-            assert self.stored is not None
-            found = {"values": read(steps, self.stored)}
-        return {name: found[name] for name in self.theirs if name in found}
+            written = runner.write(steps, keep=keep)
+            made = {name: part for name, part in vars(written.stored).items() if part is not None}
+            made["codes"] = written.codes
+        if from_bytes:
+            made["codes"] = base.cut.join(base.unpack(made["packed"], base.cut.grid(x.shape)), x.shape)
+        return made
 
-    def equal(self, made: dict[str, Array]) -> dict[str, NDArray[np.bool_]]:
-        """For every answer, where it is what was made."""
-        found = {}
-        for name, theirs in self.theirs.items():
-            ours = made.get(name)
-            alike = ours is not None and ours.size == theirs.size
-            found[name] = _same(ours, theirs) if ours is not None and alike else np.zeros(theirs.shape, bool)
-        return found
-
-    def part(self, n: int) -> Evidence | None:
-        """The first blocks of it, about n numbers; None where they say nothing without the rest."""
-        s = self.scheme
-        flat = s.cut.axis is None
-        alone = s["global"] == "none" and s["center"] != "tensor" and s.double is None and s.cut.kind == "b"
-        if self.x is None or not alone or s.cut.axis not in (None, -1) or s.cut.size is None:
-            return None
-        rows = s.cut.rows(self.x)
-        unit = math.lcm(s.cut.size, s.layout.elements)  # whole blocks that fill whole bytes
-        if flat:
-            count = columns = min(n // unit * unit, rows.shape[1])
-            begin: tuple[slice, ...] = (slice(0, 1), slice(0, columns))
-        else:
-            columns = rows.shape[1]
-            height = min(max(1, n // columns), len(rows))
-            count, begin = height * columns, (slice(0, height), slice(0, columns))
-        if not count or count % unit:
-            return None
-        theirs = {}
-        for name, part in self.theirs.items():
-            if name in ("values", "codes"):
-                kept = s.cut.rows(part)[begin]
-                theirs[name] = np.ascontiguousarray(kept[0] if flat else kept)
-            elif name == "packed":
-                theirs[name] = part[: s.layout.size(count)]
-            else:
-                theirs[name] = np.ascontiguousarray(part[begin[0], : -(-columns // s.cut.size)])
-        x = rows[begin]
-        return Evidence(s, np.ascontiguousarray(x[0] if flat else x), None, theirs)
-
-    def score(self, made: dict[str, Array]) -> Score:
-        """How many answers are what was made."""
-        alike = exact = 0
-        for name, good in self.equal(made).items():
-            exact += int(good.sum())
-            alike += int(good.sum())
-            if name == "values" and name in made and made[name].size == good.size:
-                zeros = (self.theirs[name] == 0) & (made[name].reshape(good.shape) == 0)
-                alike += int((zeros & ~good).sum())
-        return Score(alike, exact)
+    return Piece(base, make, theirs, given=x, **about)
 
 
-class Score(NamedTuple):
-    """How many answers are the same: zeros of either sign being alike, and to the bit."""
+def _read(base: Steps, stored: Stored, codes: Array | None, theirs: dict[str, Array], **about: Any) -> Piece:
+    """From what is stored, codes [*shape] if they are known and bytes else, to values."""
 
-    alike: int
-    exact: int
+    def packed(steps: Steps) -> Stored:
+        assert codes is not None
+        return replace(stored, packed=steps.pack(np.ascontiguousarray(steps.cut.rows(codes))))
+
+    right = stored if codes is None else packed(base)
+
+    def make(steps: Steps, _: bool) -> dict[str, Array]:
+        given = right
+        if steps.cut != base.cut:
+            given = _in_rows(steps, right if codes is None else packed(steps))
+        elif codes is not None and steps.pack is not base.pack:
+            given = packed(steps)
+        return {"packed": given.packed} | ({"values": read(steps, given)} if "values" in theirs else {})
+
+    return Piece(base, make, theirs, given=right, **about)
 
 
-def _same(ours: Array, theirs: Array) -> NDArray[np.bool_]:
-    """Equal to the bit, any NaN equal to any other; narrower answers are compared in their own format."""
-    ours = ours.reshape(theirs.shape)
-    if theirs.dtype.kind != "f":
-        return np.asarray(ours == theirs)
-    with np.errstate(over="ignore", under="ignore"):
-        ours = ours.astype(theirs.dtype)
-        return same(ours, theirs)
+def _in_rows(steps: Steps, stored: Stored) -> Stored:
+    """The same numbers of blocks in the rows of another cut, if there are as many."""
+    n_rows, length = steps.cut.grid(stored.shape)
+    grid = (n_rows, -(-length // (steps.cut.size or max(length, 1))))
+    parts = {name: getattr(stored, name) for name in PER_BLOCK}
+    return replace(stored, **{name: part.reshape(grid) for name, part in parts.items() if part is not None})
+
+
+def of_answers(s: Scheme, compared: Sequence[Compared]) -> Evidence:
+    """The answers for arrays, compared already; blocks for which the scheme has no answer are left out."""
+    bases = {wide: reference(s, "float64" if wide else "float32") for wide in (False, True)}
+    return _together(s, [_of_compared(s, bases[c.case.source == "float64"], c, i) for i, c in enumerate(compared)])
+
+
+def _of_compared(s: Scheme, base: Steps, one: Compared, i: int) -> _Answers:
+    theirs, stored = one.theirs, one.theirs.stored
+    rows = s.cut.rows(np.maximum(stored.codes, 0)).reshape(-1)
+    in_order = theirs.packed is not None and np.array_equal(theirs.in_order, rows)
+    return _Answers(
+        *(s, base, i, one.case.words.shape, one.case.numbers),
+        *(stored.codes if theirs.has_codes else None, theirs.packed if in_order else None),
+        *("codes" not in theirs.given and theirs.has_codes, stored.blocks, stored.global_scale, theirs.decoded),
+        tuple(name for name in (*PER_BLOCK, "global_scale", "codes") if name in one.wrong),
+        theirs.says_numbers and one.spelled is not None and s["center"] != "tensor",
+        ~one.ours.refused,
+    )
+
+
+def _together(s: Scheme, arrays: Sequence[_Answers]) -> Evidence:
+    """All pieces of the arrays, but for the blocks that the scheme has no answer for."""
+    pieces = tuple(piece for one in arrays if one.usable for piece in one.pieces())
+    return Evidence(s, pieces, sample=lambda e, left: _sampled(e, left, arrays))
+
+
+def _sampled(e: Evidence, left: NDArray[np.bool_], arrays: Sequence[_Answers]) -> Evidence:
+    """Small arrays as they are and some blocks of large ones, of those that have such answers, and one that has none.
+
+    Where all of one side agrees, it is represented by one piece.
+    """
+    wrong = {one.of: np.zeros(one.answered.size, bool) for one in arrays}
+    sides = set()
+    for piece, flags in e.by_piece(left):
+        if flags.any():
+            sides.add(isinstance(piece.given, Stored))
+            for name, some in piece.parts(flags):
+                blocks = wrong[piece.of]
+                if name in ("codes", "values"):
+                    at = piece.at[name].reshape(-1) if piece.at else np.arange(some.size)
+                    blocks[arrays[piece.of].index.reshape(-1)[at[some]]] = True
+                elif name in PER_BLOCK and some.size == (piece.at[name].size if piece.at else blocks.size):
+                    blocks[piece.at[name][some] if piece.at else some] = True
+                elif some.any():
+                    blocks[:] = True
+    usable = sorted((one for one in arrays if one.usable), key=lambda one: one.size)
+    differ = [one for one in usable if wrong[one.of].any()]
+    small = [one for one in differ if one.size <= SMALL]
+    small = small[: ARRAYS // 2] + small[ARRAYS // 2 :][-ARRAYS // 2 :]
+    large = sorted((o for o in differ if o.in_blocks and o not in small), key=lambda o: -int(wrong[o.of].sum()))[:LARGE]
+    agree = [one for one in usable if one not in differ and one.size <= SMALL]
+    pieces: list[Piece] = []
+    for one in small or [one for one in differ[:1] if one.size <= MOST or not large]:
+        pieces += one.pieces()
+    for one in large:
+        n = max(8, SMALL // len(large) * one.answered.size // one.size)
+        pieces += one.pieces(_some(wrong[one.of] & one.answered, one.answered, n))
+    for one in agree[len(agree) // 2 :][:1]:
+        pieces += one.pieces()
+    kept, clean = [], set(sides)
+    for piece in pieces:
+        side = isinstance(piece.given, Stored)
+        if side in sides or side not in clean:
+            kept.append(piece)
+        clean.add(side)
+    return Evidence(e.subject, tuple(kept))
+
+
+def _some(wrong: NDArray[np.bool_], answered: NDArray[np.bool_], n: int) -> NDArray[np.intp]:
+    """About n blocks, evenly spread: two of three that differ, if there are so many."""
+    differ, agree = np.flatnonzero(wrong), np.flatnonzero(answered & ~wrong)
+    few = min(len(agree), max(1, n // 3, n - len(differ)))
+    return np.sort(np.concatenate([_spread(differ, n - few), _spread(agree, few)]))
+
+
+def _spread(at: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+    """At most n of them, evenly spread."""
+    return at if at.size <= n else at[np.linspace(0, at.size - 1, max(n, 1)).astype(np.intp)]
+
+
+def _zeros(s: Scheme, zero: Array) -> Array:
+    """Zero points in the type that stores them."""
+    real = RULES[s.rule].zero_point == "real"
+    return zero.astype(np.float32 if real else np.uint8 if s.dtype.levels.min() >= 0 else np.int8)
+
+
+# One array, as `diagnose` is given it ------------------------------------------------------------------
 
 
 def evidence(s: Scheme, theirs: Any, x: Any, given: dict[str, Any]) -> Evidence:
@@ -166,15 +498,30 @@ def evidence(s: Scheme, theirs: Any, x: Any, given: dict[str, Any]) -> Evidence:
         rule = "there is nothing to judge"
         remedy = "give what they made: values, or for x also codes, packed or scales"
         raise BadInput(message("diagnose", "theirs = None", rule, remedy))
-    if x is not None:
-        numbers = as_reals("diagnose", x)
-        shape = numbers.shape
-        in_order = sorted(answers, key=list(NAMES).index)
-        return Evidence(s, numbers, None, {name: _answer(s, name, answers[name], shape) for name in in_order})
-    values = as_reals("diagnose", answers.pop("values"))
-    shape = values.shape
-    parts = {name: _answer(s, name, part, shape) for name, part in answers.items()}
-    return Evidence(s, None, _stored(s, parts, shape), {"values": _answer(s, "values", values, shape)})
+    numbers = as_reals("diagnose", x if x is not None else answers["values"])
+    shape = numbers.shape
+    parts = {name: _answer(s, name, answers[name], shape) for name in NAMES if name in answers}
+    has_all = "scales" in parts and ("packed" in parts or "codes" in parts)
+    if x is None and not has_all:
+        rule = "without x the bytes that they read are needed"
+        raise BadInput(message("diagnose", "x = None", rule, "give x, or packed and scales"))
+    n_blocks = s.cut.grid(shape)[0] * s.cut.per_row(s.cut.grid(shape)[1])
+    one = _Answers(
+        *(s, reference(s, "float32" if x is None else numbers.dtype.name), 0, shape, None if x is None else numbers),
+        *(None if x is None and "packed" in parts else parts.get("codes"), parts.get("packed"), False),
+        *({name: parts[name] for name in PER_BLOCK if name in parts}, parts.get("global_scale"), parts.get("values")),
+        tuple(name for name in parts if name != "values" and (name != "packed" or "codes" not in parts)),
+        x is None or (has_all and _says_all(s, parts)),
+        np.ones(n_blocks, bool),
+    )
+    return _together(s, [one])
+
+
+def _says_all(s: Scheme, parts: dict[str, Array]) -> bool:
+    """Do codes and numbers say what they stand for?"""
+    rule = RULES[s.rule]
+    needed = [("offsets", rule.offset_added or s["center"] != "none"), ("zero_points", bool(rule.zero_point))]
+    return all(name in parts for name, need in [*needed, ("global_scale", s["global"] != "none")] if need)
 
 
 def _answer(s: Scheme, name: str, part: Any, shape: tuple[int, ...]) -> Array:
@@ -207,17 +554,67 @@ def _answer(s: Scheme, name: str, part: Any, shape: tuple[int, ...]) -> Array:
     return array.reshape(wanted)
 
 
-def _stored(s: Scheme, parts: dict[str, Array], shape: tuple[int, ...]) -> Stored:
-    """The bytes that a reader was given."""
-    if "scales" not in parts or not ("packed" in parts or "codes" in parts):
-        rule = "without x the bytes that they read are needed"
-        raise BadInput(message("diagnose", "x = None", rule, "give x, or packed and scales"))
-    packed = parts["packed"] if "packed" in parts else pack(s.cut.rows(parts["codes"]), s.layout)
-    zero = parts.get("zero_points")
-    if zero is not None and zero.dtype.kind == "i":
-        zero = zero.astype(np.uint8 if s.dtype.levels.min() >= 0 else np.int8)
-    whole = parts.get("global_scale")
-    return Stored(
-        *(packed, parts["scales"], parts.get("offsets"), zero),
-        *(None if whole is None else np.float32(whole), shape),
+# Data types --------------------------------------------------------------------------------------------
+
+
+def of_type(
+    d: DataType, kind: str, x: Array, theirs: Array, nan: NanCodes | None = None, judged: Array | None = None
+) -> Evidence:
+    """Numbers and the codes that they became; of the source `codes`, codes and the numbers that they became.
+
+    Parameters
+    ----------
+    d, kind
+        The type; the format of the numbers.
+    x, theirs : [n]
+        float64 numbers and codes, -1 where an answer is no level; or codes and float64 numbers.
+    nan
+        The codes that the NaNs of both signs must have; None if any will do.
+    judged
+        Where an answer is judged.
+    """
+    base = steps_of_type(d)
+    whole = _of_type(base, d, kind, x, theirs, nan, judged)
+
+    def sample(e: Evidence, left: NDArray[np.bool_]) -> Evidence:
+        agrees = e.ours == EXACT if judged is None else (e.ours == EXACT) & judged
+        at = np.concatenate([_spread(np.flatnonzero(left), SMALL), _spread(np.flatnonzero(agrees), 2 * SMALL)])
+        few = _of_type(base, d, kind, x[at], theirs[at], nan, None if judged is None else judged[at])
+        return Evidence(d, (few,), kind)
+
+    return Evidence(d, (whole,), kind, sample)
+
+
+def _of_type(
+    base: Steps, d: DataType, kind: str, x: Array, theirs: Array, nan: NanCodes | None, judged: Array | None
+) -> Piece:
+    one = np.ones((), np.float64)
+
+    def make(steps: Steps, _: bool) -> dict[str, Array]:
+        with np.errstate(all="ignore"):
+            if kind == "codes":
+                return {"values": steps.level(x)}
+            y = steps.read(x)
+            return {"codes": with_nan(d, steps.encode(y, one, None), y, nan).astype(np.int64)}
+
+    part = "values" if kind == "codes" else "codes"
+    return Piece(base, make, {part: theirs}, {} if judged is None else {part: judged}, given=x)
+
+
+def steps_of_type(d: DataType) -> Steps:
+    """A data type as a scheme whose scale is 1: numbers are read as float64, and encoded."""
+    words = dict(part.split("=") for part in d.name.split("+")[1:])
+    words |= {"inf": "saturate"} | ({"nan": "code"} if d.nan_code is not None else {})
+    s = Scheme(d, Cut("tensor"), "absmax", "f32", words)
+    plain = reference("int8-tensor-absmax-f32", "float64")
+    return replace(
+        plain,
+        scheme=s,
+        encode=encodes(d),
+        level=lambda codes: d.levels[codes],
     )
+
+
+def encodes(d: DataType) -> Callable[[Array, Array, Array | None], Codes]:
+    """The step that encodes numbers as the type itself does."""
+    return lambda y, used, zero: encode(d, np.asarray(y), threads=1)

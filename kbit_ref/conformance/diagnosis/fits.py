@@ -13,19 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.diagnosis.evidence import Evidence
+from kbit_ref.conformance.diagnosis.evidence import Evidence, Piece
 from kbit_ref.conformance.diagnosis.hypotheses import Hypothesis
 from kbit_ref.conformance.variants.levels import reads_table, shares_table, table
 from kbit_ref.conformance.variants.rounding import before_encoding
 from kbit_ref.errors import KbitError
 from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.scales import Plan, Whole
-from kbit_ref.tensors.steps import Steps, Stored
+from kbit_ref.tensors.scheme import Scheme
+from kbit_ref.tensors.steps import Runner, Steps, Stored
 
 __all__ = ["fits"]
 
 Array = NDArray[Any]
 FEW = 4  # entries of a table are told one by one
+PIECES = 3  # that are looked at
 NEAR = 1e-4  # of a number that somebody may have typed
 
 
@@ -33,31 +35,32 @@ NEAR = 1e-4  # of a number that somebody may have typed
 class _Rows:
     """Ours and theirs in the order of the rows, one an element."""
 
-    evidence: Evidence
+    piece: Piece
     stored: Stored
     theirs: Array  # float32 [n_rows, length]: values
 
     @cached_property
     def codes(self) -> Array:
         """Our codes, or those that they were given."""
-        given = self.evidence.theirs.get("codes")
+        given = self.piece.theirs.get("codes")
         if given is not None:
-            return self.evidence.scheme.cut.rows(given)
+            return np.asarray(self.piece.base.cut.rows(np.maximum(given, 0)), np.uint8)
         n_rows, length = self.theirs.shape
-        return self.evidence.steps.unpack(self.stored.packed, (n_rows, length))
+        return self.piece.base.unpack(self.stored.packed, (n_rows, length))
 
     @cached_property
     def scales(self) -> Array:
-        """What levels are multiplied by; their scales if they told them."""
-        steps = self.evidence.steps
-        grid = self.evidence.theirs.get("scales", self.stored.scales)
-        return steps.spread(steps.effective(grid, self.stored.global_scale), self.stored.shape)
+        """What levels are multiplied by; their scales if they gave them."""
+        steps = self.piece.base
+        grid = self.piece.theirs.get("scales", self.stored.scales).reshape(self.stored.scales.shape)
+        scales = np.asarray(grid, np.float32)
+        return steps.spread(steps.effective(scales, self.stored.global_scale), self.stored.shape)
 
     @cached_property
     def zeros(self) -> Array:
         """The zero points, 0 where there are none."""
         zero = self.stored.zero_points
-        return np.zeros((1, 1)) if zero is None else self.evidence.steps.spread(zero, self.stored.shape)
+        return np.zeros((1, 1)) if zero is None else self.piece.base.spread(zero, self.stored.shape)
 
     @cached_property
     def offsets(self) -> Array:
@@ -65,12 +68,12 @@ class _Rows:
         offset = self.stored.offsets
         if offset is None or offset.shape == (1, 1):
             return np.zeros((1, 1)) if offset is None else offset
-        return self.evidence.steps.spread(offset, self.stored.shape)
+        return self.piece.base.spread(offset, self.stored.shape)
 
     @cached_property
     def ours(self) -> Array:
         """Our values."""
-        steps = self.evidence.steps
+        steps = self.piece.base
         zero, offset = self.stored.zero_points, self.stored.offsets
         return steps.times(
             *(steps.level(self.codes), self.scales),
@@ -80,27 +83,32 @@ class _Rows:
     @cached_property
     def levels(self) -> Array:
         """float64: what their values are in units of the scale; NaN where that is no number."""
-        with np.errstate(all="ignore"):
-            divisor = self.evidence.scheme["scaleas"] == "divisor"
-            centred = self.theirs.astype(np.float64) - self.offsets
-            found = (centred * self.scales if divisor else centred / self.scales) + self.zeros
+        divisor = self.piece.base.scheme["scaleas"] == "divisor"
+        centred = self.theirs.astype(np.float64) - self.offsets
+        found = (centred * self.scales if divisor else centred / self.scales) + self.zeros
         return np.where(np.isfinite(found), found, np.nan)
 
 
-def fits(e: Evidence) -> Iterator[Hypothesis]:
-    """What the answers themselves propose."""
+def fits(e: Evidence, left: NDArray[np.bool_]) -> list[Hypothesis]:
+    """What the answers that are left propose: those of the largest pieces that have any, each proposal once."""
+    differ = e.where(left)
+    found: dict[str, Hypothesis] = {}
+    for piece in sorted(differ, key=lambda piece: -piece.size)[:PIECES]:
+        with np.errstate(all="ignore"):
+            for fit in _of_piece(piece):
+                found.setdefault(fit.name + fit.why, fit)
+    return list(found.values())
+
+
+def _of_piece(piece: Piece) -> Iterator[Hypothesis]:
     try:
-        stored = e.stored if e.runner is None else e.runner.write(e.steps).stored
+        stored = piece.given if isinstance(piece.given, Stored) else Runner(piece.given).write(piece.base).stored
     except KbitError:
         return
-    assert stored is not None
-    if e.runner is not None and "scales" in e.theirs:
-        yield from _of_scales(e, stored)
-    if "values" not in e.theirs:
-        return
-    theirs = np.asarray(e.scheme.cut.rows(e.theirs["values"]), np.float32)
-    rows = _Rows(e, stored, theirs)
-    with np.errstate(all="ignore"):
+    if stored is not piece.given and "scales" in piece.theirs:
+        yield from _of_scales(piece, stored)
+    if "values" in piece.theirs:
+        rows = _Rows(piece, stored, np.asarray(piece.base.cut.rows(piece.theirs["values"]), np.float32))
         for fit in (_factor, _shift, _table, _reach, _limit, _lost):
             yield from fit(rows)
 
@@ -118,27 +126,28 @@ def _typed(number: float) -> float:
     return number
 
 
-def _times(factor: float) -> str:
-    """`1.3 times`; a power of two as one, since that is an exponent that is off: `2^-3 times`."""
-    fraction, exponent = np.frexp(factor)
-    return f"2^{exponent - 1} times" if abs(fraction) == 0.5 and factor > 0 else f"{factor:g} times"
-
-
 # Of the reader ------------------------------------------------------------------------------------
 
 
 def _factor(rows: _Rows) -> Iterator[Hypothesis]:
     """All values times one number."""
-    good = np.isfinite(rows.ours) & np.isfinite(rows.theirs) & (rows.ours != 0)
-    if not good.any():
-        return
-    ratio = rows.theirs[good].astype(np.float64) / rows.ours[good]
-    middle = float(np.median(ratio))
-    if middle in (0, 1) or not np.isfinite(middle):
-        return
-    for factor in dict.fromkeys((_typed(middle), float(np.float32(middle)))):
-        why = f"the scale is read as {_times(factor)} what it is"
-        yield _fit(f"factor {factor:g}", why, partial(_scaled, factor=factor))
+    middle = _ratio(rows.theirs, rows.ours)
+    for factor in () if middle is None else dict.fromkeys((_typed(middle), float(np.float32(middle)))):
+        why = f"the scale is read as {_spelled(factor)} times what it is"
+        yield _fit(f"factor {_spelled(factor)}", why, partial(_scaled, factor=factor))
+
+
+def _ratio(theirs: Array, ours: Array) -> float | None:
+    """What theirs are in units of ours, in the middle; None if that says nothing."""
+    good = np.isfinite(ours) & np.isfinite(theirs) & (ours != 0)
+    middle = float(np.median(theirs[good].astype(np.float64) / ours[good])) if good.any() else 0.0
+    return None if middle in (0, 1) or not np.isfinite(middle) else middle
+
+
+def _spelled(number: float) -> str:
+    """`1.3`; a power of two as one, since that is an exponent that is off: `2^-3`."""
+    fraction, exponent = np.frexp(number)
+    return f"2^{int(exponent) - 1}" if fraction == 0.5 else f"{number:g}"
 
 
 def _scaled(steps: Steps, factor: float) -> Steps:
@@ -147,7 +156,7 @@ def _scaled(steps: Steps, factor: float) -> Steps:
 
 def _shift(rows: _Rows) -> Iterator[Hypothesis]:
     """All levels, or zero points, off by one whole number."""
-    steps, good = rows.evidence.steps, np.isfinite(rows.levels)
+    steps, good = rows.piece.base, np.isfinite(rows.levels)
     if not good.any():
         return
     away = rows.levels[good] - np.broadcast_to(steps.level(rows.codes), rows.levels.shape)[good]
@@ -164,8 +173,7 @@ def _shift(rows: _Rows) -> Iterator[Hypothesis]:
 
 def _table(rows: _Rows) -> Iterator[Hypothesis]:
     """Another number for some codes: where most elements of a code agree on it."""
-    e = rows.evidence
-    right = table(e.steps)
+    right = table(rows.piece.base)
     found = right.copy()
     for code in range(len(right)):
         here = (rows.codes == code) & np.isfinite(rows.levels)
@@ -191,7 +199,7 @@ def _shares(steps: Steps, levels: Array) -> Steps | None:
 
 def _agreed(rows: _Rows, here: Array) -> np.float32 | None:
     """The float32 number that gives their values for most elements of a code."""
-    steps = rows.evidence.steps
+    steps = rows.piece.base
     levels = rows.levels[here]
     about = np.float32(np.median(levels))
     typed = np.float32(_typed(float(about)))
@@ -215,10 +223,10 @@ def _lost(rows: _Rows) -> Iterator[Hypothesis]:
     """Everything from some element on is zero."""
     flat = rows.theirs.reshape(-1)
     nonzero = np.flatnonzero(flat)
-    if not nonzero.size or nonzero[-1] >= flat.size - 2:
+    if rows.piece.picked or not nonzero.size or nonzero[-1] >= flat.size - 2:
         return
     first = int(nonzero[-1]) + 1
-    width = rows.evidence.steps.cut.size or rows.theirs.shape[1]
+    width = rows.piece.base.cut.size or rows.theirs.shape[1]
     for begin in dict.fromkeys((-(-first // width) * width, first)):
         lost = flat.size - begin
         blocks = f", the last {lost // width} blocks" if lost % width == 0 else ""
@@ -237,14 +245,12 @@ def _zeros_from(steps: Steps, begin: int) -> Steps:
 # Of the writer ------------------------------------------------------------------------------------
 
 
-def _of_scales(e: Evidence, stored: Stored) -> Iterator[Hypothesis]:
+def _of_scales(piece: Piece, stored: Stored) -> Iterator[Hypothesis]:
     """Their scales are ours times one number."""
-    ours, theirs = stored.scales.astype(np.float64), e.theirs["scales"].astype(np.float64)
-    good = (ours != 0) & np.isfinite(ours) & np.isfinite(theirs)
-    if good.any():
-        middle = float(np.median(theirs[good] / ours[good]))
-        if middle not in (0, 1) and np.isfinite(middle):
-            yield from _of_reach(e, middle)
+    theirs = piece.theirs["scales"].reshape(-1)
+    middle = _ratio(theirs, stored.scales.reshape(-1)) if theirs.size == stored.scales.size else None
+    if middle is not None:
+        yield from _of_reach(piece.base.scheme, middle)
 
 
 def _reach(rows: _Rows) -> Iterator[Hypothesis]:
@@ -252,40 +258,39 @@ def _reach(rows: _Rows) -> Iterator[Hypothesis]:
 
     Told by the largest number that comes back, if it saturates; or by the smallest one, if that is one step.
     """
-    e = rows.evidence
-    if e.runner is None or e.x is None or "scales" in e.theirs:
+    piece, s = rows.piece, rows.piece.base.scheme
+    if rows.stored is piece.given or "scales" in piece.theirs:
         return
-    width = min(e.steps.cut.size or rows.theirs.shape[1], rows.theirs.shape[1])
+    width = min(piece.base.cut.size or rows.theirs.shape[1], rows.theirs.shape[1])
     full = rows.theirs.shape[1] // width * width
     given, ours, theirs = (
         np.abs(values[:, :full]).astype(np.float64).reshape(-1, width)
-        for values in (e.scheme.cut.rows(e.x), rows.ours, rows.theirs)
+        for values in (s.cut.rows(piece.given), rows.ours, rows.theirs)
     )
     least = np.where(theirs > 0, theirs, np.inf).min(axis=1)
-    levels = np.abs(table(e.steps).astype(np.float64))
+    levels = np.abs(table(piece.base).astype(np.float64))
     step = levels[levels > 0].min()
-    largest, smallest = theirs.max(axis=1) / ours.max(axis=1), least / (step * given.max(axis=1) / e.scheme.dtype.top)
+    largest, smallest = theirs.max(axis=1) / ours.max(axis=1), least / (step * given.max(axis=1) / s.dtype.top)
     for shares, usual in ((largest, np.median), (smallest, np.min)):  # of some blocks, the smallest is a few steps
         good = shares[np.isfinite(shares) & (shares > 0)]
         if good.size and (share := float(usual(good))) != 1:
-            yield from _of_reach(e, share)
+            yield from _of_reach(s, share)
 
 
-def _of_reach(e: Evidence, share: float) -> Iterator[Hypothesis]:
+def _of_reach(s: Scheme, share: float) -> Iterator[Hypothesis]:
     """The scale times a share; as the quotient by another number where it is one."""
-    if RULES[e.scheme.rule].power_of_two:
+    factors = [_typed(share)]
+    if RULES[s.rule].power_of_two:
         exponent = int(np.frexp(share)[1])
-        for factor in (2.0 ** (exponent - 1), 2.0**exponent):
-            why = f"the scale is found as {_times(factor)} what it should be"
-            yield _fit(f"scale times {factor:g}", why, partial(_times_raw, factor=factor))
-        return
-    top = e.scheme.dtype.top
-    reach = _typed(top / share)
-    why = f"the largest magnitude is divided by {reach:g} instead of {top:g}"
-    yield _fit(f"scale over {reach:g}", why, lambda steps: _over(steps, reach))
-    factor = _typed(share)
-    why = f"the scale is found as {_times(factor)} what it should be"
-    yield _fit(f"scale times {factor:g}", why, lambda steps: _times_raw(steps, factor))
+        factors = [2.0 ** (exponent - 1), 2.0**exponent]
+    else:
+        top = s.dtype.top
+        reach = _typed(top / share)
+        why = f"the largest magnitude is divided by {reach:g} instead of {top:g}"
+        yield _fit(f"scale over {reach:g}", why, lambda steps: _over(steps, reach))
+    for factor in factors:
+        why = f"the scale is found as {_spelled(factor)} times what it should be"
+        yield _fit(f"scale times {_spelled(factor)}", why, partial(_times_raw, factor=factor))
 
 
 def _over(steps: Steps, reach: float) -> Steps | None:
@@ -315,10 +320,9 @@ def _times_raw(steps: Steps, factor: float) -> Steps:
 
 def _limit(rows: _Rows) -> Iterator[Hypothesis]:
     """No number goes beyond some level."""
-    e = rows.evidence
-    if e.runner is None or not np.isfinite(rows.levels).any():
+    if rows.stored is rows.piece.given or not np.isfinite(rows.levels).any():
         return
-    right = table(e.steps)
+    right = table(rows.piece.base)
     high, low = (float(f(rows.levels[np.isfinite(rows.levels)])) for f in (np.max, np.min))
     finite = right[np.isfinite(right)]
     for most, least in ((high, low), (high, float(finite.min())), (float(finite.max()), low)):

@@ -1,4 +1,4 @@
-"""What might be wrong: mutants and their variants, layouts, choices, profiles."""
+"""What might be wrong: mutants and their variants, causes of types, layouts, choices, profiles."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+from kbit_ref.conformance.diagnosis.evidence import Evidence, changes, encodes
 from kbit_ref.conformance.variants import mutants
-from kbit_ref.conformance.variants.choices import singles
+from kbit_ref.conformance.variants.choices import published, singles
 from kbit_ref.conformance.variants.layouts import reads
+from kbit_ref.conformance.variants.of_types import Cause, causes
+from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.errors import KbitError
 from kbit_ref.tensors.packing import Layout, layout, layouts, pack
 from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.scheme import Scheme, scheme
-from kbit_ref.tensors.steps import ORDER, Steps, reference
+from kbit_ref.tensors.steps import Array, Codes, Steps, reference
 
-__all__ = ["Hypothesis", "composed", "of_choices", "of_layouts", "of_mutants", "of_profiles"]
+__all__ = ["Hypothesis", "composed", "hypotheses"]
 
-KINDS = ("mutant", "variant", "layout", "fit", "choice", "profile")  # of two that explain as much, the first is told
+# Of two that explain as much, the first is told.
+KINDS = ("cause", "mutant", "variant", "layout", "fit", "choice", "profile")
+OF_TYPES = {"read", "encode", "level"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hypothesis:
     """Something that may be wrong, or another way that is right.
 
@@ -29,15 +34,17 @@ class Hypothesis:
     name
         Of the mutant, the choice, the profile, ...
     kind
-        One of `KINDS`: a choice or a profile is no mistake in itself.
+        One of `KINDS`.
     why
-        Completes "equal the reference if ...".
+        Completes "they differ because ...".
     source
         Where it happened, or who does so.
     make
         From steps to steps; None where it does not apply.
     cost
         How many numbers were fitted.
+    allowed
+        Who publishes it as a definition, so that it is no mistake in itself; empty for mistakes.
     """
 
     name: str
@@ -46,6 +53,7 @@ class Hypothesis:
     source: str
     make: Callable[[Steps], Steps | None]
     cost: int = 0
+    allowed: str = ""
 
     def __call__(self, steps: Steps) -> Steps | None:
         """The steps if it holds, or None."""
@@ -60,7 +68,16 @@ class Hypothesis:
         return KINDS.index(self.kind)
 
 
-def of_mutants() -> Iterator[Hypothesis]:
+def hypotheses(e: Evidence) -> list[Hypothesis]:
+    """All that might explain the answers, but for fits and pairs."""
+    if isinstance(e.subject, DataType):
+        kind = "float64" if e.kind == "codes" else e.kind
+        of_type = (h for h in _of_mutants() if changes(e.bases[0], h(e.bases[0])) <= OF_TYPES)
+        return [*(() if e.kind == "codes" else _of_causes(e.subject, kind)), *of_type]
+    return [*_of_mutants(), *_of_layouts(e.subject), *_of_choices(e.subject), *_of_profiles(e.subject)]
+
+
+def _of_mutants() -> Iterator[Hypothesis]:
     """Every mutant, then the same with other parameters."""
     every = [variant for mutant in mutants().values() for variant in mutant.variants()]
     for kind in ("mutant", "variant"):
@@ -69,15 +86,19 @@ def of_mutants() -> Iterator[Hypothesis]:
                 yield Hypothesis(found.name, kind, found.why, found.source, found)
 
 
-def of_layouts(s: Scheme) -> Iterator[Hypothesis]:
-    """Bytes written or read in every other layout of the same width."""
+def _of_layouts(s: Scheme) -> Iterator[Hypothesis]:
+    """Bytes written, read, or both, in every other layout of the same width."""
     for name in layouts():
         form = layout(name)
-        if form.bits == s.dtype.bits and not form.digits and name != s.layout.name:
-            why = f"the bytes are read in the layout {name} instead of {s.layout.name}"
-            yield Hypothesis(f"read as {name}", "layout", why, "", partial(reads, other=form))
-            why = f"the codes are packed in the layout {name} instead of {s.layout.name}"
-            yield Hypothesis(f"packed as {name}", "layout", why, "", partial(_packs, form=form))
+        if form.bits != s.dtype.bits or form.digits or name == s.layout.name:
+            continue
+        instead = f"in the layout {name} instead of {s.layout.name}"
+        packs, unpacks = partial(_packs, form=form), partial(reads, other=form)
+        yield Hypothesis(f"read as {name}", "layout", f"the bytes are read {instead}", "", unpacks)
+        yield Hypothesis(f"packed as {name}", "layout", f"the codes are packed {instead}", "", packs)
+        allowed = published(s.dtype, "layout", name)
+        both = partial(_both, first=packs, second=unpacks)
+        yield Hypothesis(f"+layout={name}", "choice", f"bytes are written and read {instead}", "", both, 0, allowed)
 
 
 def _packs(steps: Steps, form: Layout) -> Steps:
@@ -85,44 +106,70 @@ def _packs(steps: Steps, form: Layout) -> Steps:
     return replace(steps, pack=lambda codes: pack(codes, form))
 
 
-def of_choices(s: Scheme, source: str) -> Iterator[Hypothesis]:
+def _both(
+    steps: Steps, first: Callable[[Steps], Steps | None], second: Callable[[Steps], Steps | None]
+) -> Steps | None:
+    made = first(steps)
+    return None if made is None else second(made)
+
+
+def _of_choices(s: Scheme) -> Iterator[Hypothesis]:
     """Schemes that differ in one word."""
     for name, made in singles(s).items():
-        why = f"the scheme is {made}"
-        yield Hypothesis(name, "choice", why, "a named choice", partial(_as, s=s, made=made, source=source))
+        word, _, value = name.lstrip("+").partition("=")
+        allowed = published(s.dtype, word, value)
+        yield Hypothesis(name, "choice", f"the scheme is {made}", "", partial(_as, s=s, made=made), 0, allowed)
 
 
-def of_profiles(s: Scheme, source: str) -> Iterator[Hypothesis]:
+def _of_profiles(s: Scheme) -> Iterator[Hypothesis]:
     """Profiles whose codes are as wide."""
     for name, profile in profiles().items():
         made = scheme(name)
         if made.dtype.bits == s.dtype.bits and str(made) != str(s):
-            why = f"it is the format {name}"
-            make = partial(_as, s=s, made=made, source=source)
-            yield Hypothesis(name, "profile", why, profile.source, make)
+            make = partial(_as, s=s, made=made)
+            yield Hypothesis(name, "profile", f"it is the format {name}", profile.source, make, 0, profile.source)
 
 
-def _as(steps: Steps, s: Scheme, made: Scheme, source: str) -> Steps | None:
+def _as(steps: Steps, s: Scheme, made: Scheme) -> Steps | None:
     """The steps of another scheme: on a mutated reference only those that the scheme changes."""
-    return reference(made, source) if steps.scheme == s else None
+    return reference(made, steps.arithmetic.name) if steps.scheme == s else None
 
 
-def composed(steps: Steps, first: Hypothesis, second: Hypothesis) -> Iterator[tuple[Hypothesis, Hypothesis, Steps]]:
-    """Both at once; in both orders where they replace the same step."""
+def _of_causes(d: DataType, kind: str) -> Iterator[Hypothesis]:
+    """What is known of data types."""
+    for cause in causes(d, kind):
+        words = [published(d, word, value) for word, value in cause.choices.items()]
+        plain = bool(words) and cause.before is None and cause.after is None
+        allowed = " and ".join(dict.fromkeys(words)) if plain and all(words) else ""
+        yield Hypothesis(cause.name, "cause", cause.why, "", partial(_caused, cause=cause), 0, allowed)
+
+
+def _caused(steps: Steps, cause: Cause) -> Steps:
+    """The steps of a type with another choice, or with numbers or codes changed."""
+    s, read, encode = steps.scheme, steps.read, steps.encode
+    if cause.choices:
+        s = Scheme(s.dtype.with_choices(**cause.choices), s.cut, s.rule, s.scale_dtype, s.choices)
+        encode = encodes(s.dtype)
+    before, after, inner = cause.before, cause.after, encode
+
+    def finished(y: Array, used: Array, zero: Array | None) -> Codes:
+        assert after is not None
+        return after(s.dtype, y, inner(y, used, zero))
+
+    return replace(
+        steps,
+        scheme=s,
+        read=read if before is None else lambda x: before(s.dtype, read(x)),
+        encode=encode if after is None else finished,
+    )
+
+
+def composed(steps: Steps, first: Hypothesis, second: Hypothesis) -> Iterator[tuple[Hypothesis, Hypothesis]]:
+    """The orders in which both at once differ: two where they replace the same step."""
     made = first(steps)
-    if made is None:
+    if made is None or second(made) is None:
         return
-    both = second(made)
-    if both is None:
-        return
-    yield first, second, both
+    yield first, second
     other = second(steps)
-    if other is not None and changes(steps, made) & changes(steps, other):
-        turned = first(other)
-        if turned is not None:
-            yield second, first, turned
-
-
-def changes(steps: Steps, made: Steps) -> set[str]:
-    """Which steps are others."""
-    return {name for name in ORDER if getattr(made, name) is not getattr(steps, name)}
+    if other is not None and changes(steps, made) & changes(steps, other) and first(other) is not None:
+        yield second, first

@@ -2,39 +2,98 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
-from kbit_ref.conformance.diagnosis.evidence import NAMES, Evidence, Score
-from kbit_ref.conformance.diagnosis.search import Account, Found
+import numpy as np
+
+from kbit_ref.conformance.diagnosis.evidence import NAMES, Evidence
+from kbit_ref.conformance.diagnosis.search import Account, Chosen, Found
 from kbit_ref.conformance.diagnosis.settle import Settling, plain
 from kbit_ref.explanation import Explanation
 
-__all__ = ["Diagnosis", "Member", "Unexplained", "sentence"]
+__all__ = ["Diagnosis", "Finding", "Member", "Unexplained", "finding", "sentence"]
 
 SHOWN = 8  # members of a class that are told
+NAMED = {  # how kinds of explanations are told
+    "cause": "causes",
+    "mutant": "mistakes",
+    "variant": "mistakes",
+    "layout": "layouts",
+    "fit": "fits",
+    "choice": "choices",
+    "profile": "profiles",
+    "pair": "pairs",
+}
 
 
 @dataclass(frozen=True)
 class Member:
-    """One explanation of a class: its names, what is wrong, where it happened, whether it is only a choice."""
+    """One explanation of a class: its names, what is wrong, where it happened, who publishes it as a definition."""
 
     name: str
     why: str
     sources: tuple[str, ...]
-    harmless: bool
+    allowed: str
+
+    @property
+    def harmless(self) -> bool:
+        """Is it another choice, and no mistake in itself?"""
+        return bool(self.allowed)
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One explanation of some of the answers that differ.
+
+    Parameters
+    ----------
+    members
+        The accounts that give the same here, the one that is told first.
+    explained, broken
+        Answers that differ and have no explanation before this one; answers that agree, and would not.
+    account
+        What gives their answers, to be tried on others.
+    """
+
+    members: tuple[Member, ...]
+    explained: int
+    broken: int
+    account: Account = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The first name."""
+        return self.members[0].name
+
+    @property
+    def why(self) -> str:
+        """What is wrong."""
+        return self.members[0].why
+
+    @property
+    def link(self) -> str:
+        """Where it happened; empty if we know of no place."""
+        links = [source for member in self.members for source in member.sources if source.startswith("http")]
+        return links[0] if links else ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        members = [{**vars(m), "sources": list(m.sources), "harmless": m.harmless} for m in self.members]
+        return {"explained": self.explained, "broken": self.broken, "members": members}
 
 
 @dataclass(frozen=True)
 class Unexplained:
-    """The first answer that is not explained, taken apart.
+    """The first answer that is not explained, step by step.
 
     Parameters
     ----------
     part, index
         Which answer.
     ours, theirs
-        The two numbers there; ours is None where the best explanation stores no such part.
+        The two numbers there; ours is None where the scheme stores no such part.
     level
         What theirs is in units of its scale, and the code of that level; None where it is none.
     explanation
@@ -45,14 +104,14 @@ class Unexplained:
     index: tuple[int, ...]
     ours: float | None
     theirs: float
-    level: tuple[float, int | None] | None
-    explanation: Explanation | None
+    level: tuple[float, int | None] | None = None
+    explanation: Explanation | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        told = None if self.explanation is None else self.explanation.as_dict()
+        steps = None if self.explanation is None else self.explanation.as_dict()
         numbers = {"ours": None if self.ours is None else plain(self.ours), "theirs": plain(self.theirs)}
-        return {"part": self.part, "index": list(self.index)} | numbers | {"explanation": told}
+        return {"part": self.part, "index": list(self.index)} | numbers | {"explanation": steps}
 
     def __str__(self) -> str:
         place = f"{self.part}[{', '.join(map(str, self.index))}]" if self.index else self.part
@@ -70,32 +129,37 @@ class Diagnosis:
         What it should have done.
     verdict
         `agrees`; `zeros`: only signs of zeros are other ones; `choice`: all answers are those of another choice or
-        profile, which is no mistake in itself; `mistake`: all are those of a mistake; `partly`: more than the
-        reference gives; `unexplained`.
+        profile that somebody publishes as a definition; `mistake`: all are those of a mistake, or of several;
+        `partly`: of some of those that differ; `unexplained`.
     sentence
-        One sentence.
-    members
-        The explanations that give the same answers here, the first one told in the sentence.
+        One sentence: how many answers differ, and why.
+    findings
+        The explanations, each of other answers, that of the most first.
     explained, as_it_is, total
-        Answers that the first explanation gives; that the reference gives; all.
+        Answers that are explained, or equal the reference; that equal the reference; all.
     first
         The first answer that is not explained, or None.
     settle
-        An input that tells the first two members apart, or None.
+        An input that tells the first two members of the first finding apart, or None.
     tried
-        How many explanations were tried.
+        How many explanations of each kind were tried.
     """
 
     scheme: str
     verdict: str
     sentence: str
-    members: tuple[Member, ...]
+    findings: tuple[Finding, ...]
     explained: int
     as_it_is: int
     total: int
     first: Unexplained | None
     settle: Settling | None
-    tried: int
+    tried: dict[str, int]
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The explanations of the first finding, which give the same answers."""
+        return self.findings[0].members if self.findings else ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,19 +170,22 @@ class Diagnosis:
         """Plain dicts, lists, numbers and strings."""
         first = None if self.first is None else self.first.as_dict()
         settle = None if self.settle is None else self.settle.as_dict()
-        members = [vars(member) | {"sources": list(member.sources)} for member in self.members]
+        findings = [each.as_dict() for each in self.findings]
         counts = {"explained": self.explained, "as_it_is": self.as_it_is, "total": self.total, "tried": self.tried}
         named = {"scheme": self.scheme, "verdict": self.verdict, "sentence": self.sentence}
-        return named | counts | {"members": members, "first": first, "settle": settle}
+        members = findings[0]["members"] if findings else []
+        return named | counts | {"findings": findings, "members": members, "first": first, "settle": settle}
 
     def __str__(self) -> str:
         lines = [self.sentence]
-        for i, member in enumerate(self.members[:SHOWN]):
-            lines.append(f"  {'it is' if i == 0 else 'or   '}  {member.name}: {', '.join(member.sources)}".rstrip(": "))
-            if i:
-                lines.append(f"         {member.why}")
-        if len(self.members) > SHOWN:
-            lines.append(f"         and {len(self.members) - SHOWN} more that give the same here")
+        for each in self.findings:
+            for i, member in enumerate(each.members[:SHOWN]):
+                sources = f": {', '.join(member.sources)}" if member.sources else ""
+                lines.append(f"  {'or   ' if i else 'it is'}  {member.name}{sources}")
+                if i:
+                    lines.append(f"         {member.why}")
+            if len(each.members) > SHOWN:
+                lines.append(f"         and {len(each.members) - SHOWN} more that give the same here")
         if self.settle is not None:
             lines.append(f"  to tell them apart  {self.settle}")
         if self.first is not None:
@@ -129,55 +196,81 @@ class Diagnosis:
         lines = [f"  first that differs  {first}"]
         if first.level is not None:
             level, code = first.level
-            told = "which is no level" if code is None else f"which is code {code}"
-            lines.append(f"  theirs              {level:.9g} times the scale, {told}")
+            what = "which is no level" if code is None else f"which is code {code}"
+            lines.append(f"  theirs              {level:.9g} times the scale, {what}")
         if first.explanation is not None:
             lines += ["  as it should be:", *(f"    {line}" for line in str(first.explanation).splitlines())]
         return lines
 
 
-def counted(e: Evidence, n: int | None = None) -> str:
-    """`all 4,096 values and 128 scales`, or `4,000 of 4,096 values`."""
-    if n is not None:
-        name = NAMES[next(iter(e.theirs))][1] if len(e.theirs) == 1 else "answers"
-        return f"{n:,} of {e.size:,} {name}"
-    parts = [f"{part.size:,} {NAMES[name][part.size != 1]}" for name, part in e.theirs.items()]
-    return "all " + (" and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0])
+def finding(chosen: Chosen) -> Finding:
+    """An account that was chosen, for who reads it."""
+    members = tuple(Member(m.name, m.why, m.sources, m.allowed) for m in chosen.members)
+    return Finding(members, int(chosen.explained.sum()), chosen.broken, chosen.account)
 
 
-def sentence(e: Evidence, found: Found, verdict: str, first: Unexplained | None) -> str:
+def counted(e: Evidence) -> str:
+    """`4,096 values and 128 scales`."""
+    sizes: Counter[str] = Counter()
+    for piece in e.pieces:
+        sizes.update({name: part.size for name, part in piece.theirs.items()})
+    parts = [f"{sizes[name]:,} {NAMES[name][sizes[name] != 1]}" for name in NAMES if sizes[name]]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def sentence(e: Evidence, found: Found, findings: tuple[Finding, ...], verdict: str, first: Unexplained | None) -> str:
     """The one sentence."""
     if verdict == "agrees":
-        return f"{counted(e)} equal the reference"
-    if verdict == "zeros":
-        why = f" {found.accounts[0].why}" if found.accounts else ""
-        return f"{counted(e)} equal the reference{_zeros(found.score)}{why}".removesuffix(",")
-    if verdict == "unexplained":
-        known = "nothing that is known explains the others"
-        return f"{counted(e, found.score.alike)} equal the reference, {known}; the first: {first}"
-    best = found.accounts[0]
-    if verdict == "partly":
-        text = f"{counted(e, best.score.alike)} equal the reference ({found.score.alike:,} as it is) if {best.why}"
-        return f"{text}; the first that does not: {first}"
-    text = f"{counted(e)} equal the reference{_zeros(best.score)} if {best.why}"
-    if verdict == "choice":
-        harmless = [account.name for account in found.accounts if account.other]
-        text += f"; that is {_some(harmless)}, another choice and no mistake in itself"
-    return text
+        return f"all {counted(e)} equal the reference"
+    differ = int((e.ours != 2).sum())
+    head = f"{differ:,} of {counted(e)} differ"
+    left = int(found.left.sum())
+    zeros = differ - left - sum(each.explained for each in findings)
+    said = [f"because {each.why}{_about(each)}" for each in findings]
+    if len(findings) == 1 and findings[0].explained == differ:
+        return f"{head}, {'all of them ' if differ > 1 else ''}{said[0]}"
+    texts = [f"{each.explained:,} {text}" for each, text in zip(findings, said, strict=True)]
+    if zeros:
+        texts.append(f"{zeros:,} in the sign of a zero alone")
+    if left:
+        tried = ", ".join(f"{n:,} {kind}" for kind, n in _by_kind(found.tried))
+        texts.append(f"{left:,} for no reason that is known ({tried} tried){_weak(found)}; the first: {first}")
+    return f"{head}: {'; '.join(texts)}"
 
 
-def _zeros(score: Score) -> str:
-    """What is said of zeros with the other sign."""
-    wrong = score.alike - score.exact
-    return f", but for the signs of {wrong:,} zero{'s' * (wrong != 1)}," if wrong else ""
+def _about(each: Finding) -> str:
+    """Where it happened, or who publishes it; and what it does not fit."""
+    texts = [each.name, *([each.link] if each.link else [])]
+    broken = f"; {each.broken:,} that agree would not" if each.broken else ""
+    allowed = next((member for member in each.members if member.harmless), None)
+    if allowed is None:
+        return f" ({', '.join(texts)}{broken})"
+    same = "that" if allowed.name == each.name else allowed.name
+    return f" ({', '.join(texts)}{broken}); {same} is another choice, of {allowed.allowed}, and no mistake in itself"
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+def _by_kind(tried: dict[str, int]) -> list[tuple[str, int]]:
+    counts: Counter[str] = Counter()
+    for kind, n in tried.items():
+        counts[NAMED[kind]] += n
+    return list(counts.items())
 
 
-def member(account: Account, e: Evidence) -> Member:
-    """An account, told."""
-    sources = tuple(dict.fromkeys(part.source for part in account.parts if part.source))
-    return Member(account.name, account.why, sources, account.other and e.x is not None)
+def _weak(found: Found) -> str:
+    """The account that comes nearest."""
+    if found.weak is None:
+        return ""
+    account, score = found.weak
+    return f"; {account.name} would explain {score.explained:,} of them, and break {score.broken:,} that agree"
+
+
+def verdict_of(e: Evidence, found: Found, findings: tuple[Finding, ...], reads: bool) -> str:
+    """In a word; a choice is no mistake of who quantizes, but it is of who reads given bytes."""
+    if not (e.ours != 2).any():
+        return "agrees"
+    if found.left.any():
+        return "partly" if findings else "unexplained"
+    if not np.any(e.wrong):
+        return "zeros"
+    harmless = [any(member.harmless for member in each.members) for each in findings]
+    return "choice" if all(harmless) and not reads else "mistake"

@@ -1,50 +1,53 @@
-"""Which hypothesis, or which two at once, give their answers.
+"""Which hypotheses, alone or two at once, explain the answers that differ.
 
-Every hypothesis is run on what they were given, one at a time. If none gives all of their answers, the
-mistakes are tried two at a time, then each after every choice and profile that changes something. What
-two records of steps have in common is computed once (`Runner`).
+Every hypothesis is run on a sample of what they were given; what explains something there is run on all of it.
+An account is worth the answers that it explains, less those that it would break. If one gives all, that is it;
+else the best comes first, then the best for what it leaves, until nothing is worth its place. What is left
+then is tried with two hypotheses at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.diagnosis.evidence import Evidence, Score
+from kbit_ref.conformance.diagnosis.evidence import ALIKE, EXACT, NONE, OTHER, WRONG, Evidence, Grades, Piece, changes
 from kbit_ref.conformance.diagnosis.fits import fits
-from kbit_ref.conformance.diagnosis.hypotheses import (
-    Hypothesis,
-    composed,
-    of_choices,
-    of_layouts,
-    of_mutants,
-    of_profiles,
-)
-from kbit_ref.errors import KbitError
+from kbit_ref.conformance.diagnosis.hypotheses import Hypothesis, composed, hypotheses
+from kbit_ref.tensors.scheme import Scheme
 from kbit_ref.tensors.steps import Steps
 
-__all__ = ["Account", "Found", "first_unexplained", "search"]
+__all__ = ["Account", "Chosen", "Found", "search"]
 
-Array = NDArray[Any]
-MOST_FOR_PAIRS = 3 << 12  # answers: pairs are some thousands of runs, for more of them a part is looked at first
-SAMPLE = 1 << 12  # numbers of such a part
-FEW = 12  # explanations of a part that are tried on all
-FITTED = 4  # fits that are paired, too
-MOST_KEPT = 1 << 16  # answers: what is computed once is kept for so many
+Flags = NDArray[np.bool_]
+
+VERIFIED = 8  # accounts that are run on all answers in a round
+FITTED, OTHERS = 4, 8  # fits that are paired; choices and profiles that mistakes are tried after
+ENOUGH = 0.5  # of the answers that an account changes must become theirs, else it is a coincidence
+NEARLY = 0.95  # of all that differ must be explained by another format
+CHARGE = 4  # as many times must an account explain what it would break
+A_NUMBER = 0.02  # of all that differ must be explained by a fitted number
+TINY = 768  # answers on which pairs are looked at first
 
 
 @dataclass(frozen=True, eq=False)
 class Account:
-    """One hypothesis or two, and how many of their answers it gives."""
+    """One hypothesis, or two in the order in which they are applied."""
 
     parts: tuple[Hypothesis, ...]
-    steps: Steps
-    score: Score
+
+    def __call__(self, steps: Steps) -> Steps | None:
+        """The steps if all of them hold."""
+        made: Steps | None = steps
+        for part in self.parts:
+            made = None if made is None else part(made)
+        return made
 
     @property
     def name(self) -> str:
@@ -53,19 +56,50 @@ class Account:
 
     @property
     def why(self) -> str:
-        """Completes "equal the reference if ..."."""
+        """Completes "they differ because ..."."""
         return ", and ".join(part.why for part in self.parts)
 
     @property
-    def other(self) -> bool:
-        """Is it nothing but another choice, or another format?"""
-        return all(part.kind in ("choice", "profile") for part in self.parts)
+    def sources(self) -> tuple[str, ...]:
+        """Where it happened."""
+        return tuple(dict.fromkeys(part.source for part in self.parts if part.source))
+
+    @property
+    def allowed(self) -> str:
+        """Who publishes all of it as a definition; empty if it is a mistake."""
+        who = [part.allowed for part in self.parts]
+        return " and ".join(dict.fromkeys(who)) if all(who) else ""
+
+    @property
+    def cost(self) -> int:
+        """How many numbers were fitted."""
+        return sum(part.cost for part in self.parts)
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The most answers first, then the simplest."""
-        ranks, costs = sum(part.rank for part in self.parts), sum(part.cost for part in self.parts)
-        return (-self.score.alike, -self.score.exact, len(self.parts), ranks, costs)
+        """The simplest first."""
+        return len(self.parts), sum(part.rank for part in self.parts), self.cost
+
+
+class Score(NamedTuple):
+    """What an account does to the answers."""
+
+    explained: int  # of those that differ
+    broken: int  # of those that agree
+    changed: int  # in all
+
+
+class Chosen(NamedTuple):
+    """An account that is worth its place.
+
+    `explained` are the answers that no account before it explains; `members` are the accounts that explain and
+    break the same, itself first.
+    """
+
+    account: Account
+    explained: Flags
+    broken: int
+    members: tuple[Account, ...]
 
 
 @dataclass
@@ -74,180 +108,234 @@ class Found:
 
     Parameters
     ----------
-    made
-        What the reference makes.
-    score
-        How many answers are those of the reference.
-    accounts
-        The best first; if some give all answers, only those that do so as exactly as the first.
+    chosen
+        Accounts, the one that explains the most first.
+    left
+        Answers that none of them explains.
+    zeros
+        Answers that are zeros of the other sign, all accounts applied, and the account of them.
+    weak
+        The best of those that are not worth their place, and what it does.
     tried
-        How many hypotheses and pairs were run.
+        How many were run, by kind.
     """
 
-    made: dict[str, Array]
-    score: Score
-    accounts: list[Account] = field(default_factory=list)
-    tried: int = 0
+    chosen: list[Chosen] = field(default_factory=list)
+    left: Flags = field(default_factory=lambda: np.zeros(0, bool))
+    weak: tuple[Account, Score] | None = None
+    tried: dict[str, int] = field(default_factory=dict)
 
 
-def search(e: Evidence) -> Found:
-    """The accounts of their answers, the best first."""
-    made = e.made_by(e.steps)
-    found = Found(made, e.score(made))
-    if found.score.exact == e.size or _by_part(e, found):
-        return found
-    work = _Search(e, found)
-    source = "float32" if e.x is None else e.x.dtype.name
-    mistakes = work.singles([*of_mutants(), *of_layouts(e.scheme)])
-    choices = work.singles([*of_choices(e.scheme, source), *of_profiles(e.scheme, source)])
-    if found.score.alike == e.size:  # only signs of zeros are wrong, which one mistake explains, or none
-        found.accounts = [account for account in found.accounts if account.score.exact == e.size]
-    elif work.complete and not work.exact:  # and a second one about zeros?
-        work.pairs(work.completing(), _usual(mistakes))
-    elif not work.complete:
-        fitted = work.singles(fits(e))  # which explain with numbers of their own: two named mistakes may do without
-        enough = work.completing()
-        work.pairs([*_usual(mistakes), *(fit for fit in fitted[:FITTED] if fit not in enough)], _usual(mistakes))
-        if not work.complete:
-            work.after(choices, _usual(mistakes))
-    found.accounts.sort(key=lambda account: account.order)
-    if work.complete:
-        best = found.accounts[0].score
-        found.accounts = _without_doubles(e, [account for account in found.accounts if account.score == best])
-    return found
+class _Trial:
+    """An account, how much of a sample it explains, and perhaps what it does to all answers."""
+
+    def __init__(self, account: Account, few: Grades, whole: Evidence, explained: int):
+        self.account, self.few, self.whole, self.explained = account, few, whole, explained
+        self.members: tuple[Account, ...] = ()
+
+    @cached_property
+    def grades(self) -> Grades:
+        """How well it gives all answers."""
+        return self.whole.grades(self.account)
 
 
-def _without_doubles(e: Evidence, accounts: list[Account]) -> list[Account]:
-    """A layout, a fit or a variant that makes, and stores, the same as an account before it says nothing new."""
-    kept, seen = [], set()
-    for account in accounts:
-        if e.runner is None:
-            made = e.made_by(account.steps, keep=False)
-        else:
-            made = e.runner(account.steps, keep=False).parts()
-        key = tuple((name, part.tobytes()) for name, part in made.items())
-        if key not in seen or all(part.kind in ("mutant", "choice", "profile") for part in account.parts):
-            kept.append(account)
-        seen.add(key)
-    return kept
-
-
-def _by_part(e: Evidence, found: Found) -> bool:
-    """Of very many answers: does what explains the first blocks explain all?"""
-    part = e.part(SAMPLE) if e.size > MOST_KEPT else None
-    if part is None or part.score(part.made_by(part.steps)).exact == part.size:
-        return False
-    some = search(part)
-    found.tried = some.tried
-    whole = [Account(a.parts, a.steps, e.score(e.made_by(a.steps, keep=False))) for a in some.accounts[:FEW]]
-    found.accounts = sorted((a for a in whole if a.score.alike == e.size), key=lambda account: account.order)
-    return bool(found.accounts)
-
-
-def _usual(candidates: Iterable[Hypothesis]) -> list[Hypothesis]:
-    """The mutants with their usual parameters."""
-    return [candidate for candidate in candidates if candidate.kind == "mutant"]
+def search(e: Evidence, prefer: Iterable[str] = ()) -> Found:
+    """What explains the answers, the most important first; of equal accounts those of the preferred names first."""
+    work = _Search(e, frozenset(prefer))
+    if work.left.any():
+        every = [Account((hypothesis,)) for hypothesis in hypotheses(e)]
+        work.stage(every, lambda: ())
+        for more in (work.fits, work.pairs):
+            if work.left.any():
+                work.stage(every, more)
+    work.found.left = work.left & (e.ours == WRONG)
+    return work.found
 
 
 class _Search:
     """The search in one piece of evidence."""
 
-    def __init__(self, e: Evidence, found: Found):
-        self.e, self.found = e, found
-        self.keep = e.size <= MOST_KEPT
-        most = MOST_FOR_PAIRS if e.x is not None else MOST_KEPT  # to read is quick
-        self.sample = e if e.size <= most else e.part(SAMPLE)  # what pairs are tried on first
-        self.best = Score(0, 0)  # of the pairs on the sample
-        self.ours = {name: part.tobytes() for name, part in found.made.items()}
+    def __init__(self, e: Evidence, prefer: frozenset[str]):
+        self.e, self.prefer = e, prefer
+        self.found = Found()
+        self.wrong: Flags = (e.ours < EXACT) & (e.ours >= WRONG)  # zeros of the other sign among them
+        self.left = self.wrong
+        self.few: Evidence | None = None
+        self.trials: list[_Trial] = []
+        self.carried: dict[Account, _Trial] = {}  # that were chosen in an earlier stage
 
-    @property
-    def complete(self) -> bool:
-        """Does some account give all answers, but perhaps for signs of zeros?"""
-        return any(account.score.alike == self.e.size for account in self.found.accounts)
+    def stage(self, every: Iterable[Account], more: Callable[[], Iterable[Account]]) -> None:
+        """Run what may explain the answers that are left on a sample of them, and choose anew."""
+        if self.few is None or self.found.chosen:
+            self.few, self.trials = self.e.few(self.left), []
+            self.run(every)
+        self.run(more())
+        self.cover()
 
-    @property
-    def exact(self) -> bool:
-        """Does some account give all answers to the bit?"""
-        return any(account.score.exact == self.e.size for account in self.found.accounts)
+    def run(self, accounts: Iterable[Account]) -> None:
+        """Run them on the sample, and keep those that explain or change something."""
+        assert self.few is not None
+        for account in accounts:
+            grades = self.few.grades(account)
+            known = grades != NONE
+            if known.any():
+                kind = account.parts[0].kind if len(account.parts) == 1 else "pair"
+                self.found.tried[kind] = self.found.tried.get(kind, 0) + 1
+                if (known & (grades != self.few.ours)).any():
+                    self.trials.append(_Trial(account, grades, self.e, int(_better(self.few.ours, grades).sum())))
 
-    def completing(self) -> list[Hypothesis]:
-        """Those that alone give all answers."""
-        return [a.parts[0] for a in self.found.accounts if a.score.alike == self.e.size and len(a.parts) == 1]
+    def fits(self) -> Iterator[Account]:
+        """What the answers that are left propose."""
+        assert self.few is not None
+        if isinstance(self.e.subject, Scheme):
+            yield from (Account((fit,)) for fit in fits(self.few, self.few.ours == WRONG))
 
-    def singles(self, candidates: Iterable[Hypothesis]) -> list[Hypothesis]:
-        """Run each alone; those that change something."""
-        changing = []
-        for candidate in candidates:
-            steps = candidate(self.e.steps)
-            if steps is not None and self.run((candidate,), steps, keep=self.keep):
-                changing.append(candidate)
-        return changing
+    # The cover -----------------------------------------------------------------------------------------
 
-    def pairs(self, firsts: list[Hypothesis], seconds: list[Hypothesis]) -> None:
-        """Run each of the first with each of the second, no two of them twice."""
-        done = set()
-        for first, second in product(firsts, seconds):
-            if first is second or (second.name, first.name) in done:
-                continue
-            done.add((first.name, second.name))
-            for one, other, steps in composed(self.e.steps, first, second):
-                self.run_both(one, other, steps)
+    def cover(self) -> None:
+        """The best account, then the best for what it leaves, until nothing is worth its place."""
+        assert self.few is not None
+        e, few, left = self.e, self.few, self.wrong
+        left_few = (few.ours < EXACT) & (few.ours >= WRONG)
+        found = self.found
+        found.chosen, found.weak = [], None
+        chosen: dict[Account, _Trial] = {}
+        pool = [trial for trial in self.trials if trial.explained]
+        while left.any():
+            promising = self._promising(pool, left_few)
+            ready = [*promising, *(trial for account, trial in self.carried.items() if account not in chosen)]
+            ready.sort(key=lambda trial: self._order(trial.account, trial.grades, e, left))
+            best = next((trial for trial in ready if self._earns(trial, left)), None)
+            if best is None:
+                if ready and not chosen:
+                    found.weak = ready[0].account, _score(e.ours, ready[0].grades, left)
+                break
+            better = _better(e.ours, best.grades)
+            members = best.members or self._members(best)
+            broken = _score(e.ours, best.grades, left).broken
+            found.chosen.append(Chosen(best.account, better & left, broken, members))
+            left, left_few = left & ~better, left_few & ~_better(few.ours, best.few)
+            best.members = members
+            chosen[best.account] = best
+        self.left, self.carried = left, chosen
 
-    def after(self, choices: list[Hypothesis], mistakes: list[Hypothesis]) -> None:
-        """Run every mistake on top of every choice that changes something, equal choices once."""
-        for choice in self.distinct(choices):
-            base = choice(self.e.steps)
-            assert base is not None
-            for mistake in mistakes:
-                steps = mistake(base)
-                if steps is not None:
-                    self.run_both(choice, mistake, steps)
+    def _promising(self, pool: list[_Trial], left: Flags) -> list[_Trial]:
+        """Those that do the most in the sample, and those that do the most in its whole arrays."""
+        assert self.few is not None
+        few = self.few
+        found: dict[int, _Trial] = {}
+        for some in (left, left & few.whole) if not few.whole.all() else (left,):
+            pool.sort(key=lambda trial: self._order(trial.account, trial.few, few, some))
+            found |= {id(trial): trial for trial in pool[:VERIFIED]}
+        return list(found.values())
 
-    def distinct(self, choices: list[Hypothesis]) -> list[Hypothesis]:
-        """One of those that make the same."""
-        seen: dict[tuple[bytes, ...], Hypothesis] = {}
-        for choice in choices:
-            steps = choice(self.e.steps)
-            assert steps is not None
-            made = self.e.made_by(steps, keep=self.keep)
-            seen.setdefault(tuple(part.tobytes() for part in made.values()), choice)
-        return list(seen.values())
+    def _members(self, best: _Trial) -> tuple[Account, ...]:
+        """The accounts that do the same to all answers.
 
-    def run_both(self, first: Hypothesis, second: Hypothesis, steps: Steps) -> None:
-        """Run two at once; of many answers on a part first, where no pair may have explained more."""
-        if self.sample is None:
-            return
-        if self.sample is not self.e:
-            try:
-                score = self.sample.score(self.sample.made_by(steps, keep=False))
-            except (KbitError, ValueError, IndexError):
-                return
-            if score < self.best:
-                self.found.tried += 1
-                return
-            self.best = score
-        self.run((first, second), steps, keep=False)
+        A layout, a fit or a variant that makes, and stores, the same as an account before it says nothing new.
+        """
+        same = [trial for trial in self.trials if np.array_equal(trial.few, best.few)][: 2 * VERIFIED]
+        accounts = [trial.account for trial in same if np.array_equal(trial.grades, best.grades)]
+        accounts = [best.account, *sorted(set(accounts) - {best.account}, key=lambda account: account.order)]
+        kept, seen = [], set()
+        for account in accounts if len(accounts) > 1 else ():
+            made = self.few.everything(account) if self.few else ()
+            if made not in seen or all(part.kind in ("cause", "mutant", "choice", "profile") for part in account.parts):
+                kept.append(account)
+            seen.add(made)
+        return tuple(kept or accounts)
 
-    def run(self, parts: tuple[Hypothesis, ...], steps: Steps, *, keep: bool) -> bool:
-        """Run it, and note it if it gives more answers than the reference; did it change anything?"""
-        self.found.tried += 1
-        try:
-            made = self.e.made_by(steps, keep=keep)
-        except (KbitError, ValueError, IndexError):  # it has no answer, or none of that shape
+    def _order(self, account: Account, grades: Grades, e: Evidence, left: Flags) -> tuple[float, ...]:
+        """The one that is worth the most first, then the simplest, preferred names before all."""
+        score = _score(e.ours, grades, left)
+        numbers = account.cost * max(1.0, A_NUMBER * int(left.sum()))
+        exact = int((grades == EXACT).sum())
+        preferred = not self.prefer & {account.name}
+        return (-(score.explained - score.broken - numbers), -exact, preferred, *account.order)
+
+    def _earns(self, trial: _Trial, left: Flags) -> bool:
+        """Is an account worth its place?"""
+        score, account = _score(self.e.ours, trial.grades, left), trial.account
+        if account.cost and score.explained <= account.cost * max(1.0, A_NUMBER * int(left.sum())):
             return False
-        score = self.e.score(made)
-        fitted = sum(part.cost for part in parts)  # numbers, which must explain more answers than they are
-        if score > self.found.score and (not fitted or score.alike - self.found.score.alike > fitted):
-            self.found.accounts.append(Account(parts, steps, score))
-        return len(parts) > 1 or any(part.tobytes() != self.ours[name] for name, part in made.items())
+        if any(part.kind == "profile" for part in account.parts) and score.explained < NEARLY * self.wrong.sum():
+            return False
+        enough = score.explained >= max(1, CHARGE * score.broken, 2 * (len(account.parts) - 1))
+        return enough and score.explained >= ENOUGH * score.changed
+
+    # Two at once ---------------------------------------------------------------------------------------
+
+    def pairs(self) -> Iterator[Account]:
+        """Each mistake with each other, then each after every choice and profile that explains something."""
+        assert self.few is not None
+        left = self.few.ours == WRONG
+        for trial in self.carried.values():
+            left &= ~_better(self.few.ours, self.few.grades(trial.account))
+        ready = _Tiny(self.few, left)
+        single = [trial for trial in self.trials if len(trial.account.parts) == 1]
+        usual = [t.account.parts[0] for t in single if t.account.parts[0].kind in ("mutant", "cause")]
+        firsts = usual
+        if isinstance(self.e.subject, Scheme):
+            firsts = [*usual, *[t.account.parts[0] for t in single if t.account.parts[0].kind == "fit"][:FITTED]]
+        else:
+            firsts = [h for h in usual if changes(self.e.bases[0], h(self.e.bases[0])) == {"read"}]
+        for account in [*_two(self.e.bases[0], firsts, usual), *self._after(single, usual)]:
+            if ready.promising(account):
+                yield account
+
+    def _after(self, single: list[_Trial], usual: list[Hypothesis]) -> Iterator[Account]:
+        """Every mistake on top of the choices that explain the most."""
+        choices = [t for t in single if t.account.parts[0].kind in ("choice", "profile") and t.explained]
+        seen = set()
+        for trial in sorted(choices, key=lambda trial: -trial.explained):
+            key = trial.few.tobytes()
+            if key not in seen and len(seen) < OTHERS:
+                seen.add(key)
+                yield from (Account((trial.account.parts[0], mistake)) for mistake in usual)
 
 
-def first_unexplained(e: Evidence, made: dict[str, Array]) -> tuple[str, tuple[int, ...]] | None:
-    """The first answer that an account does not give: the part, and the index."""
-    for name, good in e.equal(made).items():
-        if name == "values":
-            good = good | ((e.theirs[name] == 0) & (made[name].reshape(good.shape) == 0))
-        if not good.all():
-            at = int(np.flatnonzero(~good.reshape(-1))[0])
-            return name, tuple(int(i) for i in np.unravel_index(at, good.shape))
-    return None
+class _Tiny:
+    """A few pieces on which a pair must do as well as any before it."""
+
+    def __init__(self, e: Evidence, left: Flags):
+        pieces: list[Piece] = []
+        size = 0
+        for piece in sorted(e.where(left), key=lambda piece: piece.size):
+            if not pieces or size + piece.size <= TINY:
+                pieces.append(piece)
+                size += piece.size
+        self.e = Evidence(e.subject, tuple(pieces), e.kind)
+        self.best = 1
+
+    def promising(self, account: Account) -> bool:
+        """Does it explain as much as the best so far?"""
+        score = _score(self.e.ours, self.e.grades(account), self.e.ours < EXACT)
+        gain = score.explained - score.broken
+        if gain < self.best:
+            return False
+        self.best = gain
+        return True
+
+
+def _two(steps: Steps, firsts: list[Hypothesis], seconds: list[Hypothesis]) -> Iterator[Account]:
+    """Each of the first with each of the second, no two of them twice."""
+    done = set()
+    for first, second in product(firsts, seconds):
+        if first is not second and (second.name, first.name) not in done:
+            done.add((first.name, second.name))
+            yield from (Account(pair) for pair in composed(steps, first, second))
+
+
+def _better(ours: Grades, grades: Grades) -> Flags:
+    """Answers that an account gives, and the reference does not."""
+    return (grades > ours) & (ours >= WRONG) & (grades >= ALIKE)
+
+
+def _score(ours: Grades, grades: Grades, left: Flags) -> Score:
+    """What an account does to answers that differ and are left, and to those that agree."""
+    explained = _better(ours, grades) & left
+    broken = (ours >= ALIKE) & (grades == OTHER)
+    if not (explained & (ours == WRONG)).any():  # only zeros, whose signs count then
+        broken |= (ours == EXACT) & (grades == ALIKE)
+    changed = explained | broken | (left & (grades == OTHER))
+    return Score(int(explained.sum()), int(broken.sum()), int(changed.sum()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,13 +64,19 @@ def plain(value: float) -> float | str:
     return value if np.isfinite(value) else str(value)
 
 
-def settle(e: Evidence, first: Account, others: list[Account]) -> Settling | None:
+def settle(e: Evidence, first: Account, others: Sequence[Account]) -> Settling | None:
     """An input that separates the first account from another one, as simple as can be; None if none is known."""
-    for run in (_runner(e, tuple(e.theirs)), _runner(e, ("packed", "scales", "codes", "values"))):
+    s = e.subject
+    if not isinstance(s, Scheme):
+        return None
+    names = tuple(dict.fromkeys(name for piece in e.pieces for name in piece.theirs))
+    base = e.bases[0]
+    for run in (_runner(e, base, names), _runner(e, base, ("packed", "scales", "codes", "values"))):
         for other in others:
-            for x in _trials(e.scheme):
-                if _difference(run, first.steps, other.steps, x) is not None:
-                    return _simplest(e.scheme, run, first, other, x)
+            two = first(base), other(base)
+            for x in _trials(s):
+                if two[0] is not None and two[1] is not None and _difference(run, two[0], two[1], x) is not None:
+                    return _simplest(s, run, (first.name, other.name), (two[0], two[1]), x)
     return None
 
 
@@ -81,7 +87,7 @@ def _trials(s: Scheme) -> list[Array]:
     return [x, rng.standard_normal(x.shape).astype(np.float32)]
 
 
-def _runner(e: Evidence, names: tuple[str, ...]) -> Callable[[Steps, Array], Parts]:
+def _runner(e: Evidence, base: Steps, names: tuple[str, ...]) -> Callable[[Steps, Array], Parts]:
     """How an implementation is run: on arrays, or on the bytes of arrays if it is a reader; the parts looked at."""
 
     def written(steps: Steps, x: Array) -> Parts:
@@ -89,9 +95,9 @@ def _runner(e: Evidence, names: tuple[str, ...]) -> Callable[[Steps, Array], Par
         return {name: made[name] for name in names if name in made}
 
     def read_only(steps: Steps, x: Array) -> Parts:
-        return {"values": read(steps, Runner(x).write(e.steps, keep=False).stored)}
+        return {"values": read(steps, Runner(x).write(base, keep=False).stored)}
 
-    return written if e.x is not None else read_only
+    return read_only if e.reads_only else written
 
 
 def _difference(
@@ -115,13 +121,13 @@ def _difference(
 
 
 def _simplest(
-    s: Scheme, run: Callable[[Steps, Array], Parts], first: Account, second: Account, x: Array
+    s: Scheme, run: Callable[[Steps, Array], Parts], names: tuple[str, str], two: tuple[Steps, Steps], x: Array
 ) -> Settling:
     """One block of it with as many zeros as can be, if one block is enough."""
 
     def found(array: Array) -> Settling | None:
-        where = _difference(run, first.steps, second.steps, array)
-        return None if where is None else Settling(first.name, second.name, array, *where)
+        where = _difference(run, *two, array)
+        return None if where is None else Settling(*names, array, *where)
 
     whole = found(x)
     assert whole is not None

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import combinations
 
 from kbit_ref import exact
+from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.errors import KbitError
 from kbit_ref.exact.rules import RULES
+from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.scheme import CHOICES, Scheme, scheme
 
-__all__ = ["changed", "changes", "pairs", "singles"]
+__all__ = ["changed", "changes", "pairs", "published", "singles"]
 
 # Choices that say what there is in an answer, or how it lies in bytes, explain no number.
 LEFT_OUT = {"layout", "fill", "double", "global", "center", "percentile", "nan", "inf"}
 NOT_PAIRED = {"compute", "overflow", "rounding", "percentile"}
 OF_TYPE = ("ties", "zero_sign", "overflow", "rounding")
+DEPARTS = {"leastused", "tailarith"}  # words for what libraries do, and no definition of a format says
+SAYS = {  # what documents say of types, whatever profiles use
+    ("overflow", "ieee"): "IEEE 754, and OCP 8-bit floating point 1.0 without saturation",
+    ("overflow", "saturate"): "OCP 8-bit floating point 1.0 with saturation",
+}
 
 
 def changes(s: Scheme) -> Iterator[tuple[str, str]]:
@@ -33,6 +41,28 @@ def changes(s: Scheme) -> Iterator[tuple[str, str]]:
         others = [value for value in exact.CHOICES[name] if value != getattr(s.dtype, name)]
         yield from ((name, value) for value in others if not value.startswith("stochastic"))
     yield from (("rule", rule) for rule in RULES if rule != s.rule)
+
+
+@cache
+def published(d: DataType, word: str, value: str) -> str:
+    """Who publishes a choice for the type as a definition: a document, or a profile; empty if nobody does.
+
+    Examples
+    --------
+    >>> from kbit_ref.datatypes.datatype import datatype
+    >>> published(datatype("e2m1fn"), "rule", "pow2ceil"), published(datatype("e2m1fn"), "rounding", "toward_zero")
+    ('torchao-mxfp4-ceil', '')
+    """
+    if word in DEPARTS:
+        return ""
+    for name in profiles():
+        s = scheme(name)
+        if s.dtype.name.partition("+")[0] == d.name.partition("+")[0]:
+            own = {"rule": s.rule, "layout": s.layout.name}
+            has = getattr(s.dtype, word) if word in exact.CHOICES else own[word] if word in own else s[word]
+            if has == value:
+                return name
+    return SAYS.get((word, value), "")
 
 
 def changed(s: Scheme, *words: tuple[str, str]) -> Scheme | None:
