@@ -26,7 +26,6 @@ from kbit_ref.errors import BadInput, KbitError, message
 from kbit_ref.exact.rules import RULES
 from kbit_ref.inputs import as_reals
 from kbit_ref.tensors.cut import Cut
-from kbit_ref.tensors.packing import pack
 from kbit_ref.tensors.scheme import Scheme
 from kbit_ref.tensors.steps import ORDER, Codes, Runner, Steps, Stored, read, reference
 
@@ -188,7 +187,7 @@ class Evidence:
     @cached_property
     def wrong(self) -> NDArray[np.bool_]:
         """Answers that the reference does not give."""
-        return self.ours == WRONG
+        return np.asarray(self.ours == WRONG)
 
     def grades(self, make: Callable[[Steps], Steps | None]) -> Grades:
         """How well an explanation gives each answer."""
@@ -297,8 +296,8 @@ class _Answers:
 
         codes, values = (None if each is None else taken(each) for each in (self.codes, self.values))
         blocks = {n: part.reshape(-1) if some is None else part.reshape(-1)[some] for n, part in self.blocks.items()}
-        parts = blocks | {"codes": codes, "packed": None if picked else self.packed, "offsets": blocks.get("offsets")}
-        parts |= {"global_scale": self.global_scale}
+        packed = None if picked else self.packed
+        parts: dict[str, Any] = {"codes": codes, "packed": packed, "global_scale": self.global_scale, **blocks}
         about: dict[str, Any] = {"at": at, "of": self.of, "picked": picked}
         if self.x is not None:
             x, judged = taken(self.x), {}
@@ -310,11 +309,11 @@ class _Answers:
             answers |= {"values": values} if values is not None and not self.apart else {}
             if answers:
                 yield _write(self.base, x, answers, self.from_bytes, **about, open=judged)
-        packs = codes is not None and parts["packed"] is not None and not self.from_bytes and self.x is not None
+        packs = codes is not None and packed is not None and not self.from_bytes and self.x is not None
         if packs or (values is not None and self.apart):
             answers = {"values": values} if values is not None and self.apart else {}
-            answers |= {"packed": parts["packed"]} if packs else {}
-            packed = None if packs else parts["packed"]
+            answers |= {"packed": packed} if packed is not None and packs else {}
+            packed = None if packs else packed
             yield self._reading(codes, packed, blocks, numbers, places.shape, answers, about)
 
     def _reading(
@@ -338,8 +337,9 @@ class _Answers:
         if offset is not None:
             offset = offset.reshape(grid if offset.size == scales.size else (1, 1))
         stored = Stored(np.zeros(0, np.uint8), scales, offset, zero, whole, shape)
-        if codes is None or packed is not None:
+        if packed is not None:
             return _read(self.base, replace(stored, packed=packed), None, answers, **about)
+        assert codes is not None
         finite = self.answered[numbers] | np.all([np.isfinite(part) for part in blocks.values()], axis=0)
         judged = {"values": (codes >= 0) & finite[block_index(s, shape)]} if "values" in answers else {}
         return _read(self.base, stored, np.maximum(codes, 0).astype(np.uint8), answers, open=judged, **about)
@@ -403,12 +403,20 @@ def _of_compared(s: Scheme, base: Steps, one: Compared, i: int) -> _Answers:
     rows = s.cut.rows(np.maximum(stored.codes, 0)).reshape(-1)
     in_order = theirs.packed is not None and np.array_equal(theirs.in_order, rows)
     return _Answers(
-        *(s, base, i, one.case.words.shape, one.case.numbers),
-        *(stored.codes if theirs.has_codes else None, theirs.packed if in_order else None),
-        *("codes" not in theirs.given and theirs.has_codes, stored.blocks, stored.global_scale, theirs.decoded),
-        tuple(name for name in (*PER_BLOCK, "global_scale", "codes") if name in one.wrong),
-        theirs.says_numbers and one.spelled is not None and s["center"] != "tensor",
-        ~one.ours.refused,
+        s=s,
+        base=base,
+        of=i,
+        shape=one.case.words.shape,
+        x=one.case.numbers,
+        codes=stored.codes if theirs.has_codes else None,
+        packed=theirs.packed if in_order else None,
+        from_bytes="codes" not in theirs.given and theirs.has_codes,
+        blocks=dict(stored.blocks),
+        global_scale=stored.global_scale,
+        values=theirs.decoded,
+        judged=tuple(name for name in (*PER_BLOCK, "global_scale", "codes") if name in one.wrong),
+        apart=theirs.says_numbers and one.spelled is not None and s["center"] != "tensor",
+        answered=~one.ours.refused,
     )
 
 
@@ -507,12 +515,20 @@ def evidence(s: Scheme, theirs: Any, x: Any, given: dict[str, Any]) -> Evidence:
         raise BadInput(message("diagnose", "x = None", rule, "give x, or packed and scales"))
     n_blocks = s.cut.grid(shape)[0] * s.cut.per_row(s.cut.grid(shape)[1])
     one = _Answers(
-        *(s, reference(s, "float32" if x is None else numbers.dtype.name), 0, shape, None if x is None else numbers),
-        *(None if x is None and "packed" in parts else parts.get("codes"), parts.get("packed"), False),
-        *({name: parts[name] for name in PER_BLOCK if name in parts}, parts.get("global_scale"), parts.get("values")),
-        tuple(name for name in parts if name != "values" and (name != "packed" or "codes" not in parts)),
-        x is None or (has_all and _says_all(s, parts)),
-        np.ones(n_blocks, bool),
+        s=s,
+        base=reference(s, "float32" if x is None else numbers.dtype.name),
+        of=0,
+        shape=shape,
+        x=None if x is None else numbers,
+        codes=parts.get("codes"),
+        packed=parts.get("packed"),
+        from_bytes=False,
+        blocks={name: parts[name] for name in PER_BLOCK if name in parts},
+        global_scale=parts.get("global_scale"),
+        values=parts.get("values"),
+        judged=tuple(name for name in parts if name != "values" and (name != "packed" or "codes" not in parts)),
+        apart=x is None or (has_all and _says_all(s, parts)),
+        answered=np.ones(n_blocks, bool),
     )
     return _together(s, [one])
 

@@ -223,12 +223,12 @@ def sentence(e: Evidence, found: Found, findings: tuple[Finding, ...], verdict: 
     if verdict == "agrees":
         return f"all {counted(e)} equal the reference"
     differ = int((e.ours != 2).sum())
-    head = f"{differ:,} of {counted(e)} differ"
+    head = f"{differ:,} answer{' differs' if differ == 1 else 's differ'} (of {counted(e)})"
     left = int(found.left.sum())
     zeros = differ - left - sum(each.explained for each in findings)
     said = [f"because {each.why}{_about(each)}" for each in findings]
     if len(findings) == 1 and findings[0].explained == differ:
-        return f"{head}, {'all of them ' if differ > 1 else ''}{said[0]}"
+        return f"{head}, {'all ' if differ > 1 else ''}{said[0]}"
     texts = [f"{each.explained:,} {text}" for each, text in zip(findings, said, strict=True)]
     if zeros:
         texts.append(f"{zeros:,} in the sign of a zero alone")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,9 +235,11 @@ class _Search:
         A layout, a fit or a variant that makes, and stores, the same as an account before it says nothing new.
         """
         same = [trial for trial in self.trials if np.array_equal(trial.few, best.few)][: 2 * VERIFIED]
+        same = [trial for trial in same if len(trial.account.parts) == len(best.account.parts)]
         accounts = [trial.account for trial in same if np.array_equal(trial.grades, best.grades)]
         accounts = [best.account, *sorted(set(accounts) - {best.account}, key=lambda account: account.order)]
-        kept, seen = [], set()
+        kept: list[Account] = []
+        seen: set[Any] = set()
         for account in accounts if len(accounts) > 1 else ():
             made = self.few.everything(account) if self.few else ()
             if made not in seen or all(part.kind in ("cause", "mutant", "choice", "profile") for part in account.parts):
@@ -286,7 +288,7 @@ class _Search:
     def _after(self, single: list[_Trial], usual: list[Hypothesis]) -> Iterator[Account]:
         """Every mistake on top of the choices that explain the most."""
         choices = [t for t in single if t.account.parts[0].kind in ("choice", "profile") and t.explained]
-        seen = set()
+        seen: set[bytes] = set()
         for trial in sorted(choices, key=lambda trial: -trial.explained):
             key = trial.few.tobytes()
             if key not in seen and len(seen) < OTHERS:

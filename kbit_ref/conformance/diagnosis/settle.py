@@ -127,7 +127,7 @@ def _simplest(
 
     def found(array: Array) -> Settling | None:
         where = _difference(run, *two, array)
-        return None if where is None else Settling(*names, array, *where)
+        return None if where is None else Settling(names[0], names[1], array, *where)
 
     whole = found(x)
     assert whole is not None
