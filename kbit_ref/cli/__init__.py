@@ -1,8 +1,8 @@
 """The command line `kbit-ref`: one file a command, found by looking into this folder.
 
-A command is a module with `HELP` (one line), `arguments(parser)` and `run(args) -> int`. It prints
-a table for people, or with `--json` one JSON document. Exit codes: 0 agree, 1 disagree or error
-found, 2 usage or bad input, 130 interrupted.
+A command is a module with `HELP` (one line), `EXAMPLE` and `OUTPUT` (the end of its help page), `arguments(parser)`
+and `run(args) -> int`. It prints a table for people, or with `--json` one JSON document. Exit codes: 0 agree, 1
+disagree or error found, 2 usage or bad input, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,28 +19,31 @@ from io import TextIOWrapper, UnsupportedOperation
 from pathlib import Path
 
 from kbit_ref import __version__
+from kbit_ref.cli._parser import Parser
 from kbit_ref.errors import KbitError
 
 __all__ = ["commands", "main", "parser"]
 
+MORE = "`kbit-ref COMMAND --help` has an example, and says what the output means. Begin with `kbit-ref check`."
 INTERRUPTED = 130  # as a shell has it: 128 and the number of the signal
 
 
 def commands() -> tuple[str, ...]:
-    """The names of all commands."""
+    """Return the names of all commands."""
     names = (module.name for module in pkgutil.iter_modules(__path__))
     return tuple(sorted(name.removesuffix("_") for name in names if not name.startswith("_")))
 
 
-def parser() -> argparse.ArgumentParser:
-    """The argument parser, with a subparser for each command."""
-    top = argparse.ArgumentParser(prog="kbit-ref", description="The correctness oracle for k-bit quantization.")
+def parser() -> Parser:
+    """Return the argument parser, with a subparser for each command."""
+    top = Parser(prog="kbit-ref", description="Check and explain k-bit quantization, bit for bit.", epilog=MORE)
     top.add_argument("--version", action="version", version=f"kbit-ref {__version__}")
-    subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = top.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name in commands():
         module = _module(name)
         sub = subparsers.add_parser(name, help=module.HELP, description=module.__doc__)
         module.arguments(sub)
+        sub.explain(module.EXAMPLE, module.OUTPUT)
         sub.add_argument("--json", action="store_true", help="print one JSON document")
         sub.set_defaults(run=module.run)
     return top
@@ -54,10 +57,15 @@ def _module(name: str):  # type: ignore[no-untyped-def]  # a module is not a typ
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command, and return the exit code."""
     try:
         _prepare_output()
-        return _run(parser().parse_args(argv))
+        top = parser()
+        args = top.parse_args(argv)
+        if args.command is None:
+            top.print_help()
+            top.exit(2)
+        return _run(args)
     except KeyboardInterrupt:
         print("kbit-ref: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -88,7 +96,7 @@ def _mistake(args: argparse.Namespace, text: str) -> int:
 
 
 def _prepare_output() -> None:
-    """A place to write to even if the shell has closed ours, and no text that cannot be written."""
+    """Make sure that there is an output to write to, and that every text can be written."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # to the end
@@ -97,6 +105,6 @@ def _prepare_output() -> None:
 
 
 def _drop_output() -> None:
-    """What is still in the buffer goes nowhere, so that leaving Python does not try to write it once more."""
+    """Discard what is still in the buffer, so that Python does not try to write it once more when it ends."""
     with contextlib.suppress(UnsupportedOperation):  # of a stand-in that is no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Try a test on the known-wrong quantizers: which of them does it accept?"""
+"""Find which known-wrong quantizers a test accepts: a function of yours, a pytest test, or a rule in use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from kbit_ref.errors import BadInput, message
 
 __all__ = ["arguments", "markdown", "run"]
 
-HELP = "which known-wrong quantizers does a test accept?"
+HELP = "find which known-wrong quantizers a test accepts"
+EXAMPLE = "kbit-ref audit my_tests:close_enough --scheme nf4-b64-absmax-f32"
+OUTPUT = {
+    "first line": "how many of the wrong quantizers pass the test, and for which scheme",
+    "answers differ": "these give wrong answers to the inputs of the test, and it passes: its bound is too wide",
+    "answers are right": "these are right on the inputs of the test: only other inputs would show the fault",
+    "name": "of the wrong quantizer (a mutant), then what is wrong with it",
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,13 +30,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="module:function, called with a quantizer q: q(x) gives x quantized and back as float32, q.quantize(x) "
         "its codes, packed, scales and values; it returns True or None to accept, False (or raises) to reject. Or "
         "file.py::test, a pytest test that takes the fixture kbit_quantizer. "
-        f"Or one of {', '.join(RULES)}; by default all of these, as worked examples",
+        f"Or one of {', '.join(RULES)} (default: all of these, as worked examples)",
     )
-    parser.add_argument("--scheme", metavar="S", help="what the quantizer claims to do: a scheme or a profile")
+    parser.add_argument("--scheme", metavar="S", help="what the quantizer should compute: a scheme or a profile")
     parser.add_argument(
-        "--mutant", action="append", default=[], metavar="M", help="only this wrong quantizer; repeatable"
+        "--mutant", action="append", default=[], metavar="M", help="try only this wrong quantizer (repeatable)"
     )
-    parser.add_argument("--markdown", action="store_true", help="the worked examples as they stand in the README")
+    parser.add_argument("--markdown", action="store_true", help="print the table of the README")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -19,20 +19,35 @@ from kbit_ref.bench.study import quick_cost
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
 
-HELP = "speed and scratch memory beside a copy and the installed peers"
+HELP = "measure speed and scratch memory, beside a copy and the installed libraries"
+EXAMPLE = "kbit-ref bench --type nf4 --size 1048576"
+OUTPUT = {
+    "operation": "what is measured, and on which type or scheme",
+    "threads": "how many threads it may use",
+    "who": "copy (`x.copy()`), kbit_ref, or another library",
+    "of copy": "speed as a share of the speed of the copy",
+    "M/s": "millions of elements a second",
+    "aim": "the share of the copy that kbit_ref should reach, and whether it does",
+    "scratch": "extra memory that kbit_ref takes, all threads together",
+    "beside": "speed of kbit_ref as a multiple of the fastest other library; or what to know of that library",
+}
 LIMIT = 8 << 20  # bytes of scratch a thread
 AIMED_AT = 1 << 22  # elements, at least, that the targets are for
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref bench`."""
-    parser.add_argument("--size", type=int, default=1 << 24, help="elements (default 2**24)")
-    parser.add_argument("--runs", type=int, default=7, help="runs of which the median is taken (default 7)")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default 1 2)")
+    parser.add_argument("--size", type=int, default=1 << 24, help="number of elements (default 2**24)")
+    parser.add_argument("--runs", type=int, default=7, help="number of runs; the median counts (default 7)")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads to try (default 1 2)"
+    )
     other = parser.add_mutually_exclusive_group()
-    other.add_argument("--models", action="store_true", help="the transformer instead, beside transformers")
-    other.add_argument("--study", action="store_true", help="the quick study instead: cells a minute")
-    parser.add_argument("--type", action="append", default=[], metavar="T", help="only rows of this type or scheme")
+    other.add_argument("--models", action="store_true", help="measure the transformer instead, beside `transformers`")
+    other.add_argument("--study", action="store_true", help="measure the quick study instead")
+    parser.add_argument(
+        "--type", action="append", default=[], metavar="T", help="only this type or scheme (repeatable)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,12 +83,12 @@ def run(args: argparse.Namespace) -> int:
         return 1 if over else 0
     print("; ".join(f"{name} {value}" for name, value in where.items()))
     width = max(len(row.task) for row in rows)
-    head = f"{'operation':<{width}} {'threads':>7}  {'who':<12} {'of copy':>8} {'M/s':>8}"
+    head = f"{'operation':<{width}} {'threads':>8}  {'who':<12} {'of copy':>8} {'M/s':>8}"
     print(f"{head}  {'aim':<20} {'scratch':>8}  beside")
     for row in rows:
         used_here = f"{scratch[row.task, row.threads] / (1 << 20):.1f} MiB" if row.who == "kbit_ref" else ""
         numbers = f"{row.ratio:>8.3f} {row.speed / 1e6:>8.0f}" if not row.error else f"{'-':>8} {'-':>8}"
-        line = f"{row.task:<{width}} {row.threads:>7}  {row.who:<12} {numbers}  {met(row):<20} {used_here:>8}  "
+        line = f"{row.task:<{width}} {row.threads:>8}  {row.who:<12} {numbers}  {met(row):<20} {used_here:>8}  "
         print((line + beside(row, rows, args.size)).rstrip())
     if wrong:
         print(f"other answers than ours: {', '.join(wrong)}")

@@ -21,6 +21,8 @@ from kbit_ref.errors import BadInput, MissingLibrary, UnknownName, message
 from kbit_ref.progress import Progress
 
 HELP = "judge the installed libraries bit for bit"
+EXAMPLE = "kbit-ref check gguf onnx"
+OUTPUT = "see below"
 COLUMNS = ("float16", "bfloat16", "float32", "float64", "codes")
 LONGEST = 10**6  # seconds that one can wait for a silent library
 SAID = {"agree": "agree", "known": "known", "disagree": "DISAGREE", "error": "ERROR"}

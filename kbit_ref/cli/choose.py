@@ -1,4 +1,4 @@
-"""Which size, bits, type, block and method to use under a limit: from measured results, or on a model of your own."""
+"""Recommend size, bits, type, block size and method under a limit, from measured results or on your own model."""
 
 from __future__ import annotations
 
@@ -17,20 +17,36 @@ from kbit_ref.study.families import named
 from kbit_ref.study.results import read
 from kbit_ref.study.rows import SCOPES, Result
 
-HELP = "which size, bits, type, block and method to use under a limit"
+HELP = "recommend size, bits, type, block size and method under a limit"
+EXAMPLE = "kbit-ref choose --memory 500kB"
+OUTPUT = {
+    "use": "the option with the least loss; loss in nats per token, with its 95 % interval in brackets",
+    "next": "the runner-up, and how much more it loses",
+    "ties": "how many options may be as good, given the intervals",
+    "note": "what else the measurements say",
+}
 UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref choose`."""
     limit = parser.add_mutually_exclusive_group(required=True)
-    limit.add_argument("--memory", metavar="SIZE", help="for all parameters: 500kB, 5MB, 1.5GiB")
-    limit.add_argument("--bits-per-parameter", type=float, metavar="X", help="everything counted: 4.25")
-    limit.add_argument("--loss", type=float, metavar="X", help="nats a token; the smallest that keeps within it")
-    parser.add_argument("--model", metavar="DIR", help="a model of your own; what is needed is measured on it")
-    parser.add_argument("--text", metavar="FILE", help="with --model: what it is judged on, in windows apart")
-    parser.add_argument("--results", metavar="FILE", help="of a study (default: the full study that comes along)")
-    parser.add_argument("--models", default="*", metavar="PATTERN", help="of the study only these: 'pythia-*'")
+    limit.add_argument("--memory", metavar="SIZE", help="limit for all parameters: 500kB, 5MB, 1.5GiB")
+    limit.add_argument(
+        "--bits-per-parameter",
+        type=float,
+        metavar="X",
+        help="limit with scales, offsets and outliers counted, e.g. 4.25",
+    )
+    limit.add_argument(
+        "--loss", type=float, metavar="X", help="limit in nats per token; the smallest model below it is recommended"
+    )
+    parser.add_argument("--model", metavar="DIR", help="measure on this model instead (config.json and safetensors)")
+    parser.add_argument("--text", metavar="FILE", help="with --model: the text on which its loss is measured")
+    parser.add_argument("--results", metavar="FILE", help="results of a study (default: the full study in data/study)")
+    parser.add_argument(
+        "--models", default="*", metavar="PATTERN", help="use only these models of the study, e.g. 'pythia-*'"
+    )
     parser.add_argument("--scope", choices=SCOPES, default="all", help="linear: embeddings stay in 16 bits")
 
 

@@ -11,7 +11,9 @@ from kbit_ref.checkpoints.kbit import dequantize_file
 from kbit_ref.cli.quantize import amount, as_dict, check_threads, output_arguments
 from kbit_ref.progress import Progress
 
-HELP = "undo `quantize`"
+HELP = "restore the tensors of a file that `quantize` wrote"
+EXAMPLE = "kbit-ref dequantize small.safetensors -o again.safetensors"
+OUTPUT = "the file that was written, how many tensors were dequantized and how many copied; sizes before and after."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

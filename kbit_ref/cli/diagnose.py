@@ -1,4 +1,4 @@
-"""Name the bug: which mistake gives what an implementation produced."""
+"""Name the fault of an implementation from what it produced: arrays in files."""
 
 from __future__ import annotations
 
@@ -14,26 +14,31 @@ from kbit_ref.checkpoints import Container
 from kbit_ref.conformance.diagnosis import diagnose
 from kbit_ref.errors import BadInput, message
 
-HELP = "name the bug of an implementation from what it produced"
+HELP = "name the fault of an implementation from the arrays that it produced"
+EXAMPLE = "kbit-ref diagnose nf4-b64-absmax-f32 --x x.npy --packed theirs.npy --scales scales.npy"
+OUTPUT = {
+    "first line": "the fault, and how many of the differing answers it explains",
+    "below": "the simplest input that shows it, both answers, and why ours is what it is, step by step",
+}
 PARTS = {
-    "values": "what they decode to",
-    "codes": "their codes, in the shape of x",
-    "packed": "the bytes of their codes",
-    "scales": "their scales, one a block",
-    "offsets": "their offsets, one a block",
-    "zero-points": "their zero points, one a block",
-    "global-scale": "their global scale",
+    "values": "the numbers that it decodes to",
+    "codes": "codes, in the shape of x",
+    "packed": "codes packed into bytes",
+    "scales": "scales, one per block",
+    "offsets": "offsets, one per block",
+    "zero-points": "zero points, one per block",
+    "global-scale": "the global scale",
 }
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref diagnose`."""
     parser.epilog = (
-        "With --x everything is what they made of it. Without, the bytes and scales are what their reader was given, "
-        "and --values what it read. A FILE is an .npy, or FILE.safetensors:NAME."
+        "With --x, the other files are what the implementation computed from x. Without --x, bytes and scales are what "
+        "its decoder was given, and --values what it returned. A FILE is an .npy, or FILE.safetensors:NAME."
     )
-    parser.add_argument("scheme", metavar="SCHEME", help="what they should have done: a scheme or a profile")
-    parser.add_argument("--x", metavar="FILE", help="the array that they quantized")
+    parser.add_argument("scheme", metavar="SCHEME", help="what it should compute: a scheme or a profile")
+    parser.add_argument("--x", metavar="FILE", help="the array that was quantized")
     for name, what in PARTS.items():
         parser.add_argument(f"--{name}", metavar="FILE", help=what)
 

@@ -1,4 +1,4 @@
-"""Judge a model: the loss of a text, multiple choice, or the tasks of the world that our own models live in."""
+"""Measure a model: the loss of a text, multiple choice, or the tasks of the synthetic world of `data/models`."""
 
 from __future__ import annotations
 
@@ -19,21 +19,39 @@ from kbit_ref.transformer.evaluate import Choice, log_probabilities, multiple_ch
 from kbit_ref.transformer.tokens import load_tokenizer
 from kbit_ref.transformer.world import N_SEQ, N_VOCAB, TASKS, World
 
-HELP = "judge a model by the loss of a text, or by multiple choice"
+HELP = "measure a model by the loss of a text, or by multiple choice"
+EXAMPLE = "kbit-ref eval data/models/s-0 --world -n 50"
+OUTPUT = {
+    "task": "which task the row is about",
+    "tokens, n": "how many tokens or questions were measured",
+    "loss": "mean negative log-likelihood in nats per token; error: its standard error",
+    "perplexity": "e to the loss",
+    "floor": "the least possible loss (the entropy of the world)",
+    "accuracy": "share of questions answered right; normed: with the score divided by the length of the choice",
+    "chance, ceiling": "accuracy of a guess, and the best possible",
+}
 DEFAULT = 1000  # windows and questions of a task of the world
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref eval`."""
-    parser.add_argument("directory", metavar="DIR", help="with config.json and safetensors")
+    parser.add_argument("directory", metavar="DIR", help="a directory with config.json and safetensors")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--text", metavar="FILE", help="a text: its loss by windows that slide over it")
-    source.add_argument("--tasks", metavar="FILE", help="JSON lines of context, choices, gold (and task)")
-    source.add_argument("--world", action="store_true", help="our own models: loss, floor and accuracy of each task")
-    parser.add_argument("--window", type=int, metavar="N", help="tokens of a window (default: all positions)")
-    parser.add_argument("--stride", type=int, metavar="N", help="tokens by which it slides (default: half of it)")
-    parser.add_argument("-n", type=int, metavar="N", help=f"windows and questions of a task of the world ({DEFAULT})")
-    parser.add_argument("--seed", type=int, metavar="S", help="of the world's windows and questions (0)")
+    source.add_argument("--text", metavar="FILE", help="measure the loss of this text, in sliding windows")
+    source.add_argument(
+        "--tasks", metavar="FILE", help="multiple choice: JSON lines with context, choices, gold (and task)"
+    )
+    source.add_argument(
+        "--world", action="store_true", help="for models of data/models: loss and accuracy of each task"
+    )
+    parser.add_argument("--window", type=int, metavar="N", help="tokens per window (default: all positions)")
+    parser.add_argument(
+        "--stride", type=int, metavar="N", help="tokens by which the window moves (default: half of it)"
+    )
+    parser.add_argument(
+        "-n", type=int, metavar="N", help=f"with --world: windows and questions per task (default {DEFAULT})"
+    )
+    parser.add_argument("--seed", type=int, metavar="S", help="with --world: the seed that draws them (default 0)")
     add_quantization(parser)
 
 

@@ -1,4 +1,4 @@
-"""One element taken apart: its bits, block, scale, neighbours, code, place in the bytes, decoded value."""
+"""Trace the quantization of one element: bits, block, scale, neighbouring levels, code, bytes, decoded value."""
 
 from __future__ import annotations
 
@@ -18,19 +18,30 @@ from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.arithmetic import FORMATS, round_to
 from kbit_ref.explanation import explain
 
-HELP = "one element of an array taken apart"
+HELP = "trace the quantization of one element, step by step"
+EXAMPLE = "kbit-ref explain int4-b4-absmax-f32 1 --values 7 -3.5 1.75 0"
+OUTPUT = {
+    "x, block": "the element with its bits, and the block that it lies in",
+    "rule, scale, stored": "how the scale comes about, and what is stored of it",
+    "scaled, y": "the number that is encoded",
+    "below, above": "the neighbouring levels and the midpoint between them; why: what decides",
+    "code, bytes": "the code, and its place in the packed bytes",
+    "decoded, error": "what it decodes to, and the difference from x",
+}
 MOST_DIGITS = 4  # of an exponent: beyond 1e9999 there is nothing but 0 and infinity, and no end of digits
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref explain`."""
     parser.add_argument("scheme", metavar="SCHEME", help="a scheme or a profile, e.g. nf4-b64-absmax-f32")
-    parser.add_argument("index", metavar="INDEX", help="of the element: 5, or 2,7; negative ones last, as in -- -1,-1")
+    parser.add_argument(
+        "index", metavar="INDEX", help="index of the element: 5, or 2,7 (negative ones after --, as in -- -1,-1)"
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     like_options = "where one begins like an option, --values=-1e-3,2"
-    source.add_argument("--values", nargs="+", metavar="X", help=f"the numbers, in one row; {like_options}")
+    source.add_argument("--values", nargs="+", metavar="X", help=f"the numbers, as one row; {like_options}")
     source.add_argument("--file", metavar="FILE", help="a safetensors file that holds the array")
-    parser.add_argument("--dtype", choices=tuple(FORMATS), help="of the values, by default float32")
+    parser.add_argument("--dtype", choices=tuple(FORMATS), help="format of the values (default float32)")
     parser.add_argument("--tensor", metavar="NAME", help="with --file: the name of the array")
     parser.add_argument("--random", type=int, metavar="R", help="for stochastic rounding: the random bits as a number")
     parser.add_argument("--random-bits", type=int, default=0, metavar="N", help="how many random bits there are")

@@ -1,4 +1,4 @@
-"""Levels, boundaries and test cases as a C header or as Verilog memory files."""
+"""Write levels, midpoints and test cases as a C header or as Verilog memory files."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ from kbit_ref.conformance.implementations.programs.grammar import form
 from kbit_ref.conformance.implementations.programs.memory import memory, rom
 from kbit_ref.errors import BadInput, message
 
-HELP = "levels and test cases as a C header or Verilog memory files"
+HELP = "write levels and test cases as a C header or Verilog memory files"
+EXAMPLE = "kbit-ref export nf4 --c nf4.h --mem nf4.mem --rom nf4_levels.mem"
+OUTPUT = "the files; each begins with a comment that says what its tables hold."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref export`."""
     parser.add_argument("subject", metavar="SCHEME", help="a scheme, a profile or a data type")
-    parser.add_argument("--c", metavar="FILE", help="a C header: levels, midpoints, steps, test cases; - prints it")
-    parser.add_argument("--mem", metavar="FILE", help="test cases for $readmemh; - prints them")
-    parser.add_argument("--rom", metavar="FILE", help="the levels for $readmemh; - prints them")
+    parser.add_argument(
+        "--c", metavar="FILE", help="write a C header: levels, midpoints, steps, test cases; - prints it"
+    )
+    parser.add_argument("--mem", metavar="FILE", help="write test cases for $readmemh; - prints them")
+    parser.add_argument("--rom", metavar="FILE", help="write the levels for $readmemh; - prints them")
     parser.add_argument("--force", action="store_true", help="replace files that exist")
     _programs.source(parser)
-    parser.add_argument("--count", type=int, metavar="N", help="test cases (default 1000 values, or 64 rows)")
+    parser.add_argument("--count", type=int, metavar="N", help="number of test cases (default 1000 values, or 64 rows)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the random ones that follow the chosen ones (default 0)"
+        "--seed", type=int, default=0, help="seed of the random cases that follow the chosen ones (default 0)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Write test cases for a program of any language, one a line; `kbit-ref check --pipe` judges what it answers.
+"""Write test cases for a program in any language, one per line; `kbit-ref check --pipe` judges its answers.
 
 kbit-ref gen SCHEME | ./prog | kbit-ref check --pipe SCHEME
 """
@@ -14,13 +14,14 @@ from kbit_ref.cli import _programs
 from kbit_ref.conformance.implementations.programs import grammar
 from kbit_ref.conformance.implementations.programs.inputs import lines
 
-HELP = "test cases for a program of any language, one a line"
+HELP = "write test cases for a program in any language, one per line"
+EXAMPLE = "kbit-ref gen nf4-b64-absmax-f32 | ./prog | kbit-ref check --pipe nf4-b64-absmax-f32"
+OUTPUT = "one case per line, in the grammar above; the program repeats the line and appends its answer."
 AT_ONCE = 256
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref gen`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = grammar.__doc__
     parser.add_argument("subject", metavar="SCHEME", help="a scheme, a profile or a data type")
     _programs.cases(parser)

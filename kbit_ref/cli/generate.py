@@ -1,4 +1,4 @@
-"""Go on with a text: a model of a directory, token by token."""
+"""Continue a text with a model of a directory, token by token."""
 
 from __future__ import annotations
 
@@ -22,33 +22,43 @@ from kbit_ref.transformer.generate import check_choices, room, stream
 from kbit_ref.transformer.model import EMBEDDINGS
 from kbit_ref.transformer.tokens import load_tokenizer
 
-HELP = "go on with a text, token by token"
+HELP = "continue a text, token by token"
+EXAMPLE = 'kbit-ref generate data/models/xl-0 --prompt "the" -n 12 --scheme nf4-b64-absmax-f16'
+OUTPUT = "the prompt and what the model adds to it; with --json also the numbers of the tokens."
 DEFAULT = 64  # tokens, where that many have positions
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref generate`."""
-    parser.add_argument("directory", metavar="DIR", help="with config.json and safetensors")
-    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what to go on with")
-    parser.add_argument("-n", type=int, metavar="N", help="how many tokens to add (default 64, or what the model can)")
-    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 (default): the likeliest token")
+    parser.add_argument("directory", metavar="DIR", help="a directory with config.json and safetensors")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
+    parser.add_argument("-n", type=int, metavar="N", help="number of tokens to add (default 64, or what the model can)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="0 (default): take the likeliest token; above 0: draw at random",
+    )
     parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens")
     parser.add_argument("--top-p", type=float, metavar="P", help="draw from the likeliest that make up P")
-    parser.add_argument("--seed", type=int, metavar="S", help="the same seed draws the same tokens")
-    parser.add_argument("--stop", type=int, metavar="TOKEN", help="end at this token")
-    parser.add_argument("--cache", metavar="SCHEME", help="keep keys and values in it, e.g. int8-b64-absmax-f16")
+    parser.add_argument("--seed", type=int, metavar="S", help="seed of the random draws")
+    parser.add_argument("--stop", type=int, metavar="TOKEN", help="stop at the token of this number")
+    parser.add_argument(
+        "--cache", metavar="SCHEME", help="store keys and values in this scheme, e.g. int8-b64-absmax-f16"
+    )
     add_quantization(parser)
 
 
 def add_quantization(parser: argparse.ArgumentParser) -> None:
     """Options for a model that is quantized before it is used."""
     parser.add_argument("--scheme", metavar="SCHEME", help="quantize the matrices first, e.g. nf4-b64-absmax-f16")
-    parser.add_argument("--method", metavar="METHOD", help="how codes are found, e.g. gptq+order=act")
     parser.add_argument(
-        "--calibration", metavar="FILE", help="a text, for methods that look at what matrices are given"
+        "--method", metavar="METHOD", help="how codes are chosen, e.g. gptq+order=act (`kbit-ref list methods`)"
     )
-    parser.add_argument("--activations", metavar="SCHEME", help="round what they are multiplied with, too")
-    parser.add_argument("--all", action="store_true", help="quantize embeddings and output matrix, too")
+    parser.add_argument("--calibration", metavar="FILE", help="a text, for methods that need the inputs of matrices")
+    parser.add_argument("--activations", metavar="SCHEME", help="quantize the inputs of the matrices too")
+    parser.add_argument("--all", action="store_true", help="quantize embeddings and the output matrix too")
 
 
 def loaded(args: argparse.Namespace) -> Model:

@@ -1,4 +1,4 @@
-"""What has a name: data types, the parts of schemes, profiles, layouts, methods. The README holds these tables."""
+"""List what has a name: data types, the parts of schemes, profiles, layouts, methods. The README holds these tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,18 @@ from kbit_ref.tensors.scheme import CHOICES, DOUBLES, MEANINGS, SCALE_DTYPES
 
 __all__ = ["TABLES", "first_line", "markdown", "summary"]
 
-HELP = "the data types, the parts of schemes, the profiles, the layouts, the methods"
+HELP = "list data types, the parts of schemes, profiles, layouts, methods"
+EXAMPLE = "kbit-ref list profiles"
+OUTPUT = {
+    "name, names": "as it is typed; `a ... b` stands for several, `[a|b]` for one of them, `{bits}` for a number",
+    "family, source": "the kind of data type; where its numbers, or the profile, come from",
+    "summary, meaning": "what it does",
+    "scale, code": "how a scale rule computes the scale, or an encoder the code",
+    "values": "of a choice, the default first",
+    "spelling": "the scheme that a profile stands for; `[]` is the word chosen in its name",
+    "bits, top": "width of a code; the largest finite level",
+    "codes, bytes": "how many codes a layout puts into how many bytes",
+}
 
 Row = Mapping[str, Any]
 Tables = dict[str, list[Row]]  # title -> rows; a title is empty where there is only one table
@@ -29,9 +40,15 @@ Tables = dict[str, list[Row]]  # title -> rows; a title is empty where there is 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref list`."""
-    parser.add_argument("what", nargs="?", choices=tuple(TABLES), default="types", help="by default types")
-    parser.add_argument("--all", action="store_true", help="one row a name, not one for names that are alike")
-    parser.add_argument("--markdown", action="store_true", help="as it stands in the README")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=tuple(TABLES),
+        default="types",
+        help="types (default), schemes, profiles, layouts or methods",
+    )
+    parser.add_argument("--all", action="store_true", help="one row per name, instead of one for names that are alike")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown, as it stands in the README")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -142,10 +159,7 @@ def _layouts(every: bool) -> Tables:
         rows: list[Row] = [{"name": f.name, "bits": f.bits, "codes": f.elements, "bytes": f.bytes} for f in found]
         return {"": rows}
     return {
-        "": [
-            {"names": row.spelled, "summary": row.summary, "source": row.facts["source"]}
-            for row in layout_rows()
-        ]
+        "": [{"names": row.spelled, "summary": row.summary, "source": row.facts["source"]} for row in layout_rows()]
     }
 
 

@@ -1,4 +1,4 @@
-"""Who agrees with whom: every installed library on all that it has, against the definition and against each other."""
+"""Compare all installed libraries: each with the definition, then with each other, on all that they have."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from kbit_ref.conformance.verdict import worst
 from kbit_ref.errors import BadInput, MissingLibrary, UnknownName, message
 from kbit_ref.progress import Progress
 
-HELP = "who agrees with whom: all libraries side by side, as a table, Markdown, HTML or JSON"
+HELP = "compare all libraries with the definition and with each other; as text, Markdown, HTML or JSON"
+EXAMPLE = "kbit-ref matrix onnx onnxruntime --html matrix.html"
+OUTPUT = {
+    "first tables": "per library: its version, its name for each type or format, ours, and the verdict on each part",
+    "alike": "who gives identical answers to the same inputs, one line per set of equal answers",
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Compare the engine with the definition on all 2**32 float32 inputs, type by type."""
+"""Compare the engine with the definition on all 2**32 float32 inputs, for each data type."""
 
 from __future__ import annotations
 
@@ -13,16 +13,26 @@ from kbit_ref.progress import Progress
 from kbit_ref.proofs.prove import Proof, prove
 from kbit_ref.proofs.record import Row, merge, read
 
-HELP = "the engine against the definition on all float32 inputs"
+HELP = "compare the engine with the definition on all 2**32 float32 inputs"
+EXAMPLE = "kbit-ref prove e4m3fn"
+OUTPUT = {
+    "type": "the data type",
+    "verdict": "agree, or DISAGREE",
+    "inputs": "how many float32 numbers were tried; faults: how many got another code",
+    "hash": "of all codes in order, the beginning of SHA-256",
+    "seconds": "that it took",
+}
 WORDS = 2**32
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref prove`."""
-    parser.add_argument("dtype", nargs="*", help="types; by default every one of at most 8 bits, grammars included")
-    parser.add_argument("--threads", type=int, help="by default one a core")
-    parser.add_argument("--record", type=Path, metavar="DIR", help="add the proofs to the record in this folder")
-    parser.add_argument("--missing", action="store_true", help="with --record: only types that it does not hold yet")
+    parser.add_argument(
+        "dtype", nargs="*", help="data types (default: all of at most 8 bits, those of grammars included)"
+    )
+    parser.add_argument("--threads", type=int, help="number of threads (default: one per core)")
+    parser.add_argument("--record", type=Path, metavar="DIR", help="add the proofs to the record in this directory")
+    parser.add_argument("--missing", action="store_true", help="with --record: only types that are not in it yet")
 
 
 def provable() -> tuple[str, ...]:
@@ -44,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         held = {(row.type, row.meaning) for row in read(args.record).values()}
         names = [name for name in names if (name, datatype(name).meaning) not in held]
     proofs: list[Proof] = []
+    if not args.json:
+        print(f"{'type':<24} {'verdict':<8}  {'inputs':>20}  {'faults':>12}  {'hash':<16}  seconds", flush=True)
     for name in names:
         with Progress(f"prove {name}", WORDS) as progress:
             proof = prove(name, args.threads, progress)
@@ -53,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             verdict = "agree" if proof.holds else "DISAGREE"
             print(
-                f"{name:<24} {verdict}  {proof.inputs:,} inputs  {proof.faults:,} faults  "
-                f"{proof.hash[:16]}  {proof.seconds:.1f} s",
+                f"{name:<24} {verdict:<8}  {proof.inputs:>20,}  {proof.faults:>12,}  {proof.hash[:16]}  "
+                f"{proof.seconds:.1f}",
                 flush=True,
             )
             for fault in proof.examples:

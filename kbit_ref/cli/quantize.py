@@ -12,7 +12,12 @@ from kbit_ref.checkpoints.kbit import Converted, quantize_file
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
 
-HELP = "quantize a safetensors file"
+HELP = "quantize the tensors of a safetensors file"
+EXAMPLE = "kbit-ref quantize model.safetensors nf4-b64-absmax-f32 -o small.safetensors"
+OUTPUT = (
+    "the file that was written, how many tensors were quantized and how many copied; sizes before and after, and the "
+    "bits per quantized parameter with scales counted."
+)
 UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
@@ -22,16 +27,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scheme", metavar="SCHEME", help="a scheme or a profile, e.g. nf4-b64-absmax-f32")
     output_arguments(parser)
     parser.add_argument(
-        "--include", action="append", default=[], metavar="GLOB", help="only such tensors, of one dimension too"
+        "--include",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="only tensors of such names, those of one dimension too",
     )
-    parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="copy such tensors")
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="GLOB", help="copy tensors of such names unchanged"
+    )
 
 
 def output_arguments(parser: argparse.ArgumentParser) -> None:
     """What `quantize` and `dequantize` share."""
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
-    parser.add_argument("--threads", type=int, metavar="N", help="by default as many as help")
+    parser.add_argument("--threads", type=int, metavar="N", help="number of threads (default: as many as help)")
 
 
 def run(args: argparse.Namespace) -> int:

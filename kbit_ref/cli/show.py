@@ -24,6 +24,14 @@ from kbit_ref.tensors.quantize import quantize
 from kbit_ref.tensors.scheme import MEANINGS, Scheme, named, scheme
 
 HELP = "describe a data type, a scheme or a profile"
+EXAMPLE = "kbit-ref show e2m1fn"
+OUTPUT = {
+    "number line": "the levels on an axis: | is one level, a digit several in one column, + ten or more",
+    "code, bits": "the stored integer, and its sign, exponent and significand",
+    "level": "the number that the code stands for; unused: no number is encoded to it",
+    "to the next": "the distance to the next larger level",
+    "part, value, meaning": "for a scheme or profile: each of its parts, its choices with a +",
+}
 WIDTH = 96  # columns of the number line
 MANY = 256  # above this many codes, only the ends are printed
 

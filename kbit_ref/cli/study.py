@@ -23,31 +23,43 @@ from kbit_ref.study.results import read
 from kbit_ref.study.run import run as run_plan
 
 ABOUT = """\
-Columns are numbers a block, each block with a scale (and an offset, if its type has one) of 16 bits. One scale is the
-best single one, and of types of more than 8 bits the scale 1. t5 and t3 are Student's t with 5 and 3 degrees of
+Columns are block sizes; each block has a scale (and an offset, if the scale rule has one) of 16 bits. `one scale` is
+the best single scale, and for types of more than 8 bits the scale 1. t5 and t3 are Student's t with 5 and 3 degrees of
 freedom; every source has variance 1."""
-HELP = "bits against loss and accuracy, over models, types, block sizes, methods"
+QUICK = {
+    "model, bits": "which model (its number of parameters), and the width of a code",
+    "other columns": "per data type: loss above the least possible one, in nats per token; share of right answers",
+}
+HELP = "measure loss and accuracy against bits, over models, types, block sizes, methods"
+EXAMPLE = "kbit-ref study quick"
+OUTPUT = "a table or a file; `kbit-ref study ACTION --help` says which."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref study`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    full = actions.add_parser("run", help="measure what a plan asks and the results do not have yet")
-    full.add_argument("plan", metavar="PLAN.toml", help="what is asked; data/study/plan.toml is the full study")
-    full.add_argument("-o", "--output", required=True, metavar="RESULTS.sqlite", help="made, or gone on with")
-    quick = actions.add_parser("quick", help="the paper's four types at 3 to 8 bits, in a minute")
-    quick.add_argument("-o", "--output", metavar="RESULTS.sqlite", help="keep the results (default: table only)")
+    full = actions.add_parser("run", help="measure what a plan asks for and the results do not have yet")
+    full.add_argument("plan", metavar="PLAN.toml", help="what to measure; data/study/plan.toml is the full study")
+    full.add_argument("-o", "--output", required=True, metavar="RESULTS.sqlite", help="written, or continued")
+    quick = actions.add_parser("quick", help="measure the paper's four types at 3 to 8 bits, in a minute")
+    quick.add_argument("-o", "--output", metavar="RESULTS.sqlite", help="keep the results (default: print the table)")
     for sub in (full, quick):
         workers = os.cpu_count() or 1
-        sub.add_argument("--workers", type=int, metavar="N", help=f"processes (default {workers})")
-    full.add_argument("--dask", default="", metavar="ADDRESS", help="use the workers of a Dask scheduler instead")
-    report = actions.add_parser("report", help="fits, findings and pictures of results")
+        sub.add_argument("--workers", type=int, metavar="N", help=f"number of processes (default {workers})")
+    full.add_argument("--dask", default="", metavar="ADDRESS", help="use the workers of this Dask scheduler instead")
+    report = actions.add_parser("report", help="draw fits, findings and pictures from results")
     report.add_argument("results", metavar="RESULTS.sqlite")
-    report.add_argument("-o", "--output", required=True, metavar="DIR", help="for the report")
-    report.add_argument("--models", default="*", metavar="PATTERN", help="only these: 'pythia-*'")
-    lost = actions.add_parser("distortion", help="every type's distance from Shannon's bound, in bits")
-    lost.add_argument("types", nargs="*", metavar="TYPE", help="by default all")
+    report.add_argument("-o", "--output", required=True, metavar="DIR", help="the directory for the report")
+    report.add_argument("--models", default="*", metavar="PATTERN", help="use only these models, e.g. 'pythia-*'")
+    lost = actions.add_parser("distortion", help="measure the distance of each type from Shannon's bound, in bits")
+    lost.add_argument("types", nargs="*", metavar="TYPE", help="data types (default: all)")
     lost.add_argument("--measure", choices=tuple(MEASURES), default="width", help="bits (at which rate), or decibels")
+    full.explain(
+        "kbit-ref study run data/study/plan.toml -o results.sqlite", "the file of results; progress shows cells."
+    )
+    quick.explain(EXAMPLE, QUICK)
+    report.explain("kbit-ref study report results.sqlite -o report", "the page: findings, fits, pictures, as HTML.")
+    lost.explain("kbit-ref study distortion nf4 e2m1fn", ABOUT)
     for sub in (full, quick, report, lost):
         sub.add_argument("--json", action="store_true", help="print one JSON document")
 

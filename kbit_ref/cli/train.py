@@ -21,24 +21,32 @@ from kbit_ref.transformer.family import N_BATCH, SIZES, STEPS, Run, config, n_pa
 from kbit_ref.transformer.family import run as train_run
 from kbit_ref.transformer.world import N_SEQ
 
-HELP = "train a model in NumPy, for a chosen k if you like"
+HELP = "train a model in NumPy, for a chosen number of bits if you like"
+EXAMPLE = "kbit-ref train --size s --steps 100 -o /tmp/models"
+OUTPUT = (
+    "the directory of the model: config.json, safetensors, the curve of the loss; progress shows loss and tokens/s."
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref train`."""
     sizes = ", ".join(f"{size} ({n_parameters(size):,})" for size in SIZES)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--size", choices=tuple(SIZES), help=f"and parameters: {sizes}")
-    what.add_argument("--family", action="store_true", help="all runs of data/models; what is there is left as it is")
-    what.add_argument("--run", dest="name", metavar="NAME", help="one run of the family: s-0, s-0-1500, ...")
-    place = "a directory for the run's directory (default: this one)"
+    what.add_argument("--size", choices=tuple(SIZES), help=f"size, and number of parameters: {sizes}")
+    what.add_argument(
+        "--family", action="store_true", help="train all runs of data/models; those that exist are left as they are"
+    )
+    what.add_argument("--run", dest="name", metavar="NAME", help="train one run of the family: s-0, s-0-1500, ...")
+    place = "where to write the directory of the run (default: here)"
     parser.add_argument("-o", "--output", default=".", metavar="DIR", help=place)
-    parser.add_argument("--seed", type=int, metavar="S", help="of parameters and windows (default 0)")
-    parser.add_argument("--steps", type=int, metavar="N", help=f"updates (default {STEPS})")
-    parser.add_argument("--scheme", metavar="SCHEME", help="train for it: int3sym-b64-absmax-f16")
-    parser.add_argument("--skip", action="append", default=[], metavar="NAME", help="a matrix to leave as it is")
-    parser.add_argument("--learned", action="store_true", help="with --scheme: the scales are learned as well")
-    parser.add_argument("--workers", type=int, metavar="N", help="with --family: runs at a time (default 1)")
+    parser.add_argument("--seed", type=int, metavar="S", help="seed of parameters and windows (default 0)")
+    parser.add_argument("--steps", type=int, metavar="N", help=f"number of updates (default {STEPS})")
+    parser.add_argument("--scheme", metavar="SCHEME", help="quantize in the forward pass, e.g. int3sym-b64-absmax-f16")
+    parser.add_argument(
+        "--skip", action="append", default=[], metavar="NAME", help="do not quantize this matrix (repeatable)"
+    )
+    parser.add_argument("--learned", action="store_true", help="with --scheme: learn the scales too")
+    parser.add_argument("--workers", type=int, metavar="N", help="with --family: number of runs at a time (default 1)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Test vectors: list those that come with the package, write them, check an implementation, lint a file."""
+"""List, write and lint test vectors, and judge an implementation by them."""
 
 from __future__ import annotations
 
@@ -31,39 +31,57 @@ from kbit_ref.conformance.vectors.subjects import subjects_of
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
 
-HELP = "test vectors: list, write, check, lint"
+HELP = "list, write, check and lint test vectors"
+EXAMPLE = "kbit-ref vectors check --call my_kernels:answer"
+OUTPUT = "a table or a verdict; `kbit-ref vectors VERB --help` says which."
 SHOWN = 10  # failed tests
+LISTED = {
+    "file": "the name of the file",
+    "groups, tests": "a group is one type, scheme or layout; a test is one question with its right answer",
+    "mutants killed": "how many of the known-wrong implementations fail at least one test",
+    "case, for, inputs, catches": "with --cases: a generator of inputs, for what, which inputs, and the faults they show",
+    "type, subjects": "with --level: what the file is about, and how many of them",
+}
+WRITTEN = {"file": "the file that was written", "tests, bytes": "how many tests it holds, and its size"}
+CHECKED = {
+    "first line": "how many tests of a file fail",
+    "test N": "a test that fails: its scheme, what it tests, and both answers",
+    "name makes ...": "a known fault that makes these answers wrong, and how well it fits",
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref vectors`."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    lists = verbs.add_parser("list", help="the files that come with the package, and the mutants that they kill")
-    lists.add_argument("--cases", action="store_true", help="the generators of hard cases instead")
-    lists.add_argument("--level", choices=LEVELS, help="what `write` can write at a level instead")
+    lists = verbs.add_parser("list", help="list the files in the package, and how many mutants each one kills")
+    lists.add_argument("--cases", action="store_true", help="list the generators of hard cases instead")
+    lists.add_argument("--level", choices=LEVELS, help="list what `write` can write at this level instead")
 
     write = verbs.add_parser("write", help="write files from the definition, in JSON and in safetensors")
-    write.add_argument("name", nargs="*", metavar="NAME", help="of files (default: all of the level)")
-    write.add_argument("--level", choices=LEVELS, default="quick", help="by default quick")
-    write.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to write to")
+    write.add_argument("name", nargs="*", metavar="NAME", help="names of files (default: all of the level)")
+    write.add_argument("--level", choices=LEVELS, default="quick", help="how many tests (default quick)")
+    write.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the directory to write to")
     write.add_argument("--force", action="store_true", help="replace files that exist")
 
     check = verbs.add_parser(
         "check",
-        help="which tests an implementation fails, and which mistake fails those",
+        help="find the tests that an implementation fails, and the fault that makes them fail",
         description=f"{judge.__doc__}\nFor --cmd: {strangers.__doc__}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    check.add_argument("file", nargs="*", metavar="FILE", help="by default those that come with the package")
-    check.add_argument("--only", metavar="GLOB", help="only schemes, types and layouts of such a name or profile")
+    check.add_argument("file", nargs="*", metavar="FILE", help="files of vectors (default: those in the package)")
+    check.add_argument("--only", metavar="GLOB", help="only schemes, types and layouts of this name or profile")
     judged = check.add_mutually_exclusive_group()
-    judged.add_argument("--call", metavar="MODULE:FUNCTION", help="a function (default: our own engine)")
-    judged.add_argument("--cmd", metavar="COMMAND", help="a program that answers lines of JSON")
+    judged.add_argument("--call", metavar="MODULE:FUNCTION", help="judge this function (default: kbit_ref itself)")
+    judged.add_argument("--cmd", metavar="COMMAND", help="judge this program, which answers lines of JSON")
     check.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds a program may be silent")
 
-    lint = verbs.add_parser("lint", help="is a file of vectors well made?")
-    lint.add_argument("file", nargs="*", metavar="FILE", help="by default those that come with the package")
+    lint = verbs.add_parser("lint", help="check that a file of vectors is well formed, and its answers right")
+    lint.add_argument("file", nargs="*", metavar="FILE", help="files of vectors (default: those in the package)")
+    lists.explain("kbit-ref vectors list", LISTED)
+    write.explain("kbit-ref vectors write --level full -o vectors", WRITTEN)
+    check.explain(EXAMPLE, CHECKED)
+    lint.explain("kbit-ref vectors lint my.json", "per file `well formed`, or what is wrong with it.")
     for sub in (lists, write, check, lint):
         sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
 
@@ -200,7 +218,7 @@ def _lint(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(found, indent=1))
     for path, problems in found.items() if not args.json else ():
-        print(f"{path}: {'well made' if not problems else ''}".rstrip(" :"))
+        print(f"{path}: {'well formed' if not problems else ''}".rstrip(" :"))
         for problem in problems[:SHOWN]:
             print(f"  {problem}")
         if len(problems) > SHOWN:

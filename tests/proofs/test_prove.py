@@ -254,8 +254,9 @@ def near_one(monkeypatch):
 def test_command(near_one, capsys) -> None:
     assert main(["prove", "int4", "e4m3fn"]) == 0
     out = capsys.readouterr().out.splitlines()
-    for line, name in zip(out, ["int4", "e4m3fn"], strict=False):
-        assert line.split()[:4] == [name, "agree", "1,000", "inputs"]
+    assert out[0].split() == ["type", "verdict", "inputs", "faults", "hash", "seconds"]
+    for line, name in zip(out[1:], ["int4", "e4m3fn"], strict=False):
+        assert line.split()[:4] == [name, "agree", "1,000", "0"]
     assert main(["prove", "int4", "--json"]) == 0
     (proof,) = json.loads(capsys.readouterr().out)
     assert (proof["type"], proof["inputs"], proof["faults"]) == ("int4", 1000, 0)
