@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "Arithmetic", "identity", "odd_quotient", "round_to_integer", "same", "widened"]
+__all__ = ["FORMATS", "Arithmetic", "identity", "median_error", "odd_quotient", "round_to_integer", "same", "widened"]
 
 Array = Any  # an array, or a number
 
@@ -57,6 +57,27 @@ def same(a: Array, b: Array, *, zeros: bool = True) -> NDArray[np.bool_]:
         return np.asarray(a == b)
     alike = np.asarray(identity(a) == identity(b))
     return alike if zeros else np.asarray(alike | ((a == 0) & (b == 0)))
+
+
+def median_error(ours: Array, theirs: Array) -> float:
+    """Return the median of |theirs - ours| / max(|theirs|, |ours|), each at most 1, over the numbers that differ.
+
+    Where one is NaN or infinite and the other is not, the error is 1; of zeros that differ in sign it is 0.
+
+    Examples
+    --------
+    >>> median_error([2.0, 4.0, np.nan], [1.0, 4.0, 7.0]), median_error([0.0], [-0.0])
+    (0.75, 0.0)
+    """
+    a, b = np.asarray(ours, np.float64).ravel(), np.asarray(theirs, np.float64).ravel()
+    differ = ~same(a, b)
+    a, b = a[differ], b[differ]
+    if not a.size:
+        return 0.0
+    with np.errstate(all="ignore"):
+        larger = np.maximum(np.abs(a), np.abs(b))
+        error = np.where(larger == 0, 0.0, np.minimum(np.abs(a / larger - b / larger), 1.0))
+    return float(np.median(np.where(np.isfinite(a) & np.isfinite(b), error, 1.0)))
 
 
 class Arithmetic:

@@ -29,15 +29,15 @@ def coloured(text: str, kind: str) -> str:
     return f"\x1b[{COLOURS[kind]}m{text}\x1b[0m"
 
 
-def cut(text: str, most: int) -> str:
-    """The text in at most so many characters.
+def cut(text: str, most: int, end: int = 0) -> str:
+    """Return the text in at most so many characters; of its end so many stay.
 
     Examples
     --------
-    >>> cut("their number is another one", 16)
-    'their number...'
+    >>> cut("QuantizeLinear INT8 from float16", 20), cut("QuantizeLinear INT8 from float16", 20, 7)
+    ('QuantizeLinear INT..', 'QuantizeLin..float16')
     """
-    return text if len(text) <= most else text[: max(most - 3, 0)].rstrip() + "..."
+    return text if len(text) <= most else text[: most - end - 2].rstrip() + ".." + text[len(text) - end :]
 
 
 def wrapped(text: str, most: int) -> list[str]:

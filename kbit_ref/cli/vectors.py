@@ -39,7 +39,7 @@ LISTED = {
     "file": "the name of the file",
     "groups, tests": "a group is one type, scheme or layout; a test is one question with its right answer",
     "mutants killed": "how many of the known-wrong implementations fail at least one test",
-    "case, for, inputs, catches": "with --cases: a generator of inputs, for what, which inputs, and the faults they show",
+    "case, for, inputs, catches": "with --cases: a generator of inputs, what for, which, and the faults they show",
     "type, subjects": "with --level: what the file is about, and how many of them",
 }
 WRITTEN = {"file": "the file that was written", "tests, bytes": "how many tests it holds, and its size"}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import median_error
 from kbit_ref.conformance.compare import Compared, Record, compare, records
 from kbit_ref.conformance.definition import Stored, reference
 from kbit_ref.conformance.diagnosis.block_causes import (
@@ -27,7 +28,7 @@ from kbit_ref.conformance.diagnosis.block_examples import Shrinker
 from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.claims import DOUBLE, PARTS, BlockProfile, KnownDifference
 from kbit_ref.conformance.inputs.of_schemes import Case, along_first, cases
-from kbit_ref.conformance.reading import Refused, Theirs, read
+from kbit_ref.conformance.reading import Refused, Theirs, read, spelled
 from kbit_ref.conformance.specials import specials
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Special, Verdict
 from kbit_ref.errors import KbitError
@@ -38,6 +39,7 @@ from kbit_ref.tensors.scheme import Scheme, scheme
 __all__ = ["Answer", "Ask", "Found", "given_scales", "judge_profile", "kinds_of", "verdicts_of"]
 
 Array = NDArray[Any]
+FOR_ERROR = 200  # blocks of which the error is measured
 WHY_RECORD = {
     ZERO: "the only difference of the block",
     LAST_BITS: "theirs is within 2^-18 of ours, and every code is ours: another order of operations",
@@ -194,7 +196,7 @@ def kinds_of(s: Scheme, found: Found, shrinker: Shrinker) -> dict[str, list[Diff
                 if count:
                     why = _why(cause, explanation, complete)
                     example = shrinker.of_records(part, cause, explanation, some)
-                    kinds[part].append(Difference(cause, why, count, example))
+                    kinds[part].append(Difference(cause, why, count, example, error=_error(s, some)))
     for part in OF_ARRAYS:
         kinds[part] += _of_arrays(found, part)
     for part in ("packed", "decoded"):
@@ -235,6 +237,7 @@ def _of_arrays(found: Found, part: str) -> list[Difference]:
         return []
     counts: Counter[str] = Counter()
     examples: dict[str, Counterexample] = {}
+    numbers: dict[str, tuple[Array, Array]] = {}
     for compared in bad:
         where = np.flatnonzero(compared.wrong[part])
         ours, theirs = (_numbers(stored, part) for stored in (compared.ours, compared.theirs.stored))
@@ -243,10 +246,14 @@ def _of_arrays(found: Found, part: str) -> list[Difference]:
         follows = part != "scale_offset" and offset is not None and bool(offset.any())
         cause = AFTER_OFFSET if follows else LAST_BITS if close.all() and part != "scale_codes" else UNEXPLAINED
         counts[cause] += where.size
+        numbers.setdefault(cause, (ours[where], theirs[where]))
         texts = (f"{theirs[where[0]]:.9g}", f"{ours[where[0]]:.9g}")
         at = f"[{where[0]}]" if part in ("scale_codes", "scale_scales") else ""
         examples.setdefault(cause, Counterexample(compared.case.source, f"array {compared.case.name}", *texts, at=at))
-    return [Difference(cause, WHY_ARRAY[part], count, examples[cause]) for cause, count in counts.items()]
+    return [
+        Difference(cause, WHY_ARRAY[part], count, examples[cause], error=median_error(*numbers[cause]))
+        for cause, count in counts.items()
+    ]
 
 
 def _numbers(stored: Stored, part: str) -> Array:
@@ -271,8 +278,29 @@ def _of_elements(s: Scheme, part: str, found: Found, shrinker: Shrinker) -> list
     kinds = []
     for cause, (compared, where) in first.items():
         why = WHY.get(cause, "the bytes are not those that their codes make in the layout of the profile")
-        kinds.append(Difference(cause, why, counts[cause], shrinker.of_elements(part, cause, compared, where)))
+        example = shrinker.of_elements(part, cause, compared, where)
+        error = None
+        if part == "decoded":
+            assert compared.spelled is not None
+            assert compared.theirs.decoded is not None
+            error = median_error(compared.spelled[where], compared.theirs.decoded[where])
+        kinds.append(Difference(cause, why, counts[cause], example, error=error))
     return kinds
+
+
+def _error(s: Scheme, records: Sequence[Record]) -> float | None:
+    """The median relative error of what is stored for some blocks that differ."""
+    ours, theirs = [], []
+    for compared in {id(record.compared): record.compared for record in records[:FOR_ERROR]}.values():
+        right = replace(compared.theirs, stored=compared.ours, given=("codes", "scales"))
+        numbers = [spelled(s, compared.case.words.shape, each) for each in (right, compared.theirs)]
+        if numbers[0] is None or numbers[1] is None:
+            return None
+        blocks = [record.block for record in records[:FOR_ERROR] if record.compared is compared]
+        where = np.isin(compared.index, blocks)
+        ours.append(numbers[0][where])
+        theirs.append(numbers[1][where])
+    return median_error(np.concatenate(ours), np.concatenate(theirs)) if ours else None
 
 
 def _layout_of(s: Scheme, compared: Compared) -> str:
@@ -302,7 +330,7 @@ def verdicts_of(
             record = next((k for k in known if k.part == name and k.cause == kind.cause), None)
             if record is not None:
                 seen.add(id(record))
-                kind = Difference(kind.cause, kind.why, kind.count, kind.example, record.link)
+                kind = replace(kind, link=record.link)
             marked.append(kind)
         parts.append(Row(name, tried, tuple(sorted(marked, key=lambda kind: -kind.count))))
     stale = [f"no longer differs: {k.part}, {k.cause} ({k.link})" for k in known if id(k) not in seen]

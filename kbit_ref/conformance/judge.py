@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.arithmetic import same
+from kbit_ref.arithmetic import median_error, same
 from kbit_ref.conformance.diagnosis.counterexample import counterexample, simplest, spell_code
 from kbit_ref.conformance.diagnosis.differing import Kind, kinds_of_difference
 from kbit_ref.conformance.implementations.ask import FLAT, Answer
@@ -154,7 +154,16 @@ def _difference(asked: Question, kind: Kind, got: Theirs, link: str) -> Differen
         int(asked.ours[i]),
         _how(asked, kind, i),
     )
-    return Difference(kind.name, kind.why, int(kind.where.sum()), example, link)
+    return Difference(kind.name, kind.why, int(kind.where.sum()), example, link, _error(asked, got, kind.where))
+
+
+def _error(asked: Question, got: Theirs, where: NDArray[np.bool_]) -> float | None:
+    """The median relative error of what the codes, or values, stand for."""
+    if asked.dtype.exponents is not None:  # float64 does not hold the levels
+        return None
+    levels = np.append(asked.dtype.levels, np.nan)  # -1 is no level
+    theirs = levels[got.stored.codes[where]] if got.decoded is None else got.decoded[where]
+    return median_error(levels[asked.ours[where]], theirs)
 
 
 def _how(asked: Question, kind: Kind, i: int) -> str:
@@ -188,7 +197,8 @@ def _compare_levels(asked: Question, got: Theirs) -> tuple[Difference, ...]:
             code = f"0x{int(asked.ours[i]):0{-(-asked.dtype.bits // 4)}x}"
             steps = (f"the level of code {code} is {float(levels[i])!r}", kind.why)
             example = Counterexample("codes", f"code {i}", repr(float(values[i])), repr(float(levels[i])), steps, code)
-            found.append(Difference(kind.name, kind.why, int(kind.where.sum()), example))
+            error = median_error(levels[kind.where], values[kind.where])
+            found.append(Difference(kind.name, kind.why, int(kind.where.sum()), example, error=error))
     return tuple(found)
 
 

@@ -81,6 +81,7 @@ class Difference:
     count: int
     example: Counterexample | None = None
     link: str = ""  # where a known difference is on record; empty if it is none
+    error: float | None = None  # the median relative error of the numbers that differ, 0 to 1, where it is measured
 
     @property
     def known(self) -> bool:
@@ -370,7 +371,7 @@ class Verdict:
             - `tried different`: numbers of values
             - `errors notes`: lists of text
             - `rows`: for each `part what source status tried different nan_left_out errors notes`, and
-              `differences`: for each `cause why count link`, and `example`: null, or
+              `differences`: for each `cause why count link error`, and `example`: null, or
               `source bits value at theirs ours steps`
             - `specials`: for each `number source word does status choice`
             - `ranking`: null, or `conforms` and `rivals`
