@@ -18,6 +18,7 @@ __all__ = ["Baseline", "Finding", "Place", "findings_of", "junit"]
 
 ORDER = ("disagree", "error", "known", "accepted")
 FORMAT = "kbit-ref check baseline 1"
+NOTHING = "nothing was judged"
 KEYS = ("library", "theirs", "part", "cause")
 
 
@@ -208,7 +209,8 @@ def _places(verdict: Verdict) -> Iterator[tuple[Place, Row | None, Difference | 
     for row in verdict.rows:
         yield from ((Place(*where, row.name, each.cause), row, each) for each in row.differences)
         yield from ((Place(*where, row.name, error), row, error) for error in row.errors)
-    yield from ((Place(*where, "", error), None, error) for error in verdict.errors)
+    errors = verdict.errors or (() if verdict.rows else (NOTHING,))
+    yield from ((Place(*where, "", error), None, error) for error in errors)
     for special in verdict.specials:
         if special.status == "disagree":
             part = f"{special.number} in a block"
