@@ -88,7 +88,7 @@ class Parser(argparse.ArgumentParser):
         """The parser of the command, and of its action, that were chosen."""
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
-                inner = action.choices.get(getattr(found, action.dest, None))
+                inner = action.choices.get(str(getattr(found, action.dest, None)))
                 if isinstance(inner, Parser):
                     return inner._chosen(found)
         return self

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kbit_ref.cli._options import writable_directory, writable_file
+from kbit_ref.cli._parser import Parser
 from kbit_ref.data import data_folder
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
@@ -35,7 +36,7 @@ EXAMPLE = "kbit-ref study quick"
 OUTPUT = "a table or a file; `kbit-ref study ACTION --help` says which."
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: Parser) -> None:
     """Options of `kbit-ref study`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     full = actions.add_parser("run", help="measure what a plan asks for and the results do not have yet")

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from kbit_ref.checkpoints.header import shown
+from kbit_ref.cli._parser import Parser
 from kbit_ref.conformance.cases import LEVELS, all_cases
 from kbit_ref.conformance.vectors import (
     Outcome,
@@ -50,7 +51,7 @@ CHECKED = {
 }
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: Parser) -> None:
     """Options of `kbit-ref vectors`."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 

@@ -188,6 +188,7 @@ def findings_of(verdicts: Iterable[Verdict], baseline: Baseline | None = None) -
         causes: list[tuple[int, tuple[str, ...]]] = []  # of this verdict: how many differ, and the group
         every = sorted(_places(verdict), key=lambda each: isinstance(each[2], Difference) and each[2].cause == FOLLOWS)
         for place, row, what in every:
+            key: tuple[str, ...]
             if isinstance(what, str):
                 key, status, link = ("error", verdict.library, what), "error", ""
             else:

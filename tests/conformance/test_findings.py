@@ -144,7 +144,7 @@ def test_median_error_by_hand() -> None:
 
 def test_the_judges_measure_it() -> None:
     (codes,) = kb.check(lambda x: kb.encode("int4+ties=away", x), "int4", sources=["float32"], shapes=False).differences
-    # away from zero: 0.5 (1 for 0), 2.5 (3 for 2), 4.5 (5 for 4), 6.5 (7 for 6), and their negatives, of which -8 is one
+    # away from zero: 1 for 0.5, 3 for 2.5, 5 for 4.5, 7 for 6.5, and their negatives
     errors = [1, 1, 1 / 3, 1 / 3, 1 / 5, 1 / 5, 1 / 7, 1 / 7]
     assert codes.error == np.median(errors[: codes.count])
 
