@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from kbit_ref.cli._terminal import coloured, cut, table, width
 from kbit_ref.conformance.findings import Finding
-from kbit_ref.conformance.implementations.block_adapters import PARTS
+from kbit_ref.conformance.implementations.claims import PARTS
 from kbit_ref.conformance.inputs.of_types import SOURCES
 from kbit_ref.conformance.specials import NUMBERS
 from kbit_ref.conformance.verdict import WORST, Row, Verdict

@@ -47,8 +47,9 @@ class Parser(argparse.ArgumentParser):
         columns = output if isinstance(output, Mapping) else {"": output}
         wide = max(map(len, columns)) + 2 * isinstance(output, Mapping)
         meant = [f"{name:<{wide}}{meaning}" for name, meaning in columns.items()]
-        wrap = {"width": width() - 2, "initial_indent": "  ", "subsequent_indent": " " * (wide + 2)}
-        lines = [line for text in meant for line in textwrap.wrap(text, **wrap)]
+        indent = " " * (wide + 2)
+        wraps = (textwrap.wrap(f"  {text}", width() - 2, subsequent_indent=indent) for text in meant)
+        lines = [line for wrap in wraps for line in wrap]
         lines = ["example:", f"  {example}", "", "output:", *lines]
         self.epilog = "\n".join(lines if self.epilog is None else [self.epilog.rstrip(), "", *lines])
 
