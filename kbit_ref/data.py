@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent
 
 
 def data_folder(name: str) -> Path:
-    """The folder of that name: `vectors`, `schemas`, `proofs`, `matrix`.
+    """The folder of that name: `vectors`, `schemas`, `proofs`, `matrix`, `departures`, ...
 
     Raises
     ------

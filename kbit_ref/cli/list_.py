@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from kbit_ref.cli._terminal import table, width, wrapped
+from kbit_ref.conformance.departures import faults
 from kbit_ref.datatypes.datatype import datatype, datatypes, families
 from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.encoders import ENCODERS
@@ -16,7 +17,7 @@ from kbit_ref.exact.rules import RULES
 from kbit_ref.methods import methods
 from kbit_ref.tensors.packing import layout, layouts
 from kbit_ref.tensors.packing import rows as layout_rows
-from kbit_ref.tensors.profiles import profiles
+from kbit_ref.tensors.profiles import Profile, names_of, profiles
 from kbit_ref.tensors.scheme import CHOICES, DOUBLES, MEANINGS, SCALE_DTYPES
 
 __all__ = ["TABLES", "first_line", "markdown", "summary"]
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         if title:
             print("\n" * (i > 0) + title.upper())
         columns = [name for name in rows[0] if name != "source" or len(rows[0]) <= 3 or args.all]
-        stacked = {"spelling", "source"} <= set(columns)
+        stacked = {"spelling", "source"} <= rows[0].keys()
         print("\n".join(_stacked(rows) if stacked else table(rows, columns, width())))
     return 0
 
@@ -76,7 +77,8 @@ def _stacked(rows: Sequence[Row]) -> list[str]:
     wide = min(max(len(row["name"]) for row in rows), width() // 2)
     lines = []
     for row in rows:
-        first, *others = wrapped(row["source"], width() - wide - 2)
+        more = "" if row["faults"] == "0" else f"; known faults: {row['faults']}"
+        first, *others = wrapped(row["source"] + more, width() - wide - 2)
         lines += [f"{row['name']:<{wide}}  {first}", *(" " * (wide + 2) + line for line in others)]
         lines += [f"    {line}" for line in wrapped(row["spelling"], width() - 4)]
     return lines
@@ -93,7 +95,7 @@ def markdown(what: str = "types", *, every: bool = False) -> str:
     return "\n\n".join(parts)
 
 
-HEADINGS = {"summary": "what it is"}
+HEADINGS = {"summary": "what it is", "faults": "known faults"}
 CODE = ("name", "names", "spelling", "values")  # columns of spelled words
 
 
@@ -147,10 +149,21 @@ def summary(name: str) -> str:
 
 def _profiles(every: bool) -> Tables:
     """One row a line of `profiles.txt`, or one a profile."""
-    if every:
-        return {"": [{"name": p.name, "spelling": p.spelling, "source": p.source} for p in profiles().values()]}
-    lines = (files("kbit_ref.tensors") / "profiles.txt").read_text("utf-8").splitlines()
-    return {"": [dict(zip(("name", "spelling", "source"), line.split(maxsplit=2), strict=True)) for line in lines]}
+    rows: list[Row] = []
+    for line in (files("kbit_ref.tensors") / "profiles.txt").read_text("utf-8").splitlines():
+        pattern, spelling, source = line.split(maxsplit=2)
+        found = [profiles()[name] for name, _ in names_of(pattern)]
+        if every:
+            rows += [{"name": p.name, "spelling": p.spelling, "faults": _faults([p]), "source": source} for p in found]
+        else:
+            rows.append({"name": pattern, "spelling": spelling, "faults": _faults(found), "source": source})
+    return {"": rows}
+
+
+def _faults(found: Sequence[Profile]) -> str:
+    """How many known faults these profiles have: `1`, or `1 to 2`."""
+    counts = sorted({len(faults(profile.name)) for profile in found})
+    return " to ".join(str(counts[i]) for i in ((0, -1) if len(counts) > 1 else (0,)))
 
 
 def _layouts(every: bool) -> Tables:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["Profile", "profiles"]
+__all__ = ["Profile", "names_of", "profiles"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ def profiles() -> dict[str, Profile]:
     found = {}
     for line in (files("kbit_ref.tensors") / "profiles.txt").read_text("utf-8").splitlines():
         pattern, spelling, source = (part.strip() for part in line.split(maxsplit=2))
-        for name, value in _names(pattern):
+        for name, value in names_of(pattern):
             found[name] = Profile(name, spelling.replace("[]", value), source)
     return found
 
 
-def _names(pattern: str) -> list[tuple[str, str]]:
+def names_of(pattern: str) -> list[tuple[str, str]]:
     """The names of a pattern, `ct-int[2|3]`, and what `[]` stands for in their spellings."""
     before, bracket, rest = pattern.partition("[")
     if not bracket:

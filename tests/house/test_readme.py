@@ -107,7 +107,7 @@ def test_tables_are_whole() -> None:
     names = {*RULES, *SCALE_DTYPES, *CHOICES, *ENCODERS, *DOUBLES}
     assert {name for name in names if f"| `{name}` |" not in schemes} == set()
     assert set(CHOICES) == set(MEANINGS)
-    patterns = re.findall(r"^\| `(\S+)` \| `(\S+)` \| (.*) \|$", markdown("profiles"), re.M)
+    patterns = re.findall(r"^\| `(\S+)` \| `(\S+)` \| [\d to]+ \| (.*) \|$", markdown("profiles"), re.M)
     expanded = {}
     for pattern, spelling, source in patterns:
         before, _, rest = pattern.replace("\\|", "|").partition("[")

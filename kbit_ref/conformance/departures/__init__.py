@@ -1,0 +1,265 @@
+"""Departures: where a profile, which says what a library does, parts from the published definition of its format.
+
+They are found, not typed in (`find.py`), and kept in a file. Written by hand are the definitions (`definitions.txt`)
+and a sentence for each choice of a library (`sentences.txt`).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from fnmatch import fnmatch
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kbit_ref.data import data_folder
+from kbit_ref.errors import KbitError
+from kbit_ref.tensors.profiles import Profile, profiles
+from kbit_ref.tensors.scheme import Scheme, scheme
+
+__all__ = [
+    *("EFFECTS", "Definition", "Departure", "as_row", "definition", "departures", "distinct", "faults", "parsed"),
+    *("read", "sentences", "write"),
+]
+
+EFFECTS = {  # the worst first; what lies before `changed` breaks a law whatever a definition allows
+    "no answer": "the arithmetic of the profile gives no number",
+    "not finite": "a finite number comes back as an infinity or NaN",
+    "lost": "the largest number of a block comes back as less than half of itself or more than twice",
+    "zero moved": "0 comes back as another number",
+    "sign of zero": "0 or a positive number comes back as -0",
+    "changed": "a number that the definition gives back exactly comes back as another one",
+    "farther": "numbers come back farther from x",
+    "nearer": "numbers come back nearer to x",
+    "as near": "some numbers come back farther from x, others nearer, and neither more than chance has it",
+    "rounding": "numbers come back as near to x as by the definition, but for roundings",
+    "zero": "a zero comes back with another sign",
+    "stored": "the same numbers come back, stored otherwise",
+}
+# What published formulas leave open: the order of roundings, blocks of zeros, scales beyond their type.
+OPEN = (
+    *("arith", "compute", "flatzero", "globalat", "globalby", "scalerange", "scaleuse", "signedtie"),
+    *("tail", "tailarith", "zeroadd", "zeroblock"),
+)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The published definition of a family of formats.
+
+    Parameters
+    ----------
+    profiles
+        Patterns of the names of profiles.
+    spelling
+        A scheme, with `.` where the profile decides.
+    source_format
+        The format of the numbers that such a library quantizes: float32, or float16.
+    open
+        The choices that it leaves open, besides those that every formula leaves open; `*`: all.
+    source
+        Where it is published; or that it is not.
+    """
+
+    profiles: tuple[str, ...]
+    spelling: str
+    source_format: str
+    open: tuple[str, ...]
+    source: str
+
+    def leaves_open(self, choice: str) -> bool:
+        """May a choice be made as one likes?"""
+        return choice in OPEN or choice in self.open or "*" in self.open
+
+    def scheme(self, s: Scheme) -> Scheme:
+        """As a scheme of the type, the cut, ... of a profile; scales beyond their type are kept in it, not refused."""
+        head, *choices = self.spelling.split("+")
+        parts = zip(head.split("-"), (s.dtype.name.partition("+")[0], str(s.cut), s.rule, s.scale_dtype), strict=True)
+        if s["scalerange"] != "error":
+            choices.append("scalerange=clamp")
+        return scheme("+".join(["-".join(own if word == "." else word for word, own in parts), *choices]))
+
+
+@dataclass(frozen=True)
+class Departure:
+    """One departure of a profile from the definition of its format.
+
+    Parameters
+    ----------
+    profile
+        Its name.
+    choices
+        The choices that make it, `leastused=1e-38`; more than one where only together they do.
+    effect
+        The worst that it does, one of `EFFECTS`.
+    bad
+        Does it lose numbers or break a law?
+    values, of
+        How many numbers come back otherwise (or are stored otherwise), of how many that were compared.
+    worst
+        To how many of them the effect happens.
+    error, error_of_definition
+        The largest error among them, |what comes back - x| over the largest magnitude of the block, and that of
+        the definition for the same number.
+    least, most
+        Between which largest magnitudes of blocks the worst happens.
+    inputs
+        The classes of inputs in which it does, as `check` calls them.
+    block, at, theirs, ours
+        The smallest example: a block, the number in it, what comes back by the profile and by the definition.
+    """
+
+    profile: str
+    choices: tuple[str, ...]
+    effect: str
+    bad: bool
+    values: int
+    of: int
+    worst: int
+    error: float
+    error_of_definition: float
+    least: float
+    most: float
+    inputs: tuple[str, ...]
+    block: str
+    at: float
+    theirs: float
+    ours: float
+
+    @property
+    def meaning(self) -> str:
+        """What the library does, in a sentence."""
+        return "; ".join(sentences()[choice] for choice in self.choices)
+
+    @property
+    def source(self) -> str:
+        """Where the library does it."""
+        return profiles()[self.profile].source
+
+    @property
+    def example(self) -> str:
+        """The smallest example, in a line."""
+        if self.effect == "stored":
+            return self.block
+        x, theirs, ours = (str(np.float32(value)).removesuffix(".0") for value in (self.at, self.theirs, self.ours))
+        return f"{self.block}: {x} comes back as {theirs}, by the definition as {ours}"
+
+
+def definition(profile: str) -> Definition:
+    """The definition of the format of a profile.
+
+    Examples
+    --------
+    >>> definition("bnb-cpu-nf4").spelling
+    'nf4-.-absmax-f32'
+    """
+    return next(d for d in _definitions() if any(fnmatch(profile, pattern) for pattern in d.profiles))
+
+
+@cache
+def _definitions() -> tuple[Definition, ...]:
+    return parsed(_lines("definitions.txt"))
+
+
+def parsed(lines: Iterable[str]) -> tuple[Definition, ...]:
+    """Definitions from lines of patterns, spelling, format of numbers, choices left open or -, source."""
+    found = []
+    for line in lines:
+        names, spelling, source_format, free, source = line.split(maxsplit=4)
+        left_open = () if free == "-" else tuple(free.split(","))
+        found.append(Definition(tuple(names.split(",")), spelling, source_format, left_open, source))
+    return tuple(found)
+
+
+@cache
+def sentences() -> dict[str, str]:
+    """What a choice of a library means for numbers, by `choice=value`."""
+    return dict(line.split(maxsplit=1) for line in _lines("sentences.txt"))
+
+
+def _lines(name: str) -> list[str]:
+    return (files("kbit_ref.conformance.departures") / name).read_text("utf-8").splitlines()
+
+
+# The departures that were found ------------------------------------------------------------------
+
+
+def departures(profile: str | Scheme) -> tuple[Departure, ...]:
+    """The departures of a profile, the worst first, as they were found and committed; none for other schemes.
+
+    Parameters
+    ----------
+    profile
+        Its name, or a scheme of that spelling.
+
+    Examples
+    --------
+    >>> [(*each.choices, each.effect) for each in departures("bnb-cpu-nf4") if each.bad]
+    [('leastused=1e-38', 'lost'), ('leastused=1e-38', 'changed')]
+    """
+    try:
+        return _committed().get(str(scheme(profile)), ())
+    except KbitError:
+        return ()
+
+
+def faults(profile: str | Scheme) -> tuple[Departure, ...]:
+    """The bad ones among the departures of a profile: for each choice, or choices that only together do it, the worst.
+
+    Examples
+    --------
+    >>> print(faults("bnb-cpu-nf4")[0].example)
+    [1e-45, 0 x 63]: 1e-45 comes back as 0, by the definition as 1e-45
+    """
+    return tuple({each.choices: each for each in reversed(departures(profile)) if each.bad}.values())[::-1]
+
+
+@cache
+def _committed() -> dict[str, tuple[Departure, ...]]:
+    found: dict[str, list[Departure]] = {}
+    for each in read():
+        found.setdefault(str(scheme(each.profile)), []).append(each)
+    return {spelling: tuple(some) for spelling, some in found.items()}
+
+
+def distinct() -> list[Profile]:
+    """The profiles, each spelling once."""
+    return list({str(scheme(p.spelling)): p for p in reversed(profiles().values())}.values())[::-1]
+
+
+def _path() -> Path:
+    return data_folder("departures") / "departures.csv"
+
+
+def read() -> Iterator[Departure]:
+    """The committed departures."""
+    with _path().open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            cells: dict[str, Any] = dict(row)
+            cells |= {name: int(row[name]) for name in ("values", "of", "worst")}
+            cells |= {name: float(row[name]) for name in ("error", "error_of_definition", "least", "most")}
+            cells |= {name: float(np.float32(row[name])) for name in ("at", "theirs", "ours")}
+            cells |= {name: tuple(row[name].split()) for name in ("choices", "inputs")}
+            yield Departure(**cells | {"bad": row["bad"] == "bad"})
+
+
+def as_row(departure: Departure) -> dict[str, str]:
+    """The cells of a departure in the file."""
+    cells = {}
+    for name, value in asdict(departure).items():
+        text = " ".join(value) if isinstance(value, tuple) else f"{value:.9g}" if isinstance(value, float) else value
+        cells[name] = str(text)
+    return cells | {"bad": "bad" if departure.bad else "good"}
+
+
+def write(path: str | Path, found: Iterable[Departure]) -> None:
+    """Write the file."""
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [each.name for each in fields(Departure)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(as_row, found))
