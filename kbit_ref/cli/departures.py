@@ -21,6 +21,17 @@ from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.scheme import scheme
 
 HELP = "where libraries part from the published definitions of formats, as their profiles say"
+EXAMPLE = "kbit-ref departures bnb-cpu-nf4"
+OUTPUT = {
+    "definition": "the scheme that the profile is compared with, and where it is published; or that it is not",
+    "fault, choice": "the choices of the profile that part from it, and what they mean; a fault breaks a law or loses "
+    "numbers, a choice does not (`--all`)",
+    "- lost, changed, ...": "what becomes of numbers, as the last lines explain; to how many of those compared; the "
+    "largest error of one of them as a share of the largest number of its block, and the definition's error for "
+    "the same number; the largest numbers of the blocks in which it happens",
+    "[1, 0 x 63]: ...": "the smallest example: a block, a number in it, what comes back by the profile and by the "
+    "definition",
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -30,6 +30,7 @@ OUTPUT = {
     "summary, meaning": "what it does",
     "scale, code": "how a scale rule computes the scale, or an encoder the code",
     "values": "of a choice, the default first",
+    "known faults": "how many faults a library has that does as the profile says (`kbit-ref departures`)",
     "spelling": "the scheme that a profile stands for; `[]` is the word chosen in its name",
     "bits, top": "width of a code; the largest finite level",
     "codes, bytes": "how many codes a layout puts into how many bytes",

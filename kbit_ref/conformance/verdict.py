@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kbit_ref.conformance.departures import Departure, faults
+
 __all__ = ["Counterexample", "Difference", "Ranked", "Ranking", "Report", "Row", "Special", "Verdict"]
 __all__ += ["ranked", "worst"]
 
@@ -334,6 +336,18 @@ class Verdict:
         return tuple(difference for row in self.rows for difference in row.differences)
 
     @property
+    def faults(self) -> tuple[Departure, ...]:
+        """What is wrong with a library that does as its profile says: its departures from the published definition."""
+        return faults(self.subject)
+
+    @property
+    def says(self) -> str:
+        """The status; `agree, with 2 known faults` where the profile has some."""
+        if not self.agree or not self.faults:
+            return self.status
+        return f"{self.status}, with {len(self.faults)} known fault{'s' * (len(self.faults) != 1)}"
+
+    @property
     def name(self) -> str:
         """Their name for it; of a function its name."""
         return self.theirs
@@ -374,6 +388,7 @@ class Verdict:
               `differences`: for each `cause why count link error`, and `example`: null, or
               `source bits value at theirs ours steps`
             - `specials`: for each `number source word does status choice`
+            - `faults` of the profile: for each `choices effect meaning example`, text
             - `ranking`: null, or `conforms` and `rivals`
         """
         about = {name: getattr(self, name) for name in ("subject", "spelling", "library", "version", "theirs")}
@@ -385,6 +400,7 @@ class Verdict:
             "notes": list(self.notes),
             "rows": [row.as_dict() for row in self.rows],
             "specials": [asdict(special) for special in self.specials],
+            "faults": [each.as_dict() for each in self.faults],
             "ranking": None if self.ranking is None else self.ranking.as_dict(),
         }
 
@@ -392,10 +408,11 @@ class Verdict:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        yield f"{self.spelling or self.subject}: {self.status}"
+        yield f"{self.spelling or self.subject}: {self.says}"
         found = [*(f"error: {error}" for error in self.errors), *map(str, self.rows)]
         found += [f"{special.number} in a block ({special.source}): {special.does}" for special in self.specials]
         found += [f"note: {note}" for note in self.notes]
+        found += [f"fault of the profile: {fault.line}" for fault in self.faults]
         yield from (f"  {line}" for each in found for line in each.splitlines())
         if self.ranking is not None:
             yield str(self.ranking)

@@ -142,6 +142,20 @@ class Departure:
         return profiles()[self.profile].source
 
     @property
+    def line(self) -> str:
+        """The choices, what they mean and do, and the smallest example."""
+        return f"{' '.join(self.choices)}: {self.meaning} ({self.effect}); {self.example}"
+
+    def as_dict(self) -> dict[str, str]:
+        """The words of it, for JSON."""
+        return {
+            "choices": " ".join(self.choices),
+            "effect": self.effect,
+            "meaning": self.meaning,
+            "example": self.example,
+        }
+
+    @property
     def example(self) -> str:
         """The smallest example, in a line."""
         if self.effect == "stored":
@@ -195,7 +209,8 @@ def departures(profile: str | Scheme) -> tuple[Departure, ...]:
     Parameters
     ----------
     profile
-        Its name, or a scheme of that spelling.
+        Its name, or a scheme of that spelling; the same in half precision (`+compute=float16`, scales in float16)
+        has the departures of the profile in float32.
 
     Examples
     --------
@@ -203,9 +218,16 @@ def departures(profile: str | Scheme) -> tuple[Departure, ...]:
     [('leastused=1e-38', 'lost'), ('leastused=1e-38', 'changed')]
     """
     try:
-        return _committed().get(str(scheme(profile)), ())
-    except KbitError:
+        s = scheme(profile)
+    except KbitError:  # a data type
         return ()
+    found = _committed().get(str(s))
+    if found is None and s["compute"] in ("float16", "bfloat16"):
+        head, *choices = str(s).split("+")
+        start = head.removesuffix("-f16").removesuffix("-bf16")
+        plain = "+".join([start if start == head else f"{start}-f32", *choices]).replace(f"+compute={s['compute']}", "")
+        found = _committed().get(plain)
+    return found or ()
 
 
 def faults(profile: str | Scheme) -> tuple[Departure, ...]:

@@ -68,6 +68,8 @@ def markdown(matrix: Row) -> str:
         lines.append(_md_row((row["library"], row["theirs"], row["subject"], *(_block_words(row, c) for c in COLUMNS))))
     lines += ["", "## Differences", ""]
     lines += [f"- {line}" for line in _difference_lines(matrix)]
+    faults = dict.fromkeys(f"- {row['subject']}: {line}" for row in matrix["blocks"] for line in _faults(row))
+    lines += ["", "## Known faults of those that agree", "", *faults] if faults else []
     lines += ["", "## Who agrees with whom", ""]
     for group in _groups(matrix):
         lines += [f"### {group.name} ({group.kind})", "", *(f"- {line}" for line in alike_lines(group)), ""]
@@ -236,10 +238,17 @@ def _html_blocks(matrix: Row) -> Iterator[str]:
     for row in matrix["blocks"]:
         cells = [f'<td class="name">{escape(row[key])}</td>' for key in ("library", "theirs")]
         about = [row["spelling"], *row["notes"], *(f"error: {error}" for error in row["errors"])]
+        about += [f"known fault: {line}" for line in _faults(row)]
         cells.append(_cell("error" if row["errors"] else "name", row["subject"], about))
         cells += [_html_part(row, column) for column in COLUMNS]
         yield f"<tr>{''.join(cells)}</tr>"
     yield "</table></div>"
+
+
+def _faults(row: Row) -> list[str]:
+    """What is wrong with the profile itself; matrices of old releases say nothing of it."""
+    found = row.get("faults", ())
+    return [f"{each['choices']}: {each['meaning']} ({each['effect']}); `{each['example']}`" for each in found]
 
 
 def _html_part(row: Row, column: str) -> str:

@@ -30,12 +30,12 @@ WIDTH = 8
 
 
 def table(rows: Sequence[Verdict]) -> list[str]:
-    """One line a profile: their name, ours, and the verdict on each part."""
+    """One line a profile: their name, ours, the verdict on each part, NaN and infinity, known faults of the profile."""
     lines: list[str] = []
     for library in dict.fromkeys(row.library for row in rows):
         mine = [row for row in rows if row.library == library]
         shown = [part for part in PARTS if any(row.part(part) for row in mine)]
-        heads = [HEADS.get(part, part) for part in shown] + list(NUMBERS)
+        heads = [HEADS.get(part, part) for part in shown] + [*NUMBERS, "faults"]
         title = f"{library} {mine[0].version}"
         theirs = max(len(title), *(len(row.theirs) for row in mine))
         ours = max(len("profile"), *(len(row.profile) for row in mine))
@@ -44,6 +44,7 @@ def table(rows: Sequence[Verdict]) -> list[str]:
             verdicts = [row.part(name) for name in shown]
             cells = [SAID[verdict.status] if verdict else "-" for verdict in verdicts]
             cells += [special.word if (special := row.special(number)) else "-" for number in NUMBERS]
+            cells.append(str(len(row.faults)))
             line = f"{row.theirs:<{theirs}}  {row.profile:<{ours}}  " + "  ".join(f"{c:<{WIDTH}}" for c in cells)
             lines.append((line + ("  ERROR" if row.errors else "")).rstrip())
         lines.append("")
@@ -112,6 +113,8 @@ def summary(rows: Sequence[Verdict], seconds: float) -> list[str]:
     different = sum(part.different for part in parts)
     if different:
         lines.append(f"{different:,} values differ from the profiles and are on no public record that we know of.")
+    if faulty := [row for row in rows if row.agree and row.faults]:
+        lines.append(f"{_counted(len(faulty), 'format')} that agree have known faults: see `kbit-ref departures`.")
     judged = f"{_counted(len(parts), 'part')} of {_counted(len(rows), 'block format')}"
     libraries = len({row.library for row in rows})
     where = f"{libraries} {'library' if libraries == 1 else 'libraries'}"
