@@ -1,12 +1,17 @@
 """For all tests: a registry that is put back, and Hypothesis without deadlines on slow machines."""
 
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 import kbit_ref  # noqa: F401  # fills the registry
+
+os.environ.setdefault("KBIT_REF_ADAPTER", str(Path(__file__).parent / "helpers" / "own_schemes.py"))
+os.environ.setdefault("KBIT_REF_EXAMPLES", "3")
 
 settings.register_profile("oracle", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("oracle")

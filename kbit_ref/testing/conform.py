@@ -63,11 +63,12 @@ def assert_conforms(
     >>> assert_conforms(lambda x: kb.quantize(x, "bnb-cuda-nf4"), profile="bnb-cuda-nf4", examples=5)
     >>> assert_conforms(lambda x: kb.quantize(x, "int4-b4-absmax-f32+ties=away"), "int4-b4-absmax-f32")
     Traceback (most recent call last):
-    AssertionError: <lambda> is not int4-b4-absmax-f32
+    AssertionError: <lambda> is not int4-b4-absmax-f32: ... ties are rounded away from zero ...
       block   [0.5, 7, 0 x 2]  (float32, shape 1x4)
       parts   at codes[0]: theirs 1, ours 0
       ...
     """
+    __tracebackhide__ = True
     subject = Subject.of(quantize, claimed("assert_conforms", scheme, profile), shapes)
     if not isinstance(examples, int) or examples < 1:
         raise BadInput(message("assert_conforms", f"examples = {examples!r}", "it is a number from 1", "use 100"))
@@ -76,6 +77,7 @@ def assert_conforms(
 
 def conforms(subject: Subject, source: str = "float32", examples: int = 100) -> None:
     """The same for a subject."""
+    __tracebackhide__ = True
     s = subject.scheme
     drawn = tensors(s, ragged=subject.ragged, source=source).map(subject.fit)
     for x in _given(subject, source):

@@ -105,21 +105,37 @@ def told(subject: Subject, x: Array, law: str = "") -> str:
     --------
     >>> import kbit_ref as kb
     >>> half_up = Subject.of(lambda x: kb.quantize(x, "int4-b4-absmax-f32+ties=away"), kb.scheme("int4-b4-absmax-f32"))
-    >>> print(told(half_up, np.array([7, 0.5, 0, 0], np.float32)).splitlines()[2])
+    >>> text = told(half_up, np.array([7, 0.5, 0, 0], np.float32)).splitlines()
+    >>> "ties are rounded away from zero (ties-away" in text[0]
+    True
+    >>> print(text[2])
       parts   at codes[1]: theirs 1, ours 0
     """
-    lines = [f"{subject.name} is not {subject.scheme}" + (f": {law}" if law else "")]
+    named = next(_diagnosed(subject, x), "")
+    lines = [f"{subject.name} is not {subject.scheme}" + (f": {named}" if named else "")]
+    lines += [f"  law     {law}"] if law else []
     shape = "" if x.ndim == 1 else f", shape {'x'.join(map(str, x.shape))}"
     lines.append(f"  block   {spell_block(x)}  ({x.dtype.name}{shape})")
     try:
         compared = subject.compared(x)
     except Refused as refused:
-        return "\n".join([*lines, f"  parts   before anything: {refused}"])
+        return "\n".join([*lines, f"  parts   before anything: {refused}", *_hint(subject, x)])
     where = first_part(compared)
     if where is None:
         return "\n".join([*lines, "  parts   nowhere: its answer to this array is right"])
-    lines += [f"  parts   {_step(compared, *where)}", *_why(subject, x, compared, *where)]
-    return "\n".join([*lines, *_diagnosed(subject, x)])
+    return "\n".join([*lines, f"  parts   {_step(compared, *where)}", *_why(subject, x, compared, *where)])
+
+
+def _hint(subject: Subject, x: Array) -> Iterator[str]:
+    """Say which shapes to name, if whole blocks in rows are taken and this array is not."""
+    size = subject.scheme.cut.size or x.shape[-1]
+    whole = np.ones((2, size), x.dtype) if subject.scheme.cut.axis != 0 else np.ones((size, 2), x.dtype)
+    try:
+        subject.answer(whole)
+    except Refused:
+        return
+    if subject.shapes != "rows" and x.shape != whole.shape:
+        yield f"  try     shapes=\"rows\": it takes rows of whole blocks, {'x'.join(map(str, whole.shape))}"
 
 
 def _step(compared: Compared, part: str, at: int) -> str:
@@ -167,5 +183,4 @@ def _diagnosed(subject: Subject, x: Array) -> Iterator[str]:
         except (Refused, KbitError):
             continue
         if found.verdict != "agrees":
-            yield f"  it is   {found.sentence}" + (f" ({found.names[0]})" if found.names else "")
-            return
+            yield found.sentence

@@ -57,6 +57,7 @@ class Law:
         AssertionError
             The simplest array on which it is broken.
         """
+        __tracebackhide__ = True
         ours, seen = Subject.ours(subject.scheme), False
 
         def broken(case: tuple[Array, int]) -> bool:
@@ -112,7 +113,9 @@ def laws(
     source: str = "float32",
     examples: int = 30,
 ) -> type:
-    """A class of tests, one a law, for a test file of your own.
+    """Make a class of tests, one a law, for a test file of your own.
+
+    A fault is one failure: a law that is broken by the fault that `test_conforms` reports is skipped and says so.
 
     Parameters
     ----------
@@ -133,16 +136,37 @@ def laws(
     if not isinstance(examples, int) or examples < 1:
         raise BadInput(message("laws", f"examples = {examples!r}", "it is a number from 1", "use 30"))
 
+    fault: list[str] = []  # of `test_conforms`, once it has run
+
+    def conformed() -> str:
+        """What is wrong with its answers, in one line; empty if nothing is."""
+        if not fault:
+            try:
+                conforms(subject, source, examples)
+                fault.append("")
+            except AssertionError as error:
+                fault.append(str(error))
+        return fault[0]
+
     def method(one: Law) -> Callable[[Any], None]:
         def run(self: Any) -> None:
-            one.test(subject, source, examples)
+            __tracebackhide__ = True
+            try:
+                one.test(subject, source, examples)
+            except AssertionError:
+                first = conformed().partition("\n")[0]
+                if not first:  # its answers are right one by one, and only together they break the law
+                    raise
+                _skip(f"broken by the fault that test_conforms reports: {first}")
 
         run.__doc__ = one.sentence
         return run
 
     def test_conforms(self: Any) -> None:
         """Every part is what the scheme says."""
-        conforms(subject, source, examples)
+        __tracebackhide__ = True
+        if text := conformed():
+            raise AssertionError(text)
 
     methods: dict[str, Any] = {f"test_{name}": method(one) for name, one in LAWS.items()}
     return type(f"Laws of {subject.scheme}", (), methods | {"test_conforms": test_conforms})

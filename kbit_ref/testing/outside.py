@@ -29,28 +29,25 @@ from kbit_ref.tensors.scheme import scheme
 from kbit_ref.testing.law import LAWS
 from kbit_ref.testing.subject import Subject
 
-__all__ = ["DEFAULT", "OURS", "expected_failures", "ids", "subjects", "warn_unknown"]
+__all__ = ["DEFAULT", "expected_failures", "ids", "subjects", "warn_unknown"]
 
 DEFAULT = "kbit_ref_xfails.txt"
-OURS = ("nf4-b16-absmax-f32", "uint4-b8@-1-affine-f32")  # of kbit_ref itself, if nobody else is judged
 CONFORMS = "conforms"
 
 
 def subjects(adapter: str | None) -> dict[str, Subject]:
-    """The subjects of a module, by the names of their schemes; without a module, some of kbit_ref.
+    """The subjects of a module, by the names of their schemes.
 
     Raises
     ------
     BadInput
+        `testing: KBIT_REF_ADAPTER = , nothing of yours is judged; ...` and
         `testing: KBIT_REF_ADAPTER = mymod, it cannot be imported (...); ...`
-
-    Examples
-    --------
-    >>> list(subjects(None))
-    ['nf4-b16-absmax-f32', 'uint4-b8@-1-affine-f32']
     """
     if not adapter:
-        return {name: Subject.ours(scheme(name)) for name in OURS}
+        rule = "nothing of yours is judged"
+        remedy = "set it to a module with SCHEMES, a dict of schemes to functions"
+        raise BadInput(message("testing", "KBIT_REF_ADAPTER = ", rule, remedy))
     module = _module(adapter)
     found = dict(_of_functions(module))
     own = (value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Adapter))
