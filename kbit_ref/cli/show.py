@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from kbit_ref import exact
 from kbit_ref.cli._options import refuse_idle
 from kbit_ref.cli._terminal import table, width, wrapped
 from kbit_ref.cli.list_ import first_line, summary
+from kbit_ref.conformance.departures import definition, faults
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.datatypes.levels import order, spelled
 from kbit_ref.engine.staircase import in_pairs
 from kbit_ref.exact.encoders import ENCODERS
 from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.packing import rows as layout_rows
-from kbit_ref.tensors.profiles import profiles
+from kbit_ref.tensors.profiles import Profile, profiles
 from kbit_ref.tensors.quantize import quantize
 from kbit_ref.tensors.scheme import MEANINGS, Scheme, named, scheme
 
@@ -30,6 +32,7 @@ OUTPUT = {
     "code, bits": "the stored integer, and its sign, exponent and significand",
     "level": "the number that the code stands for; unused: no number is encoded to it",
     "to the next": "the distance to the next larger level",
+    "definition, known fault": "for a profile: the published definition of its format, and what parts from it",
     "part, value, meaning": "for a scheme or profile: each of its parts, its choices with a +",
 }
 WIDTH = 96  # columns of the number line
@@ -100,10 +103,17 @@ def scheme_facts(s: Scheme) -> dict[str, Any]:
     return {
         "spelling": str(s),
         "profiles": [{"name": profile.name, "source": profile.source} for profile in alike],
+        "definition": _definition(s, alike),
+        "faults": [fault.as_dict() for fault in faults(s)],
         "bits_per_parameter": quantize(np.ones((1024, 1024), np.float32), s).bits_per_parameter,
         "parts": {name: {"value": value, "meaning": meaning} for name, (value, meaning) in parts.items()},
         "choices": {key: {"value": value, "meaning": meanings.get(key, "")} for key, value in s.choices.items()},
     }
+
+
+def _definition(s: Scheme, alike: Sequence[Profile]) -> str:
+    """The scheme that the profiles of this spelling are compared with, and where it is published."""
+    return "; ".join(f"{(d := definition(profile.name)).scheme(s)}; {d.source}" for profile in alike[:1])
 
 
 def _scheme_lines(s: Scheme, facts: dict[str, Any]) -> list[str]:
@@ -111,6 +121,10 @@ def _scheme_lines(s: Scheme, facts: dict[str, Any]) -> list[str]:
     lines = wrapped(facts["spelling"], width())
     for profile in facts["profiles"]:
         lines += wrapped(f"profile {profile['name']}: {profile['source']}", width())
+    if facts["definition"]:
+        lines += wrapped(f"definition: {facts['definition']}", width())
+    for fault in facts["faults"]:
+        lines += wrapped(f"known fault: {fault['choices']}: {fault['meaning']} ({fault['effect']})", width())
     lines += [f"{facts['bits_per_parameter']:.6g} bits per parameter, for an array of 1024 x 1024", ""]
     choices = {f"+{key}": each for key, each in facts["choices"].items() if key != "layout"}
     named_parts = [{"part": key, **each} for key, each in (facts["parts"] | choices).items()]

@@ -277,7 +277,8 @@ def test_lists_fit_the_terminal(
 def test_show_a_scheme(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "Q4_0"]) == 0
     out = capsys.readouterr().out
-    assert "profile ggml-q4_0: ggml-quants.c; gguf 0.19.0 quants.py\n4.5 bits per parameter" in out
+    assert "profile ggml-q4_0: ggml-quants.c; gguf 0.19.0 quants.py\ndefinition: oint4-b32" in out
+    assert "\n4.5 bits per parameter" in out
     assert re.search(r"^cut +b32@-1 +blocks of 32 elements along axis -1, a scale each$", out, re.M)
     assert re.search(r"^\+encoder +addhalf +integers: 1/2 and the lowest", out, re.M)
     assert main(["show", "nf4-channel-absmax-f32", "--json"]) == 0

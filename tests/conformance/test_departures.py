@@ -4,10 +4,12 @@ import csv
 import json
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import kbit_ref as kb
 from kbit_ref.cli import main
 from kbit_ref.conformance import departures as module
 from kbit_ref.conformance.departures import (
@@ -191,6 +193,23 @@ def test_effects_by_hand() -> None:
     assert effect([0.5, 1], [0.5, 1], [0.5000005, 1]) == "rounding"
     assert effect([0.5, 1], [0.49, 1], [0.51, 1]) == "rounding"
     assert effect([0.5, 1], [0.49, 1], [0.52, 1]) == "farther"
+
+
+def test_a_verdict_that_agrees_tells_the_faults_of_the_profile(capsys: pytest.CaptureFixture[str]) -> None:
+    def same(x: Any) -> Any:
+        return kb.quantize(x, "bnb-cpu-nf4")
+
+    verdict = kb.check(same, "bnb-cpu-nf4", shapes="rows")
+    assert (verdict.status, verdict.says) == ("agree", "agree, with 1 known fault")
+    assert "fault of the profile: leastused=1e-38: " in str(verdict)
+    assert [fault["choices"] for fault in verdict.as_dict()["faults"]] == ["leastused=1e-38"]
+    assert kb.check(lambda x: kb.encode("int4", x), "int4").says == "agree"
+    wrong = kb.check(lambda x: kb.quantize(x, "bnb-cuda-nf4"), "bnb-cpu-nf4", shapes="rows")
+    assert wrong.says == wrong.status == "disagree"
+    half = "oint4-b32@-1-absmaxhalf-f16+compute=float16+layout=lsb4+scalerange=zeroblock+zeroblock=1.1920929e-07"
+    assert departures(half) == departures("ct-int4") != ()
+    assert main(["show", "bnb-cpu-nf4"]) == 0
+    assert "known fault: leastused=1e-38: " in capsys.readouterr().out
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
