@@ -166,6 +166,9 @@ def _check(args: argparse.Namespace) -> int:
         elif args.cmd:
             implementation = strangers.of_program(args.cmd, vectors, args.timeout)
         outcomes.append(check_vectors(vectors, implementation))
+        if outcomes[-1].left_out == len(outcomes[-1].given):
+            rule = "it answers no question"
+            raise BadInput(message("vectors", f"file = {path.name}", rule, "name files or --only what it implements"))
     if not outcomes:
         rule = "no file has a scheme, type or layout of such a name"
         raise BadInput(message("vectors", f"only = {args.only!r}", rule, "e.g. --only 'bnb-*'"))
@@ -188,9 +191,13 @@ def _only(vectors: Vectors, pattern: str | None) -> Vectors:
 def _told(outcome: Outcome) -> list[str]:
     """What a file says of an implementation, for people."""
     name, failed = outcome.vectors.name, len(outcome.failures)
+    left_out = f" ({outcome.left_out:,} questions left out: not implemented)" if outcome.left_out else ""
     if not failed:
-        return [f"{name}: all {outcome.tests:,} tests pass"]
-    lines = [f"{name}: {failed:,} of {outcome.tests:,} tests fail"]
+        return [f"{name}: all {outcome.tests:,} tests pass{left_out}"]
+    lines = [f"{name}: {failed:,} of {outcome.tests:,} tests fail{left_out}"]
+    if outcome.diagnosis is not None:
+        subject, found = outcome.diagnosis
+        lines.append(f"  {subject}: {found.sentence}")
     for failure in outcome.failures[:SHOWN]:
         known_as = f" ({', '.join(failure.group.profiles)})" if failure.group.profiles else ""
         lines.append(f"  test {failure.test.number}, {failure.group.name}{known_as}: {shown(failure.test.comment)}")
@@ -211,7 +218,9 @@ def _document(outcome: Outcome) -> dict[str, object]:
         for f in outcome.failures
     ]
     suspects = [asdict(suspect) for suspect in outcome.suspects()]
-    return {"file": outcome.vectors.name, "tests": outcome.tests, "failures": failures, "suspects": suspects}
+    about = {"file": outcome.vectors.name, "tests": outcome.tests, "left_out": outcome.left_out}
+    named = {} if outcome.diagnosis is None else {"subject": outcome.diagnosis[0]} | outcome.diagnosis[1].as_dict()
+    return about | {"diagnosis": named or None, "failures": failures, "suspects": suspects}
 
 
 def _lint(args: argparse.Namespace) -> int:

@@ -207,6 +207,8 @@ def test_the_flag_that_fits_is_named(name: str) -> None:
     assert outcome.failures
     best = outcome.suspects()[0]
     assert (best.flag, best.both) == ("nibbles-swapped", best.failed)
+    assert outcome.diagnosis is not None
+    assert outcome.diagnosis[1].names[0] == "nibbles-swapped"
     if name == "profiles-codebook":  # all its types of 4 bits lie in nibbles
         assert [suspect.flag for suspect in outcome.suspects() if suspect.fit == 1] == ["nibbles-swapped"]
 
@@ -222,6 +224,22 @@ def test_an_acceptable_answer_passes_and_a_third_one_fails() -> None:
 
     assert check_vectors(vectors, plain_zero).failures == ()
     assert [failure.test.comment for failure in check_vectors(vectors, away).failures] == ["midpoints: midpoints"]
+
+
+def test_only_what_is_given_is_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    def encoder(verb: str, name: str, arrays: Mapping[str, Array]) -> Mapping[str, Any] | None:
+        if verb == "decode":
+            raise NotImplementedError
+        return None if verb != "encode" else engine(verb, f"{name}+ties=away", arrays)
+
+    outcome = check_vectors(_only(FILES["types"], "e4m3fn"), encoder)  # type: ignore[arg-type]
+    assert len(outcome.failures) == 1
+    assert outcome.left_out
+    assert outcome.diagnosis is not None
+    assert outcome.diagnosis[0] == "e4m3fn"
+    assert "ties" in outcome.diagnosis[1].sentence
+    nothing = check_vectors(_only(FILES["layouts"], "low4"), encoder)  # type: ignore[arg-type]
+    assert nothing.left_out == len(nothing.given)
 
 
 def _only(vectors: Vectors, name: str) -> Vectors:
@@ -247,6 +265,7 @@ def test_what_must_be_refused() -> None:
         ({"codes": [1, 2]}, "encode: codes has 2 numbers, not"),
         ({"codes": "text"}, "encode: codes has 1 numbers, not"),
         ({"codes": [[1], [2, 3]]}, "encode: codes holds no numbers"),
+        (7, "encode: refused (its answer is a int, no dict of arrays)"),
     ],
 )
 def test_strange_answers(given: Mapping[str, Any], wrong: str) -> None:

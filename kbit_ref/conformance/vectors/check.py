@@ -1,16 +1,27 @@
-"""An implementation against a file: which tests it fails, and which known mistake fails exactly those."""
+"""An implementation against a file: which tests it fails, and which known mistake explains its answers."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from kbit_ref.conformance.vectors.implementations import engine
-from kbit_ref.conformance.vectors.judge import WRITING, Implementation, judge
+import numpy as np
+from numpy.typing import NDArray
+
+from kbit_ref.conformance.diagnosis import Diagnosis, diagnosed
+from kbit_ref.conformance.diagnosis.evidence import Evidence, Piece
+from kbit_ref.conformance.vectors.implementations import engine, of_steps, reference_of
+from kbit_ref.conformance.vectors.judge import WRITING, Given, Implementation, judge
 from kbit_ref.conformance.vectors.model import Group, Test, Vectors
+from kbit_ref.conformance.vectors.subjects import subject_of
 
 __all__ = ["Failure", "Outcome", "Suspect", "check_vectors"]
 
 MOST = 5  # suspects that do not fit exactly
+PIECES = 48  # answers of a subject that are explained together, half of them wrong ones
 SIDES = ("writer", "reader")
 
 
@@ -57,6 +68,20 @@ class Outcome:
 
     vectors: Vectors
     failures: tuple[Failure, ...]
+    left_out: int = 0  # questions that the implementation has nothing for
+    given: tuple[tuple[Group, Given], ...] = ()
+
+    @cached_property
+    def diagnosis(self) -> tuple[str, Diagnosis] | None:
+        """The subject with the most failures that can be explained, and what explains its answers."""
+        names = Counter(failure.group.name for failure in self.failures)
+        for name, _ in names.most_common():
+            group = next(failure.group for failure in self.failures if failure.group.name == name)
+            pieces, kind = _pieces(group, [given for of, given in self.given if of.name == name])
+            found = diagnosed(Evidence(subject_of(group.type, name), pieces, kind)) if pieces else None
+            if found is not None and found.names:
+                return name, found
+        return None
 
     @property
     def tests(self) -> int:
@@ -90,8 +115,46 @@ def check_vectors(vectors: Vectors, implementation: Implementation = engine) -> 
     >>> check_vectors(read_vectors(packing)).failures
     ()
     """
-    failures = []
+    failures, given = [], []
     for group, test in vectors.tests():
-        if wrong := judge(group.type, group.name, test, implementation):
+        answers = judge(group.type, group.name, test, implementation)
+        given += [(group, one) for one in answers]
+        if wrong := [line for one in answers for line in one.wrong()]:
             failures.append(Failure(group, test, tuple(wrong)))
-    return Outcome(vectors, tuple(failures))
+    left_out = sum(one.left_out for _, one in given)
+    return Outcome(vectors, tuple(failures), left_out, tuple(given))
+
+
+def _pieces(group: Group, given: Sequence[Given]) -> tuple[tuple[Piece, ...], str]:
+    """Answers of one subject as evidence: wrong ones of one source format, and as many right ones; and that format."""
+    usable = [one for one in given if one.parts is not None and one.question.answers]
+    wrong = [one for one in usable if one.wrong()]
+    if not wrong:
+        return (), ""
+    kind = _source(wrong[0])
+    wrong = [one for one in wrong if _source(one) == kind][: PIECES // 2]
+    right = [one for one in usable if _source(one) == kind and not one.wrong()][: PIECES - len(wrong)]
+    base = reference_of(subject_of(group.type, group.name), kind or "float32")
+    found = []
+    for number, one in enumerate([*wrong, *right]):
+        arrays, answer, parts, verb = one.question.arrays, one.parts, one.question.answers[0], one.question.verb
+        assert answer is not None
+        theirs = {name: array for name in parts if (array := _numbers(answer.get(name), parts[name].size)) is not None}
+        if theirs:
+            make = lambda steps, keep, verb=verb, arrays=arrays: of_steps(steps)(verb, group.name, arrays)  # noqa: E731
+            found.append(Piece(base, make, theirs, of=number, given=arrays.get("x")))
+    return tuple(found), kind
+
+
+def _source(given: Given) -> str:
+    """The format of the numbers in a question; empty where there are none."""
+    return given.question.arrays["x"].dtype.name if "x" in given.question.arrays else ""
+
+
+def _numbers(part: Any, size: int) -> NDArray[Any] | None:
+    """A part as an array, if it is as many numbers as it should be."""
+    try:
+        array = np.asarray(part)
+    except ValueError:
+        return None
+    return array if array.size == size and array.dtype.kind in "uif" else None

@@ -7,7 +7,8 @@ An implementation is one function: a verb, the name of a scheme, data type or la
     encode        x                          -> codes             decode    codes     -> values
     pack          codes                      -> packed            unpack    packed, n -> codes
 
-It refuses by raising an exception. A part that it does not give is not judged, but it must give one.
+It refuses by raising an exception. Only what it gives is judged: a part that is missing is not, and a question that
+it has nothing for (it raises NotImplementedError, or returns None) is left out and counted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from kbit_ref.arithmetic import same
 from kbit_ref.conformance.vectors.model import Test
 from kbit_ref.errors import BadInput
 
-__all__ = ["WRITING", "Ended", "Implementation", "Question", "judge", "judge_one", "questions"]
+__all__ = ["WRITING", "Ended", "Given", "Implementation", "Question", "judge", "judge_one", "put", "questions"]
 
 Array = NDArray[Any]
 WRITING = ("quantize", "encode", "pack")  # the other verbs read what is stored
@@ -78,28 +79,52 @@ def _with_shape(stored: Mapping[str, Array], like: Array) -> dict[str, Array]:
     return {"shape": np.array(like.shape, np.int64), **stored}
 
 
-def judge(kind: str, name: str, test: Test, implementation: Implementation) -> list[str]:
-    """What is wrong with the answers to a test, a line each; nothing if they are right."""
-    found: list[str] = []
-    for question in questions(kind, test):
-        found += judge_one(name, question, implementation)
-    return found
+@dataclass(frozen=True)
+class Given:
+    """The answer to a question, or the reason there is none; neither if the question is left out."""
+
+    question: Question
+    parts: Mapping[str, Any] | None = None
+    refused: str = ""
+
+    @property
+    def left_out(self) -> bool:
+        """Has it nothing for this question?"""
+        return self.parts is None and not self.refused
+
+    def wrong(self) -> list[str]:
+        """What is wrong with it, a line each; nothing if it is right or left out."""
+        verb = self.question.verb
+        if self.parts is None:
+            return [f"{verb}: refused ({self.refused})"] if self.refused and self.question.answers else []
+        if not self.question.answers:
+            return [f"{verb}: accepted, and must be refused"]
+        return min((list(_wrong(verb, self.parts, right)) for right in self.question.answers), key=len)
+
+
+def put(name: str, question: Question, implementation: Implementation) -> Given:
+    """Put a question to an implementation."""
+    try:
+        parts = implementation(question.verb, name, question.arrays)
+        if parts is not None and not isinstance(parts, Mapping):
+            return Given(question, refused=f"its answer is a {type(parts).__name__}, no dict of arrays")
+        return Given(question, parts)
+    except Ended:
+        raise
+    except NotImplementedError:
+        return Given(question)
+    except Exception as error:  # whatever it raises is a refusal
+        return Given(question, refused=" ".join(str(error).split())[:200] or type(error).__name__)
+
+
+def judge(kind: str, name: str, test: Test, implementation: Implementation) -> list[Given]:
+    """Put all questions of a test to an implementation."""
+    return [put(name, question, implementation) for question in questions(kind, test)]
 
 
 def judge_one(name: str, question: Question, implementation: Implementation) -> list[str]:
     """What is wrong with the answer to one question."""
-    verb = question.verb
-    try:
-        got = implementation(verb, name, question.arrays)
-    except Ended:
-        raise
-    except Exception as error:  # whatever it raises is a refusal
-        text = " ".join(str(error).split())[:200] or type(error).__name__
-        return [f"{verb}: refused ({text})"] if question.answers else []
-    if not question.answers:
-        return [f"{verb}: accepted, and must be refused"]
-    wrong = [list(_wrong(verb, got, right)) for right in question.answers]
-    return min(wrong, key=len)
+    return put(name, question, implementation).wrong()
 
 
 def _wrong(verb: str, got: Mapping[str, Any], right: Mapping[str, Array]) -> Iterator[str]:

@@ -5,7 +5,8 @@ A question is one line, and so is its answer, in the same order:
     {"verb": "encode", "name": "e2m1fn", "arrays": {"x": {"dtype": "F32", "shape": [1], "words": "3f000000"}}}
     {"codes": {"dtype": "U8", "shape": [1], "words": "01"}}
 
-`shape` and `n`, which tell a decoder what to make, are plain numbers. Whoever refuses answers {"refused": "why"}.
+`shape` and `n`, which tell a decoder what to make, are plain numbers. Whoever refuses answers {"refused": "why"};
+whoever has nothing for a question, {"left_out": true}.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ def _line(verb: str, name: str, arrays: Mapping[str, Array]) -> str:
 def _answer(line: str) -> dict[str, Array]:
     """The arrays of an answer; an error, which counts as a refusal, for anything else."""
     found = json.loads(line)
+    if found.get("left_out"):
+        raise NotImplementedError
     if "refused" in found:
         raise BadInput(str(found["refused"]))
     arrays = {}
