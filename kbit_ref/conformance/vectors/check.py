@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.diagnosis import Diagnosis, diagnosed
 from kbit_ref.conformance.diagnosis.evidence import Evidence, Piece
-from kbit_ref.conformance.vectors.implementations import engine, of_steps, reference_of
+from kbit_ref.conformance.vectors.implementations import engine, of_steps, reference_of, scheme_of
 from kbit_ref.conformance.vectors.judge import WRITING, Given, Implementation, judge
 from kbit_ref.conformance.vectors.model import Group, Test, Vectors
 from kbit_ref.conformance.vectors.subjects import subject_of
+from kbit_ref.tensors.packing import Layout
+from kbit_ref.tensors.steps import Steps
 
 __all__ = ["Failure", "Outcome", "Suspect", "check_vectors"]
 
@@ -78,7 +80,9 @@ class Outcome:
         for name, _ in names.most_common():
             group = next(failure.group for failure in self.failures if failure.group.name == name)
             pieces, kind = _pieces(group, [given for of, given in self.given if of.name == name])
-            found = diagnosed(Evidence(subject_of(group.type, name), pieces, kind)) if pieces else None
+            subject = subject_of(group.type, name)
+            claimed = scheme_of(subject) if isinstance(subject, Layout) else subject
+            found = diagnosed(Evidence(claimed, pieces, kind)) if pieces else None
             if found is not None and found.names:
                 return name, found
         return None
@@ -137,13 +141,17 @@ def _pieces(group: Group, given: Sequence[Given]) -> tuple[tuple[Piece, ...], st
     base = reference_of(subject_of(group.type, group.name), kind or "float32")
     found = []
     for number, one in enumerate([*wrong, *right]):
-        arrays, answer, parts, verb = one.question.arrays, one.parts, one.question.answers[0], one.question.verb
+        arrays, answer, parts = one.question.arrays, one.parts, one.question.answers[0]
         assert answer is not None
         theirs = {name: array for name in parts if (array := _numbers(answer.get(name), parts[name].size)) is not None}
         if theirs:
-            make = lambda steps, keep, verb=verb, arrays=arrays: of_steps(steps)(verb, group.name, arrays)  # noqa: E731
-            found.append(Piece(base, make, theirs, of=number, given=arrays.get("x")))
+            found.append(Piece(base, partial(_made, one, group.name), theirs, of=number, given=arrays.get("x")))
     return tuple(found), kind
+
+
+def _made(given: Given, name: str, steps: Steps, keep: bool) -> dict[str, Any]:
+    """What steps answer to a question."""
+    return dict(of_steps(steps)(given.question.verb, name, given.question.arrays))
 
 
 def _source(given: Given) -> str:
