@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from kbit_ref.conformance.implementations.arrays import as_numbers
-from kbit_ref.conformance.implementations.ask import FLAT, Answer, ask, flushes_to_zero
-from kbit_ref.conformance.implementations.function import check_blocks
+from kbit_ref.conformance.implementations.claims import BlockProfile
+from kbit_ref.conformance.implementations.function import Function
 from kbit_ref.conformance.inputs.of_types import SOURCES
-from kbit_ref.conformance.judge import judge
+from kbit_ref.conformance.judge import judge, judge_profile
 from kbit_ref.conformance.product import check_product
-from kbit_ref.conformance.rank import ranking_of
-from kbit_ref.conformance.subject import Question, question
+from kbit_ref.conformance.rank import rank_blocks, ranking_of
+from kbit_ref.conformance.reading import parts_in
+from kbit_ref.conformance.subject import question
 from kbit_ref.conformance.variants.of_types import NanCodes
-from kbit_ref.conformance.verdict import Row, Verdict
+from kbit_ref.conformance.verdict import Verdict
 from kbit_ref.datatypes.datatype import DataType, datatype
 from kbit_ref.errors import BadInput, BadType, UnknownName, message
 from kbit_ref.products.accumulate import Accumulator, accumulator
@@ -24,7 +25,6 @@ __all__ = ["check"]
 
 WHAT = ("encode", "codes", "values", "decode", "multiply")
 SHAPES = ("rows", "flat", "ragged", "any")
-FLUSHES = "it leaves flush-to-zero switched on in this thread; nothing after it can be trusted"
 
 
 def check(
@@ -136,10 +136,11 @@ def check(
     else:
         asked = [question(d, "encode", source, nan, seed) for source in sources]
     form = what if what in ("codes", "values") else None
-    given = [(each, list(_answers(function, each, shapes))) for each in asked]
-    rows = tuple(_row(each, answers, form) for each, answers in given)
+    mine = Function(function)
+    given = [(each, mine.convert(each, shapes)) for each in asked]
+    rows = tuple(judge(each, answers, form) for each, answers in given)
     ranking = ranking_of(given, form) if rank and what != "decode" else None
-    return Verdict(d.name, d.name, rows, theirs=getattr(function, "__name__", "function"), ranking=ranking)
+    return Verdict(d.name, d.name, rows, theirs=mine.name, ranking=ranking)
 
 
 def _known_sources(sources: Sequence[str]) -> None:
@@ -159,20 +160,9 @@ def _of_scheme(
     if shapes not in (True, False, *SHAPES):
         raise UnknownName.among("check", "shapes", str(shapes), SHAPES, f"use True, False, {', '.join(SHAPES)}")
     wanted = shapes if isinstance(shapes, str) else "rows" if not shapes else "any" if s.cut.axis is None else "ragged"
-    return check_blocks(function, s, sources, as_numbers, wanted, rank)
-
-
-def _row(asked: Question, answers: Sequence[Answer], form: str | None) -> Row:
-    """The verdict on the answers to one question."""
-    if answers and answers[-1].error == FLUSHES:
-        return Row("codes", 0, errors=(FLUSHES,), what=asked.what, source=asked.inputs.kind)
-    return judge(asked, answers, form)
-
-
-def _answers(function: Callable[[Any], Any], asked: Question, shapes: bool) -> Iterator[Answer]:
-    """One question, put to the function; the last answer is an error if it leaves flush-to-zero on."""
-    before = flushes_to_zero()
-    words = asked.inputs.words.copy()
-    yield from ask(function, words if asked.what == "decode" else as_numbers(words, asked.inputs.kind), shapes)
-    if flushes_to_zero() and not before:
-        yield Answer(FLAT, error=FLUSHES)
+    mine = Function(function)
+    ask, profile = mine.quantizes(s), BlockProfile(str(s), mine.name, tuple(sources), wanted)
+    found = judge_profile(mine, profile, ask, s)
+    if not rank:
+        return found
+    return replace(found, ranking=rank_blocks(s, profile, lambda x, source: parts_in(ask(mine.name, source, x=x))))

@@ -20,7 +20,7 @@ from kbit_ref.tensors.packing import pack, unpack
 from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["Refused", "Theirs", "read", "read_type", "spelled"]
+__all__ = ["Refused", "Theirs", "parts_in", "read", "read_type", "spelled"]
 
 Array = NDArray[Any]
 EXTRA = ("order",)
@@ -28,7 +28,26 @@ FLOATS = ("float16", "float32", "float64")
 
 
 class Refused(Exception):
-    """An answer that cannot be compared; the text says why."""
+    """An answer that cannot be compared.
+
+    Parameters
+    ----------
+    text
+        Why.
+    raised
+        The name of the exception, if they raised one.
+    """
+
+    def __init__(self, text: str, raised: str = ""):
+        super().__init__(text)
+        self.raised = raised
+
+
+def parts_in(answer: Answer) -> dict[str, Array]:
+    """Return the parts of an answer, or raise `Refused` if there are none."""
+    if answer.error:
+        raise Refused(answer.error, answer.raised)
+    return answer.parts
 
 
 @dataclass

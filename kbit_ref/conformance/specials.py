@@ -58,7 +58,7 @@ def specials(s: Scheme, source: str, width: int, multiple: int, put: Put) -> tup
             try:
                 theirs = put(words, plain)
             except Refused as refused:
-                seen.append(_Seen("raises", str(refused)))
+                seen.append(_Seen("raises", f"it raised {refused.raised}" if refused.raised else str(refused)))
                 continue
             where = plain != words
             seen.append(_described(s, name, base, theirs, where, _as_choice(s, name, words, source, theirs)))
@@ -147,17 +147,11 @@ def _real(value: float) -> str:
     return "NaN" if value != value else f"{value:.6g}"
 
 
-def _once(does: str) -> str:
-    """What it raised by its kind, since the message may name the place."""
-    kind, colon, _ = does.removeprefix("it raised ").partition(":")
-    return f"it raised {kind}" if does.startswith("it raised ") and colon else does
-
-
 def _judged(s: Scheme, name: str, source: str, seen: list[_Seen]) -> Special:
     """All arrays with one such number together."""
     words = list(dict.fromkeys(each.word for each in seen))
     word = words[0] if len(words) == 1 else "mixed"
-    does = "; or ".join(dict.fromkeys(_once(each.does) for each in seen))
+    does = "; or ".join(dict.fromkeys(each.does for each in seen))
     common = [value for value in CHOICES[name] if all(value in each.as_choice for each in seen)]
     if s[name] == "error":
         status = "agree" if words == ["raises"] else "told"

@@ -12,8 +12,11 @@ from kbit_ref.conformance.inputs.of_types import Inputs, encode_inputs, to_float
 from kbit_ref.conformance.variants.of_types import NanCodes, with_nan
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.engine.codec import encode
+from kbit_ref.engine.stochastic import encode_stochastic
 
-__all__ = ["Question", "question"]
+__all__ = ["Question", "draws", "question"]
+
+MOST = 1 << 16  # numbers of a question with random bits
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Question:
     x: NDArray[np.float64]  # [n] the numbers of the words; for decode the levels
     ours: NDArray[Any]  # [n] codes (for decode those asked)
     nan: NanCodes | str = "any"  # any, canonical, or the codes for NaN without and with its sign bit
+    random: NDArray[np.uint32] | None = None  # [n] the random bits that go with each number, of a stochastic type
+    random_bits: int = 0
 
     @property
     def nan_codes(self) -> NanCodes | None:
@@ -33,8 +38,10 @@ class Question:
         return None if isinstance(self.nan, str) else self.nan
 
 
-def question(dtype: DataType, what: str, kind: str, nan: NanCodes | str = "any", seed: int = 0) -> Question:
-    """The question, with its answer.
+def question(
+    dtype: DataType, what: str, kind: str, nan: NanCodes | str = "any", seed: int = 0, random_bits: int = 16
+) -> Question:
+    """The question, with its answer; of a type with stochastic rounding with that many random bits for each number.
 
     Examples
     --------
@@ -48,7 +55,48 @@ def question(dtype: DataType, what: str, kind: str, nan: NanCodes | str = "any",
         return Question(dtype, what, Inputs("codes", codes), dtype.levels, codes, nan)
     inputs = encode_inputs(dtype, kind, seed)
     x = to_float64(inputs.words, kind)
+    if dtype.rounding.startswith("stochastic"):
+        some = np.arange(x.size)
+        if x.size > MOST:  # each is tried with several random numbers
+            some = np.sort(np.random.default_rng(seed).choice(x.size, MOST, replace=False))
+        at, random = draws(dtype, x[some], random_bits, seed)
+        inputs, x = Inputs(kind, inputs.words[some[at]], inputs.nan_left_out), x[some[at]]
+        codes = encode_stochastic(dtype, x, random, random_bits)
+        ours = with_nan(dtype, codes, x, None if isinstance(nan, str) else nan)
+        return Question(dtype, what, inputs, x, ours, nan, random, random_bits)
     numbers = inputs.words if kind == "bfloat16" else inputs.words.view(kind)
     codes = encode(dtype, numbers, bfloat16=kind == "bfloat16")
     ours = with_nan(dtype, codes, x, None if isinstance(nan, str) else nan)
     return Question(dtype, what, inputs, x, ours, nan)
+
+
+def draws(
+    d: DataType, x: NDArray[np.float64], random_bits: int, seed: int = 0
+) -> tuple[NDArray[np.intp], NDArray[np.uint32]]:
+    """Return which numbers to try with which random bits: none, all, drawn ones, the two where the code changes.
+
+    Examples
+    --------
+    >>> import kbit_ref as kb
+    >>> at, random = draws(kb.datatype("int4+rounding=stochastic_a"), np.array([1.25]), 2)
+    >>> sorted(set(random.tolist()))  # 1.25 becomes 2 with 3 and 1 with all others
+    [0, 2, 3]
+    """
+    most = 2**random_bits - 1
+
+    def codes(random: NDArray[Any]) -> NDArray[Any]:
+        return encode_stochastic(d, x, random, random_bits)
+
+    low, high = np.zeros(x.size, np.int64), np.full(x.size, most, np.int64)
+    least = codes(low)
+    changes = codes(high) != least
+    for _ in range(random_bits):
+        middle = (low + high) // 2
+        same = codes(middle) == least
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    drawn = np.random.default_rng([seed, random_bits]).integers(0, most, x.size, endpoint=True)
+    every = np.arange(x.size)
+    where = [every, every, every, every[changes], every[changes]]
+    random = [np.zeros(x.size, np.int64), np.full(x.size, most), drawn, low[changes], high[changes]]
+    both = np.unique(np.stack([np.concatenate(where), np.concatenate(random)]), axis=1)
+    return both[0], both[1].astype(np.uint32)

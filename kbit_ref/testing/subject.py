@@ -15,7 +15,7 @@ from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.block_worker import answer
 from kbit_ref.conformance.implementations.function import parts_of
 from kbit_ref.conformance.inputs.of_schemes import Case
-from kbit_ref.conformance.reading import Refused, Theirs, read, spelled
+from kbit_ref.conformance.reading import Refused, Theirs, parts_in, read, spelled
 from kbit_ref.errors import BadInput, BadType, UnknownName, message
 from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.quantize import quantize
@@ -134,12 +134,10 @@ class Subject:
 
     def _parts(self, x: Array) -> dict[str, Array]:
         saved = x.copy()
-        parts, error = answer(self.adapter, {"theirs": self.theirs, "source": x.dtype.name}, {"x": x})
-        if error:
-            if x.flags.writeable:  # it may have been changed, and is wanted as it was, in its own strides
-                x[...] = saved
-            raise Refused(error)
-        return parts
+        found = answer(self.adapter, {"theirs": self.theirs, "source": x.dtype.name}, {"x": x})
+        if found.error and x.flags.writeable:  # it may have been changed, and is wanted as it was, in its own strides
+            x[...] = saved
+        return parts_in(found)
 
     def answer(self, x: Array) -> Answer:
         """Its answer, whole. Raises `Refused` too."""

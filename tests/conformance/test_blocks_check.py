@@ -11,7 +11,6 @@ import pytest
 import kbit_ref as kb
 from kbit_ref.cli import main
 from kbit_ref.cli.check import text
-from kbit_ref.conformance.block_judge import Answer, judge_profile
 from kbit_ref.conformance.definition import block_index, reference
 from kbit_ref.conformance.diagnosis.shrink import complexity, shrink, spell_block
 from kbit_ref.conformance.implementations.adapters import (
@@ -24,6 +23,7 @@ from kbit_ref.conformance.implementations.block_libraries import WORKER, by
 from kbit_ref.conformance.implementations.block_worker import answer
 from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.inputs.of_schemes import cases, narrowed
+from kbit_ref.conformance.judge import judge_profile
 from kbit_ref.conformance.matrix import tables
 from kbit_ref.conformance.variants import choices
 from kbit_ref.conformance.verdict import Verdict
@@ -55,7 +55,7 @@ def judge(adapter):
     """Its one profile, judged in this process."""
 
     def ask(theirs, source, **arrays):
-        return Answer(*answer(adapter, {"theirs": theirs, "source": source}, arrays))
+        return answer(adapter, {"theirs": theirs, "source": source}, arrays)
 
     return judge_profile(adapter, adapter.profiles[0], ask)
 

@@ -459,8 +459,9 @@ def right_answers(adapter: Adapter) -> list[tuple[str, Any, dict[str, Any]]]:
                 arrays["scales"] = q.scales
                 if q.zero_points is not None:
                     arrays["zero_points"] = q.zero_points
-            parts, error = answer(adapter, {"theirs": profile.theirs, "source": "float32"}, arrays)
-            if not error:
+            made = answer(adapter, {"theirs": profile.theirs, "source": "float32"}, arrays)
+            if not made.error:
+                parts = made.parts
                 if any(word in profile.theirs.casefold() + str(s) for word in ROUGH):
                     parts.pop("decoded", None)
                 found.append((profile.profile, x, parts))

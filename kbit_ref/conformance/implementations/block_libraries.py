@@ -9,14 +9,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.block_judge import Answer, Ask, judge_profile
 from kbit_ref.conformance.implementations.adapters import Adapter
+from kbit_ref.conformance.implementations.ask import Answer
 from kbit_ref.conformance.implementations.claims import BlockProfile
 from kbit_ref.conformance.implementations.libraries import FLUSHES
 from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.implementations.processes import Processes, side_by_side
+from kbit_ref.conformance.judge import Ask, judge_profile
 from kbit_ref.conformance.rank import rank_blocks
-from kbit_ref.conformance.reading import Refused
+from kbit_ref.conformance.reading import parts_in
 from kbit_ref.conformance.verdict import Verdict
 from kbit_ref.tensors.scheme import scheme
 
@@ -89,7 +90,8 @@ def by(library: Library) -> Ask:
 
     def ask(theirs: str, source: str, **arrays: NDArray[Any]) -> Answer:
         reply = library.ask({"theirs": theirs, "source": source}, arrays)
-        return Answer(reply.arrays, reply.error or str(reply.said or ""))
+        said = reply.said if isinstance(reply.said, dict) else {}  # it is theirs: anything may be wrong with it
+        return Answer(reply.arrays, reply.error or str(said.get("error", "")), str(said.get("raised", "")))
 
     return ask
 
@@ -100,8 +102,6 @@ def parts_by(library: Library, theirs: str) -> Callable[..., dict[str, NDArray[A
 
     def parts(words: NDArray[Any], source: str, **given: NDArray[Any]) -> dict[str, NDArray[Any]]:
         answer = ask(theirs, source, x=words, **given)
-        if answer.error:
-            raise Refused(answer.error)
-        return answer.parts
+        return parts_in(answer)
 
     return parts

@@ -1,83 +1,65 @@
-"""Anybody's own function that quantizes an array: what it answers, as parts, and the verdict on it."""
+"""Anybody's own function as an implementation, called in this process; and what its answers are, as parts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.block_judge import Answer, judge_profile
-from kbit_ref.conformance.implementations.adapters import Adapter
-from kbit_ref.conformance.implementations.block_worker import answer
-from kbit_ref.conformance.implementations.claims import BlockProfile
-from kbit_ref.conformance.rank import rank_blocks
-from kbit_ref.conformance.reading import Refused
-from kbit_ref.conformance.verdict import Verdict
+from kbit_ref.conformance.implementations.arrays import as_numbers
+from kbit_ref.conformance.implementations.ask import Answer, ask, ask_parts, flushes_to_zero
+from kbit_ref.conformance.subject import Question
 from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["check_blocks", "parts_of"]
+__all__ = ["Function", "parts_of"]
 
 Array = NDArray[Any]
 FIELDS = ("packed", "scales", "offsets", "zero_points", "global_scale")
+FLUSHES = "it leaves flush-to-zero switched on in this thread; nothing after it can be trusted"
 
 
-def check_blocks(
-    function: Callable[[Any], Any],
-    s: Scheme,
-    sources: Sequence[str],
-    as_numbers: Callable[[Array, str], Array],
-    shapes: str,
-    rank: bool,
-) -> Verdict:
-    """The verdict on a function of one array.
+class Function:
+    """A function as an implementation: it has no version, and nothing is known of it."""
 
-    Parameters
-    ----------
-    function
-        What is judged; `parts_of` says what it may answer.
-    s, sources, shapes
-        What it claims, and the arrays that it takes, as in `BlockProfile`.
-    as_numbers
-        Words of a format as the array that the function takes.
-    rank
-        Rank the kin of the scheme too.
-    """
-    profile = BlockProfile(str(s), getattr(function, "__name__", "function"), tuple(sources), shapes)
-    mine = _Mine(function, s, as_numbers)
+    library = ""
+    known = ()
 
-    def ask(theirs: str, source: str, **arrays: Array) -> Answer:
-        return Answer(*answer(mine, {"theirs": theirs, "source": source}, arrays))
-
-    def parts(words: Array, source: str) -> dict[str, Array]:
-        found = ask(profile.theirs, source, x=words)
-        if found.error:
-            raise Refused(found.error)
-        return found.parts
-
-    row = judge_profile(mine, profile, ask, s)
-    return replace(row, ranking=rank_blocks(s, profile, parts)) if rank else row
-
-
-class _Mine(Adapter):
-    """A function, seen as a library."""
-
-    library, module, install = "", "kbit_ref", ""
-
-    def __init__(self, function: Callable[[Any], Any], s: Scheme, as_numbers: Callable[[Array, str], Array]):
-        self.function, self.s, self.as_numbers = function, s, as_numbers
-
-    def quantize(self, theirs: str, x: Array, source: str) -> dict[str, Any]:
-        """One call; what it answers, as parts."""
-        return parts_of(self.s, x.shape, self.function(self.as_numbers(x, source)))
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+        self.name = str(getattr(function, "__name__", "function"))
 
     def version(self) -> str:
-        """It has none."""
+        """Return nothing."""
         return ""
+
+    def convert(self, asked: Question, shapes: bool) -> list[Answer]:
+        """Answer a question about a data type, and if wished in every arrangement."""
+        words = asked.inputs.words.copy()
+        numbers = words if asked.what == "decode" else as_numbers(words, asked.inputs.kind)
+        return _trusted(lambda: list(ask(self.function, numbers, shapes=shapes)))
+
+    def quantizes(self, s: Scheme) -> Callable[..., Answer]:
+        """Return what answers for an array of a format: the parts that a scheme stores."""
+
+        def quantize(theirs: str, source: str, *, x: Array) -> Answer:
+            def call() -> dict[str, Any]:
+                return parts_of(s, x.shape, self.function(as_numbers(x, source)))
+
+            (answer,) = _trusted(lambda: [ask_parts(call, [x])])
+            return answer
+
+        return quantize
+
+
+def _trusted(call: Callable[[], list[Answer]]) -> list[Answer]:
+    """The answers, unless the thread is left in another state."""
+    before = flushes_to_zero()
+    answers = call()
+    return [Answer(error=FLUSHES)] if flushes_to_zero() and not before else answers
 
 
 def parts_of(s: Scheme, shape: tuple[int, ...], got: Any) -> dict[str, Any]:

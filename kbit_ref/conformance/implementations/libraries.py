@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from kbit_ref.conformance.implementations.adapters import Adapter
-from kbit_ref.conformance.implementations.ask import FLAT, Answer
+from kbit_ref.conformance.implementations.ask import Answer
 from kbit_ref.conformance.implementations.claims import Known, Profile
 from kbit_ref.conformance.implementations.library import Library, Reply
 from kbit_ref.conformance.implementations.processes import Processes, side_by_side
@@ -115,15 +115,16 @@ def judge_libraries(
 def answers(reply: Reply) -> list[Answer]:
     """The answers in a reply; one that cannot be read is an error."""
     if reply.error:
-        return [Answer(FLAT, error=reply.error)]
+        return [Answer(error=reply.error)]
     found = []
     try:
         for i, line in enumerate(reply.said):
             array = reply.arrays.get(str(i))
             error = str(line["error"]) or ("" if array is not None else "an answer without an array")
-            found.append(Answer(str(line["arrangement"]), array, str(line["custom"]), error))
+            about = error, *(str(line[name]) for name in ("raised", "arrangement", "custom"))
+            found.append(Answer({} if array is None else {"answer": array}, *about))
     except (KeyError, TypeError) as error:  # it is theirs: anything may be wrong with it
-        return [Answer(FLAT, error=f"its answer cannot be read ({type(error).__name__})")]
+        return [Answer(error=f"its answer cannot be read ({type(error).__name__})")]
     return found
 
 

@@ -27,7 +27,8 @@ def answer(adapter: Adapter, asked: dict[str, Any], arrays: Arrays) -> tuple[Arr
     for i, each in enumerate(ask(_method(adapter, asked), numbers)):
         if each.array is not None:
             found[str(i)] = each.array
-        lines.append({"arrangement": each.arrangement, "custom": each.custom, "error": each.error})
+        about = {"arrangement": each.arrangement, "custom": each.custom, "error": each.error, "raised": each.raised}
+        lines.append(about)
     return found, lines
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.block_judge import given_scales
 from kbit_ref.conformance.diagnosis.shrink import complexity, spell_block
 from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.block_libraries import WORKER, parts_by
@@ -22,6 +21,7 @@ from kbit_ref.conformance.implementations.claims import BlockProfile
 from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.implementations.processes import Processes, side_by_side
 from kbit_ref.conformance.inputs.of_schemes import cases
+from kbit_ref.conformance.judge import given_scales
 from kbit_ref.conformance.matrix.pairs import Group, Member, group_of
 from kbit_ref.conformance.reading import Refused, read, spelled
 from kbit_ref.errors import KbitError

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kbit_ref.conformance.diagnosis import Diagnosis
-from kbit_ref.conformance.implementations.ask import FLAT, Answer
+from kbit_ref.conformance.implementations.ask import Answer
 from kbit_ref.conformance.implementations.programs.grammar import ARROW, Case, Form, Words, form
 from kbit_ref.conformance.implementations.programs.inputs import lines as given_lines
 from kbit_ref.conformance.implementations.programs.process import run
@@ -295,7 +295,7 @@ class _Values:
                 words, answered = words[numbers], answered[numbers]
             ours = encode(f.dtype, before.numbers(words), bfloat16=f.source == "bfloat16")
             asked = Question(f.dtype, "encode", Inputs(f.source, words, left_out), to_float64(words, f.source), ours)
-        self.verdicts.append(judge(asked, [Answer(FLAT, answered)], "codes" if f.what == "encode" else None))
+        self.verdicts.append(judge(asked, [Answer({"answer": answered})], "codes" if f.what == "encode" else None))
 
     def result(self) -> Verdict:
         """All of them as one verdict."""

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
-from kbit_ref.conformance.block_judge import Found, kinds_of, verdicts_of
 from kbit_ref.conformance.compare import Compared
 from kbit_ref.conformance.diagnosis.block_causes import UNEXPLAINED, WHY, decoded_causes
 from kbit_ref.conformance.diagnosis.block_examples import Shrinker
@@ -26,6 +25,7 @@ from kbit_ref.conformance.implementations.programs.grammar import Form, Words, s
 from kbit_ref.conformance.implementations.programs.inputs import stored_words
 from kbit_ref.conformance.implementations.programs.packed import packed_kinds
 from kbit_ref.conformance.implementations.programs.witness import Witness
+from kbit_ref.conformance.judge import Found, kinds_of, rows_of
 from kbit_ref.conformance.reading import Refused
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Verdict
 from kbit_ref.errors import BadInput
@@ -103,7 +103,7 @@ class Rows:
             shrinker = Shrinker(s, profile, None, self._put)
             kinds = kinds_of(s, found, shrinker)
             kinds["packed"] = packed_kinds(s, found.compared, self.layout, lambda blocks: self._put(blocks, f.source))
-            parts, _ = verdicts_of(found, kinds, ())
+            parts, _ = rows_of(found, kinds, ())
         else:
             parts = (_decoded(f, found.compared),) if found.compared else ()
         errors = tuple(f"{text} ({len(where)} rows)" for text, where in found.errors.items())
