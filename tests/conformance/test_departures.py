@@ -8,12 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.libraries import cases, needed
+from numpy.typing import NDArray
 
 import kbit_ref as kb
+from kbit_ref.arithmetic import same
 from kbit_ref.cli import main
 from kbit_ref.conformance import departures as module
+from kbit_ref.conformance import reading
 from kbit_ref.conformance.departures import (
     EFFECTS,
+    Departure,
     as_row,
     definition,
     departures,
@@ -26,10 +31,17 @@ from kbit_ref.conformance.departures import (
 )
 from kbit_ref.conformance.departures import find as finding
 from kbit_ref.conformance.departures.find import find
+from kbit_ref.conformance.implementations.adapters import block_adapters
+from kbit_ref.conformance.implementations.block_libraries import WORKER, parts_by
+from kbit_ref.conformance.implementations.library import Library
+from kbit_ref.conformance.inputs.of_schemes import shaped
+from kbit_ref.conformance.reading import spelled
 from kbit_ref.tensors.profiles import Profile, profiles
 from kbit_ref.tensors.scheme import scheme
 
 COMMITTED = Path(__file__).parents[2] / "data" / "departures" / "departures.csv"
+TORCHAO = ("fp8_e4m3", "fp8_e5m2", "fp6_e2m3", "fp6_e3m2", "fp4_e2m1")
+AGAIN = "find them again: python tests/conformance/test_departures.py"
 QUICK = ("bnb-cpu-nf4", "torchao-mxfp4-ceil", "keras-int4-grouped", "jax-nvfp4", "hqq-2", "ocp-mxfp4")
 
 
@@ -41,13 +53,13 @@ def committed(name: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("name", QUICK)
 def test_the_file_is_what_is_found(name: str) -> None:
-    assert [as_row(each) for each in find(name)] == committed(name)
+    assert [as_row(each) for each in find(name)] == committed(name), AGAIN
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [p.name for p in distinct() if p.name not in QUICK])
 def test_the_whole_file_is_what_is_found(name: str) -> None:
-    assert [as_row(each) for each in find(name)] == committed(name)
+    assert [as_row(each) for each in find(name)] == committed(name), AGAIN
 
 
 def test_the_file_is_written_as_it_is_read(tmp_path: Path) -> None:
@@ -121,6 +133,51 @@ def test_what_is_on_record_is_found(name: str, choice: str, effect: str, block: 
 )
 def test_faults_that_need_a_whole_array_are_found(name: str, choices: tuple[str, ...]) -> None:
     assert choices in [each.choices for each in faults(name)]
+
+
+# What parts from its profile in the very block of a fault, which `check` tells as a disagreement.
+ELSEWHERE = {
+    "bitsandbytes": {"fp4"},  # decodes the code of -0 to 0
+    "compressed-tensors": {"mxfp4", "mxfp6", "mxfp8"},  # lose blocks next to the largest float
+    "torchao": {f"{name} rceil" for name in TORCHAO},  # flushes scales below 2^-126
+}
+
+
+@pytest.mark.parametrize("library", cases(block_adapters()))
+def test_faults_are_what_the_installed_library_does(library: str) -> None:
+    adapter = block_adapters()[library]
+    needed(library, adapter.installed())
+    otherwise = set()
+    with Library(library, WORKER) as process:
+        for claim in adapter.formats:
+            s, parts = scheme(claim.profile), parts_by(process, claim.theirs)
+            for fault in departures(s):
+                alone = "... " not in fault.block and "array" not in fault.block  # nothing is left out of the example
+                if fault.bad and alone and "float32" in claim.sources and not claim.given:
+                    block = numbers(fault.block)
+                    if fault.effect == "no answer":  # some number of such blocks comes back wrong
+                        block = np.where(block == 0, np.abs(block).max() / 2, block)
+                    x = shaped(np.stack([block] * max(2, claim.blocks)), s, claim.blocks)
+                    found = parts(x, "float32")
+                    back = found.get("decoded")
+                    if back is None:
+                        back = spelled(s, x.shape, reading.read(s, x.shape, found))
+                    if not as_told(fault, block, s.cut.rows(np.asarray(back, np.float64))[0][: block.size]):
+                        otherwise.add(claim.theirs)
+    assert otherwise == ELSEWHERE.get(library, set())
+
+
+def as_told(fault: Departure, block: NDArray[np.float32], back: NDArray[np.float64]) -> bool:
+    """Does the number come back as the fault says? Where it says none: does the block come back wrong?"""
+    if fault.effect == "no answer":
+        return not np.abs(back - block).max() < np.abs(block).max() / 4
+    return bool(same(back[block == np.float32(fault.at)], float(np.float32(fault.theirs))).any())
+
+
+def numbers(block: str) -> NDArray[np.float32]:
+    """The numbers of a block that is written `[1, 0 x 63]`."""
+    runs = (part.partition(" x ") for part in block.strip("[]").split(", "))
+    return np.array([np.float32(value) for value, _, count in runs for _ in range(int(count or 1))], np.float32)
 
 
 def test_choices_that_come_as_near_or_are_left_open_are_no_faults() -> None:
