@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
+import threading
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from kbit_ref.cli._terminal import coloured, cut, table, width
-from kbit_ref.conformance.findings import Finding
+from kbit_ref.cli._terminal import coloured, cut, table, width, wrapped
+from kbit_ref.conformance.findings import Finding, findings_of
 from kbit_ref.conformance.implementations.claims import PARTS
 from kbit_ref.conformance.inputs.of_types import SOURCES
 from kbit_ref.conformance.specials import NUMBERS
 from kbit_ref.conformance.verdict import WORST, Row, Verdict
 
-__all__ = ["COLUMNS", "Libraries", "details", "finding_lines", "legend", "verdict_tables"]
+__all__ = [
+    "COLUMNS",
+    "Libraries",
+    "details",
+    "finding_lines",
+    "is_format",
+    "legend",
+    "notes",
+    "specials",
+    "summary",
+    "verdict_tables",
+]
 
 COLUMNS = {
     "library, version": "what was judged; each library runs in a process of its own",
@@ -23,7 +37,7 @@ COLUMNS = {
     "known": "how many differ, all differences being on public record",
     "disagree": "how many differ otherwise",
     "error": "how many raised, or returned something other than what was asked for",
-    "values": "how many values were compared; s: how many seconds that took",
+    "values": "how many values were compared; s: after how many seconds the library was done",
     "#": "the number of a finding, for --details",
     "harm": "share of the answers that differ, times their median relative error: 1 is all wrong, 0 only signs of "
     "zeros; inputs are chosen to be hard, so ordinary data differ less often",
@@ -39,6 +53,7 @@ LEGEND = {
     "error": "raised, or returned something else than was asked for",
     "harm": "share of the answers that differ x their median relative error, on inputs that are chosen to be hard",
 }
+LONGEST = 18  # name of a library
 HEADS = ("types", "formats", *WORST, "values", "s")
 WIDE = (5, 7, 5, 5, 8, 5, 10, 4)
 SHARES = {2: 0.28, 3: 0.24, 4: 0.23, 5: 0.25}  # of the width, for columns that are too wide
@@ -54,27 +69,83 @@ HEADS_OF_PARTS = {
 
 
 class Libraries:
-    """The table of libraries, printed line by line as they finish."""
+    """The table of libraries, printed line by line as they finish; `add` may be called by any thread.
 
-    def __init__(self, names: Sequence[str]):
-        self.wide = max([len("library"), *map(len, names)])
+    Parameters
+    ----------
+    expected
+        How many verdicts there will be of each library.
+    """
 
-    def heads(self) -> str:
-        """The line of heads."""
-        cells = (f"{head:>{wide}}" for head, wide in zip(HEADS, WIDE, strict=True))
-        return coloured("  ".join([f"{'library':<{self.wide}}", f"{'version':<12}", *cells]), "head")
+    def __init__(self, expected: Mapping[str, int]):
+        self.expected = expected
+        self.narrow = width() < 100
+        self.wide = min(max([len("library"), *map(len, expected)]), LONGEST)
+        self.begin = time.monotonic()
+        self._verdicts: dict[str, list[Verdict]] = {name: [] for name in expected}
+        self._lock = threading.Lock()
+        self._latest = ""
+        print(coloured(self._cells("library", "version", HEADS), "head"), flush=True)
 
-    def line(self, verdicts: Sequence[Verdict], seconds: float) -> str:
-        """One library: how many verdicts of each status."""
-        formats = sum("-" in verdict.spelling for verdict in verdicts)
+    def latest(self) -> str:
+        """The last difference that was found, in a line."""
+        return self._latest
+
+    def add(self, verdict: Verdict) -> None:
+        """Print the line of its library, if this is its last verdict."""
+        for finding in findings_of([verdict])[:1]:
+            self._latest = (
+                f": {finding.library} {_formats(finding)}, {_what(finding)}, {' gives '.join(_example(finding))}"
+            )
+        with self._lock:
+            mine = self._verdicts[verdict.library]
+            mine.append(verdict)
+            if len(mine) == self.expected[verdict.library]:
+                clear = "\r\x1b[K" if sys.stdout.isatty() and sys.stderr.isatty() else ""  # where progress was
+                print(clear + self._line(mine), flush=True)
+
+    def _line(self, verdicts: Sequence[Verdict]) -> str:
+        formats = sum(map(is_format, verdicts))
         counts = Counter(verdict.status for verdict in verdicts)
-        tried = sum(verdict.tried for verdict in verdicts)
+        tried, seconds = sum(verdict.tried for verdict in verdicts), time.monotonic() - self.begin
         numbers = [len(verdicts) - formats, formats, *(counts[status] for status in WORST), tried, round(seconds)]
-        first = f"{verdicts[0].library:<{self.wide}}  {cut(verdicts[0].version, 12):<12}"
-        cells = [f"{number or '-':>{wide}{',' if number else ''}}" for number, wide in zip(numbers, WIDE, strict=True)]
-        for i, status in enumerate(WORST, 2):
-            cells[i] = coloured(cells[i], status) if counts[status] else cells[i]
-        return "  ".join([first, *cells])
+        cells = [f"{number:,}" if number else "-" for number in numbers]
+        return self._cells(
+            verdicts[0].library, verdicts[0].version, cells, [status for status in WORST if counts[status]]
+        )
+
+    def _cells(self, library: str, version: str, cells: Sequence[str], statuses: Sequence[str] = ()) -> str:
+        wide = 8 if self.narrow else 12
+        row = [f"{cut(library, self.wide):<{self.wide}}", f"{cut(version, wide):<{wide}}"]
+        some = list(zip(HEADS, cells, WIDE, strict=True))[: -2 if self.narrow else None]
+        for head, cell, right in some:
+            row.append(coloured(f"{cell:>{right}}", head) if head in statuses else f"{cell:>{right}}")
+        return "  ".join(row)
+
+
+def is_format(verdict: Verdict) -> bool:
+    """Is it a block format, and no data type?"""
+    return not any(row.what for row in verdict.rows)
+
+
+def summary(verdicts: Sequence[Verdict], found: Sequence[Finding], seconds: float) -> list[str]:
+    """How many types and formats of each status, how many findings, values and seconds."""
+    counts = Counter(verdict.status for verdict in verdicts)
+    libraries = len({verdict.library for verdict in verdicts})
+    judged = _counted(len(verdicts), "type or format", "types and formats")
+    judged += f" of {_counted(libraries, 'library', 'libraries')}"
+    said = ", ".join(f"{counts[status]} {status}" for status in WORST)
+    tried = sum(verdict.tried for verdict in verdicts)
+    last = f"{_counted(len(found), 'finding', 'findings')}. {tried:,} values, {seconds:.0f} s."
+    lines = wrapped(f"{judged}: {said}; {last}", width())
+    if faulty := sum(verdict.agree and bool(verdict.faults) for verdict in verdicts):
+        said = "have known faults: what they agree with is itself at fault, see `kbit-ref departures`."
+        lines += wrapped(f"{faulty} that agree {said}", width())
+    return lines
+
+
+def _counted(n: int, one: str, many: str) -> str:
+    return f"{n:,} {one if n == 1 else many}"
 
 
 def finding_lines(found: Sequence[Finding], most: int = MOST) -> list[str]:
@@ -96,7 +167,8 @@ def finding_lines(found: Sequence[Finding], most: int = MOST) -> list[str]:
         kept = len(row[2]) - len(finding.library) - 1
         where = f"{finding.library} {cut(row[2][-kept:], widths[2] - len(finding.library) - 1, 8)}"
         line = _line((*row[:2], where, *row[3:]), widths)
-        lines.append(line[:4] + coloured(line[4:9], finding.status) + line[9:])
+        start, end = widths[0] + 2, widths[0] + widths[1] + 2
+        lines.append(line[:start] + coloured(line[start:end], finding.status) + line[end:])
     if len(found) > most:
         counts = Counter(finding.status for finding in found[most:])
         lines.append(f"and {', '.join(f'{n} {status}' for status, n in counts.items())} more")
@@ -159,10 +231,10 @@ def details(number: int, finding: Finding) -> list[str]:
     lines = [coloured(f"{number}  {finding.status}  {finding.library} {finding.version}", finding.status)]
     for name, text in facts.items():
         if text:
-            lines += textwrap.wrap(f"  {name:<8} {text}", width(), subsequent_indent=" " * 11)
+            lines += _hanging(f"  {name:<8} {text}", 11)
     for theirs, spelling, example in finding.examples[:EXAMPLES]:
-        lines.append(f"  example  {theirs}, checked as {spelling}")
-        lines += [f"    {line}" for line in str(example).splitlines()]
+        lines += _hanging(f"  example  {theirs}, checked as {spelling}", 11)
+        lines += [part for line in str(example).splitlines() for part in _hanging(f"    {line}", 12)]
     if len(finding.examples) > EXAMPLES:
         lines.append(f"  and examples of {len(finding.examples) - EXAMPLES} more formats (--json has all)")
     return [*lines, ""]
@@ -173,7 +245,7 @@ def verdict_tables(verdicts: Sequence[Verdict]) -> list[str]:
     lines: list[str] = []
     for library in dict.fromkeys(verdict.library for verdict in verdicts):
         for blocks in (False, True):
-            mine = [v for v in verdicts if v.library == library and ("-" in v.spelling or not v.rows) == blocks]
+            mine = [v for v in verdicts if v.library == library and is_format(v) == blocks]
             if mine:
                 lines += [*_table(mine), ""]
     return lines
@@ -186,8 +258,9 @@ def _table(mine: Sequence[Verdict]) -> list[str]:
         cells = {title: verdict.theirs, "checked as": verdict.subject}
         cells |= {_column(row): SAID[row.status] for row in verdict.rows}
         cells |= {special.number: special.word for special in reversed(verdict.specials)}
+        cells |= {"faults": str(len(verdict.faults))} if is_format(verdict) else {}
         rows.append(cells | ({"answers": SAID["error"]} if verdict.errors else {}))
-    known = [*SOURCES, "decode", *(HEADS_OF_PARTS.get(part, part) for part in PARTS), *NUMBERS, "answers"]
+    known = [*SOURCES, "decode", *(HEADS_OF_PARTS.get(part, part) for part in PARTS), *NUMBERS, "faults", "answers"]
     columns = [title, "checked as", *(column for column in known if any(column in row for row in rows))]
     return table([dict.fromkeys(columns, "-") | row for row in rows], columns, width())
 
@@ -196,3 +269,39 @@ def _column(row: Row) -> str:
     if row.what:
         return row.source if row.what == "encode" else "decode"
     return HEADS_OF_PARTS.get(row.part, row.part)
+
+
+def specials(rows: Sequence[Verdict]) -> list[str]:
+    """What becomes of NaN and infinity in a block: each library and answer once, with the formats that give it."""
+    found: dict[tuple[str, str, str, str, str], list[str]] = {}
+    for row in rows:
+        for special in row.specials:
+            said = {"told": "told     ", "agree": "agree    ", "disagree": "DISAGREE "}[special.status]
+            plain = special.source == "float32" or row.theirs.endswith(f" from {special.source}")
+            where = row.theirs if plain else f"{row.theirs} from {special.source}"
+            key = (said, row.library, special.number, special.does, special.choice)
+            found.setdefault(key, []).append(where)
+    lines = []
+    for (said, library, number, does, choice), names in found.items():
+        text = f"{said} {library}: {number} in a block: {does}" + (f" ({choice})" if choice else "")
+        lines += [*_hanging(text, 10), *_hanging(f"  where   {', '.join(dict.fromkeys(names))}", 10)]
+    return [*lines, ""] if lines else []
+
+
+def notes(rows: Sequence[Verdict]) -> list[str]:
+    """What was left out, a line each."""
+    found = dict.fromkeys((row.library, row.theirs, note) for row in rows for note in _all_notes(row))
+    lines = [line for each in found for line in _hanging("note      {}, {}: {}".format(*each), 10)]
+    return [*lines, ""] if lines else []
+
+
+def _all_notes(verdict: Verdict) -> Iterator[str]:
+    yield from verdict.notes
+    for row in verdict.rows:
+        yield from (f"{row.name}: {note}" for note in row.notes)
+    if left_out := sum(row.nan_left_out for row in verdict.rows):
+        yield f"{left_out:,} NaN were not tried, the type has none"
+
+
+def _hanging(text: str, indent: int) -> list[str]:
+    return textwrap.wrap(text, width(), subsequent_indent=" " * indent)

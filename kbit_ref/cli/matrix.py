@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kbit_ref.cli.check import LONGEST, can_be_written, sum_up, table
-from kbit_ref.conformance.implementations.adapters import adapters
-from kbit_ref.conformance.matrix import tables
+from kbit_ref.cli import _libraries
+from kbit_ref.cli._page import verdict_tables
+from kbit_ref.cli._terminal import width, wrapped
+from kbit_ref.cli.check import can_be_written
 from kbit_ref.conformance.matrix.matrix import Matrix, as_dict, make_matrix
 from kbit_ref.conformance.matrix.pages import alike_lines, html, markdown
 from kbit_ref.conformance.verdict import worst
-from kbit_ref.errors import BadInput, MissingLibrary, UnknownName, message
+from kbit_ref.errors import BadInput, MissingLibrary, message
 from kbit_ref.progress import Progress
 
 HELP = "compare all libraries with the definition and with each other; as text, Markdown, HTML or JSON"
@@ -28,24 +29,15 @@ OUTPUT = {
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `kbit-ref matrix`."""
-    parser.add_argument("library", nargs="*", help="libraries to compare (default: all that are installed)")
+    _libraries.arguments(parser)
     parser.add_argument("--html", metavar="FILE", help="write one page that needs nothing else")
     parser.add_argument("--markdown", metavar="FILE", help="write it as Markdown")
     parser.add_argument("--save", metavar="FILE", help="write it as JSON")
     parser.add_argument("--read", metavar="FILE", help="draw the pages of a JSON file instead of judging")
-    parser.add_argument(
-        "--timeout", type=float, default=120.0, metavar="S", help="seconds a library may be silent (default 120)"
-    )
-    parser.add_argument(
-        "--adapters", action="append", default=[], metavar="DIR", help="look for adapters in this folder too"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Judge, compare, print and write."""
-    if not 0 < args.timeout <= LONGEST:
-        rule = f"it is a number of seconds, at most {LONGEST:,}"
-        raise BadInput(message("matrix", f"timeout = {args.timeout}", rule, "e.g. --timeout 60"))
     for name in ("html", "markdown", "save"):
         if getattr(args, name):
             can_be_written("matrix", name, Path(getattr(args, name)))
@@ -83,28 +75,25 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _made(args: argparse.Namespace) -> Matrix:
-    known = adapters(args.adapters)
-    for name in args.library:
-        if name not in known:
-            raise UnknownName.among("matrix", "library", name, known, f"there are adapters for {', '.join(known)}")
-        if not known[name].installed():
-            raise MissingLibrary(message("matrix", f"library = {name}", "it is not installed", known[name].install))
-    names = args.library or list(known)
-    present = [known[n] for n in known if n in names and known[n].installed()]
-    mine, ours = [a for a in present if a.types], [a for a in present if a.formats]
-    if not mine and not ours:
+    present, _ = _libraries.chosen("matrix", args, own=True)
+    if not present:
         rule = "no library that it has an adapter for is installed"
         raise MissingLibrary(message("matrix", "libraries", rule, "pip install ml_dtypes gfloat gguf onnx jax"))
+    types, formats = [a for a in present if a.types], [a for a in present if a.formats]
     with Progress("judging", 0) as step:
-        return make_matrix(mine, ours, timeout=args.timeout, folders=args.adapters, progress=sum_up(step))
+        return make_matrix(
+            types, formats, timeout=args.timeout, folders=args.adapters, progress=_libraries.sum_up(step)
+        )
 
 
 def text(matrix: Matrix, seconds: float) -> list[str]:
     """The tables of verdicts, then who agrees with whom."""
-    lines = [*table(matrix.types), *tables.table(matrix.blocks)]
+    lines = verdict_tables([*(row.report for row in matrix.types), *matrix.blocks])
     for group in matrix.groups:
         lines.append(f"{group.name}: {len(group.members)} side by side, {_counted(group.alike)}")
-        lines += [f"  {line}" for line in alike_lines(group)]
+        for line in alike_lines(group):
+            first, *others = wrapped(line, width() - 4)
+            lines += [f"  {first}", *(f"    {other}" for other in others)]
     libraries = len(matrix.versions)
     rows = len(matrix.types) + len(matrix.blocks)
     return [

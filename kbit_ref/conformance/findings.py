@@ -160,14 +160,16 @@ class Baseline:
             remedy = "name a file that check has written, or a new one"
             raise BadInput(message("check", f"baseline = {path}", rule, remedy)) from None
 
-    @staticmethod
-    def write(path: Path, found: Sequence[Finding]) -> int:
-        """Write all places that disagree or have an error to a file; the number of findings."""
-        new = [finding for finding in found if finding.status in ("disagree", "error")]
-        places = sorted({place for finding in new for place in finding.places})
-        document = {"format": FORMAT, "accepted": [asdict(place) for place in places]}
+    @classmethod
+    def of(cls, found: Iterable[Finding]) -> Baseline:
+        """Accept all places that disagree or have an error."""
+        new = (finding for finding in found if finding.status in ("disagree", "error"))
+        return cls(frozenset(place for finding in new for place in finding.places))
+
+    def write(self, path: Path) -> None:
+        """Write it to a file."""
+        document = {"format": FORMAT, "accepted": [asdict(place) for place in sorted(self.accepted)]}
         path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-        return len(new)
 
     def stale(self, verdicts: Iterable[Verdict]) -> list[Place]:
         """The accepted places that were judged and no longer differ."""

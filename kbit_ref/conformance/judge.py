@@ -207,9 +207,11 @@ def _error(asked: Question, got: Theirs, where: NDArray[np.bool_]) -> float | No
     """The median relative error of what the codes, or values, stand for."""
     if asked.dtype.exponents is not None:  # float64 does not hold the levels
         return None
-    levels = np.append(asked.dtype.levels, np.nan)  # -1 is no level
-    theirs = levels[got.stored.codes[where]] if got.decoded is None else got.decoded[where]
-    return median_error(levels[asked.ours[where]], theirs)
+    ours, codes = asked.dtype.levels[asked.ours[where]], got.stored.codes[where]
+    if got.decoded is not None:
+        return median_error(ours, got.decoded[where])
+    wrong = np.where(np.isnan(ours), np.inf, np.nan)  # -1 is no level, and all wrong
+    return median_error(ours, np.where(codes < 0, wrong, asked.dtype.levels[codes]))
 
 
 def _how(asked: Question, kind: Kind, i: int) -> str:

@@ -244,9 +244,7 @@ def test_explain_random_bits(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(("kind", "bits", "as_hex"), [("F32", "<u4", "0x3fc00000"), ("BF16", "<u2", "0x3fc0")])
-def test_explain_a_file(
-    kind: str, bits: str, as_hex: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_explain_a_file(kind: str, bits: str, as_hex: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = np.full((2, 3), int(as_hex, 16), bits)  # 1.5 everywhere
     with Writer(tmp_path / "x.safetensors", [Spec("w", kind, (2, 3)), Spec("n", "I32", (1,))], {}) as file:
         file.view("w")[:] = words.view(np.uint8).reshape(-1)

@@ -37,11 +37,7 @@ def test_help_has_an_example_and_says_what_the_output_means(name: str, monkeypat
 @pytest.mark.parametrize(
     "argv",
     [
-        *(
-            ["list", what, *all_]
-            for what in ("types", "schemes", "layouts", "methods")
-            for all_ in ([], ["--all"])
-        ),
+        *(["list", what, *all_] for what in ("types", "schemes", "layouts", "methods") for all_ in ([], ["--all"])),
         *(["show", name] for name in ("e2m1fn", "nf4-b64-absmax-f32")),
         ["bench", "--size", "4096", "--runs", "1", "--type", "nf4"],
         ["vectors", "list"],

@@ -10,7 +10,7 @@ import pytest
 
 import kbit_ref as kb
 from kbit_ref.cli import main
-from kbit_ref.cli.check import text
+from kbit_ref.cli._page import notes
 from kbit_ref.conformance.definition import block_index, reference
 from kbit_ref.conformance.diagnosis.shrink import complexity, shrink, spell_block
 from kbit_ref.conformance.implementations.adapters import (
@@ -541,11 +541,11 @@ def test_what_cannot_be_imported_is_an_error(tmp_path):
 
 
 def test_the_command_prints_a_table_and_agrees(tmp_path, capsys):
-    assert main(write(tmp_path)) == 0
+    assert main([*write(tmp_path), "--details"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[2:] == ["profile", "scales", "codes", "decoded", "nan", "inf"]
+    assert lines[0].split()[2:] == ["checked", "as", "scales", "codes", "decoded", "nan", "inf"]
     assert lines[1].split() == ["theirs", INT4, "agree", "agree", "agree", "raises", "raises"]
-    last = r"3 parts of 1 block format, 1 library: 3 agree, 0 known, 0 disagree; 0 formats with an error\."
+    last = r"1 type or format of 1 library: 1 agree, 0 known, 0 disagree, 0 error; 0 findings\."
     assert re.fullmatch(last + r" [\d,]+ values, \d+ s\.", lines[-1])
 
 
@@ -554,7 +554,7 @@ def test_the_command_tells_the_difference_and_writes_the_matrix(tmp_path, capsys
     command = write(tmp_path, scheme=INT4 + "+ties=away")
     assert main([*command, "--csv", str(file)]) == 1
     out = capsys.readouterr().out
-    assert f"DISAGREE  fake: codes: explained by +ties=away: {INT4}+ties=away gives all of theirs" in out
+    assert re.search(r"^1  <\.001  fake theirs +codes: \+ties=away", out, re.M)
     with file.open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
     assert tuple(rows[0]) == tables.COLUMNS
@@ -572,7 +572,7 @@ def test_the_command_tells_the_difference_and_writes_the_matrix(tmp_path, capsys
 
 def test_the_command_speaks_json(tmp_path, capsys):
     main([*write(tmp_path, scheme=INT4 + "+ties=away"), "--json"])
-    (row,) = json.loads(capsys.readouterr().out)["blocks"]
+    (row,) = json.loads(capsys.readouterr().out)["verdicts"]
     assert (row["library"], row["spelling"], row["status"]) == ("fake", INT4, "disagree")
     assert [part["status"] for part in row["rows"]] == ["agree", "disagree", "agree"]
 
@@ -593,8 +593,8 @@ def test_usage(tmp_path, capsys, more, text):
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        (["ml_dtypes", "--blocks"], "check: library = ml_dtypes, no block formats of it are judged"),
-        (["gguf", "--type", "int4"], "check: library = gguf, only block formats of it are judged"),
+        (["ml_dtypes", "--blocks"], "check: library = ml_dtypes, it has data types only; ask for"),
+        (["gguf", "--type", "int4"], "check: library = gguf, it has block formats only; ask for"),
         (["ml_dtypes", "--profile", "nope"], "check: profile = 'nope', there is no such name"),
     ],
 )
@@ -610,16 +610,10 @@ def test_the_library_of_a_profile_is_named_if_it_is_absent(monkeypatch, capsys):
     assert expected in capsys.readouterr().err
 
 
-def test_the_summary_counts_parts_and_formats_apart_and_the_notes_stand_before_it():
+def test_the_notes_say_what_was_left_out():
     good = judge(Mine("int4-b32-absmax-f16", "int4-b32-absmax-f16+scalerange=clamp", shapes="any"))
-    bad = Verdict("p", "", (), "mine", theirs="broken", errors=("it raised",))
-    (line,) = tables.summary([good, bad], 52.3)
-    expected = "4 parts of 2 block formats, 1 library: 4 agree, 0 known, 0 disagree; 1 format with an error. "
-    assert line.startswith(expected)
-    assert line.endswith(" values, 52 s.")
-    assert all(line.startswith("note      mine, theirs: ") for line in tables.notes([good, bad])[:-1])
-    lines = text([], [], (1.0, 52.3), [good, bad]).splitlines()
-    assert [i for i, line in enumerate(lines) if line.startswith("note")][-1] == len(lines) - 3
+    assert [line.partition(": ")[0] for line in notes([good])[:1]] == ["note      mine, theirs"]
+    assert notes([Verdict("p", "", (), "mine", theirs="broken", errors=("it raised",))]) == []
 
 
 def test_an_absent_library_is_said_so(tmp_path, capsys):

@@ -35,6 +35,7 @@ def judge_block_libraries(
     timeout: float = 120.0,
     folders: Iterable[str | Path] = (),
     progress: Progress | None = None,
+    each: Callable[[Verdict], None] = lambda _: None,
     rank: bool = False,
 ) -> list[Verdict]:
     """The verdict on every profile of the libraries, in their order.
@@ -51,6 +52,8 @@ def judge_block_libraries(
         Where adapters that are not ours were found.
     progress
         Called with the library, the profiles done and their number.
+    each
+        Called with each verdict as soon as it is reached.
     rank
         Rank the kin of each profile too.
     """
@@ -76,6 +79,7 @@ def judge_block_libraries(
                     ranking = rank_blocks(scheme(profile.profile), profile, parts_by(library, profile.theirs))
                     row = replace(row, ranking=ranking)
                 rows.append(replace(row, notes=(*row.notes, FLUSHES)) if library.flushes else row)
+                each(rows[-1])
                 tell(adapter.library, i + 1, len(own))
         return rows
 

@@ -19,7 +19,7 @@ from kbit_ref.conformance.implementations.processes import Processes, side_by_si
 from kbit_ref.conformance.judge import judge
 from kbit_ref.conformance.rank import ranking_of
 from kbit_ref.conformance.subject import Question, question
-from kbit_ref.conformance.verdict import Row, Verdict
+from kbit_ref.conformance.verdict import Verdict
 from kbit_ref.datatypes.datatype import datatype
 
 __all__ = ["FLUSHES", "Judged", "judge_libraries"]
@@ -55,6 +55,7 @@ def judge_libraries(
     timeout: float = 120.0,
     folders: Iterable[str | Path] = (),
     progress: Progress | None = None,
+    each: Callable[[Verdict], None] = lambda _: None,
     rank: bool = False,
 ) -> list[Judged]:
     """The verdict on every profile of the libraries, in their order.
@@ -71,6 +72,8 @@ def judge_libraries(
         Where adapters that are not ours were found.
     progress
         Called with the library, the jobs done and their number.
+    each
+        Called with each verdict as soon as it is reached.
     rank
         Rank the choices of each type too.
     """
@@ -86,30 +89,32 @@ def judge_libraries(
 
     def one(adapter: Adapter) -> list[Judged]:
         profiles = _chosen(adapter, types)
-        jobs = list(_jobs(profiles))
-        verdicts: dict[_Job, Row] = {}
-        heard: dict[_Job, Sequence[Answer]] = {}
+        total, done = len(list(_jobs(profiles))), 0
+        found = []
         with Library(adapter.library, WORKER, timeout, places, processes) as library:
-            for job in jobs:
-                put = put_by(job)
-                about = {"what": job.what, "theirs": job.profile.theirs, "source": job.source}
-                reply = library.ask(about, {"words": put.inputs.words})
-                heard[job] = answers(reply)
-                verdicts[job] = judge(put, heard[job], None, _concerned(adapter, job))
-                tell(adapter.library, len(verdicts), len(jobs))
-        notes = (FLUSHES,) if library.flushes else ()
-        rows = []
-        for profile in profiles:
-            own = [job for job in jobs if job.profile is profile]
-            its = [replace(verdicts[job], notes=(*verdicts[job].notes, *notes)) for job in own]
-            both = tuple((put_by(job), heard[job]) for job in own)
-            whose = adapter.library, adapter.version(), profile.theirs
-            ranking = ranking_of(both) if rank else None
-            report = Verdict(profile.dtype, profile.dtype, tuple(its), *whose, ranking=ranking)
-            rows.append(Judged(adapter.library, adapter.version(), profile, report, both))
-        return rows
+            for profile in profiles:
+                rows, heard = [], []
+                for job in _jobs([profile]):
+                    put = put_by(job)
+                    about = {"what": job.what, "theirs": job.profile.theirs, "source": job.source}
+                    heard.append((put, answers(library.ask(about, {"words": put.inputs.words}))))
+                    rows.append(judge(*heard[-1], None, _concerned(adapter, job)))
+                    done += 1
+                    tell(adapter.library, done, total)
+                whose = adapter.library, adapter.version(), profile.theirs
+                ranking = ranking_of(heard) if rank else None
+                report = Verdict(profile.dtype, profile.dtype, tuple(rows), *whose, ranking=ranking)
+                each(report)
+                found.append(Judged(adapter.library, adapter.version(), profile, report, tuple(heard)))
+        return [_flushed(judged) for judged in found] if library.flushes else found
 
     return [row for rows in side_by_side(one, libraries, processes) for row in rows]
+
+
+def _flushed(judged: Judged) -> Judged:
+    """The same with a note in each row that the library flushes to zero."""
+    rows = tuple(replace(row, notes=(*row.notes, FLUSHES)) for row in judged.report.rows)
+    return replace(judged, report=replace(judged.report, rows=rows))
 
 
 def answers(reply: Reply) -> list[Answer]:
