@@ -113,9 +113,9 @@ def _chosen(args: argparse.Namespace) -> tuple[list[Adapter], list[Adapter]]:
         raise BadInput(message("check", f"type = {', '.join(args.type)}", rule, "choose one of the two"))
     types = {datatype(name).name for name in args.type}
     libraries, names = _libraries.split_only("check", args)
-    _libraries.kinds("check", args, [*args.library, *libraries], types=bool(args.type), formats=only_blocks)
     formats = _libraries.matching("check", args, "profile", args.profile)
     some = _libraries.matching("check", args, "only", names)
+    _libraries.kinds("check", args, [*args.library, *libraries], types=bool(args.type), formats=only_blocks)
     whole = args.library = [*args.library, *libraries]
 
     def wanted(profile: Profile | BlockProfile) -> bool:

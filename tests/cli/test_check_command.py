@@ -408,5 +408,5 @@ def test_the_column_of_errors_has_a_head():
     good = Verdict("nf4-b64-absmax-f32", "nf4-b64-absmax-f32", (Row("codes", 1), Row("scales", 1)), "lib", "1", "good")
     bad = Verdict("no-such", "", (), "lib", "1", "bad", errors=("it raised",))
     heads, *rows = verdict_tables([good, bad])
-    assert heads.split() == ["lib", "1", "checked", "as", "scales", "codes", "answers"]
-    assert [row.split()[-3:] for row in rows[:2]] == [["agree", "agree", "-"], ["-", "-", "ERROR"]]
+    assert heads.split() == ["lib", "1", "checked", "as", "scales", "codes", "faults", "answers"]
+    assert [row.split()[-3:] for row in rows[:2]] == [["agree", "0", "-"], ["-", "0", "ERROR"]]

@@ -543,10 +543,10 @@ def test_what_cannot_be_imported_is_an_error(tmp_path):
 def test_the_command_prints_a_table_and_agrees(tmp_path, capsys):
     assert main([*write(tmp_path), "--details"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[2:] == ["checked", "as", "scales", "codes", "decoded", "nan", "inf"]
-    assert lines[1].split() == ["theirs", INT4, "agree", "agree", "agree", "raises", "raises"]
+    assert lines[0].split()[2:] == ["checked", "as", "scales", "codes", "decoded", "nan", "inf", "faults"]
+    assert lines[1].split() == ["theirs", INT4, "agree", "agree", "agree", "raises", "raises", "0"]
     last = r"1 type or format of 1 library: 1 agree, 0 known, 0 disagree, 0 error; 0 findings\."
-    assert re.fullmatch(last + r" [\d,]+ values, \d+ s\.", lines[-1])
+    assert re.fullmatch(last + r" [\d,]+ values, \d+ s\.", " ".join(lines[-2:]))
 
 
 def test_the_command_tells_the_difference_and_writes_the_matrix(tmp_path, capsys):
@@ -554,7 +554,7 @@ def test_the_command_tells_the_difference_and_writes_the_matrix(tmp_path, capsys
     command = write(tmp_path, scheme=INT4 + "+ties=away")
     assert main([*command, "--csv", str(file)]) == 1
     out = capsys.readouterr().out
-    assert re.search(r"^1  <\.001  fake theirs +codes: \+ties=away", out, re.M)
+    assert re.search(r"^1  0\.0\d\d  fake theirs +codes: \+ties=away", out, re.M)
     with file.open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
     assert tuple(rows[0]) == tables.COLUMNS
