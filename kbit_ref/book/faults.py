@@ -1,19 +1,27 @@
 """Quantizers written by hand, in NumPy and in C, right ones and ones with a fault: what does `check` say first?
 
-They share nothing with the package: tables are typed, scales are found and codes are packed in plain NumPy. The right
-ones agree with the definition; a faulty one is the same function with one word changed.
+The quantizers share nothing with the package: tables are typed, scales are found and codes are packed in plain NumPy.
+The right ones agree with the definition; a faulty one is the same function with one word changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FAULTS", "RIGHT", "Planted"]
+from kbit_ref.conformance.check import check
+from kbit_ref.conformance.implementations.programs import judge_shared
+
+__all__ = ["FAULTS", "IN_C", "RIGHT", "Planted", "compiled", "markdown", "verdicts"]
 
 Array = NDArray[Any]
 F32 = np.float32
@@ -270,3 +278,56 @@ FAULTS = tuple(
     Planted(fault, subject, with_fault(RIGHT[subject][0], word), named, RIGHT[subject][1])
     for fault, subject, word, named in _ROWS
 )
+
+
+# The page -----------------------------------------------------------------------------------------
+
+DECLARATION = "void f(const float *x, float *scales, uint8_t *packed, int64_t n)"
+IN_C = {  # the number of the fault in faults.c: what it is
+    1: "C: the nibbles of each byte are swapped",
+    2: "C: x is multiplied by the reciprocal of the scale",
+    3: "C: the last block is not written",
+    4: "C: the scale goes through a half-precision variable",
+    5: "C: a short last block ends at the last whole pair of numbers",
+    6: "C: the sign of the scale is lost in max(x)",
+}
+
+
+def compiled(number: int, folder: Path) -> Path | None:
+    """The shared library of a fault in C; None without a compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    made = folder / f"fault{number}.so"
+    source = Path(__file__).with_name("faults.c")
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", f"-DFAULT={number}", "-o", made, source, "-lm"], check=True)
+    return made
+
+
+def verdicts() -> Iterator[tuple[str, str, str, float]]:
+    """Yield each fault, what it claims, the first line of the verdict, and the seconds that it took."""
+    for planted in FAULTS:
+        begin = time.perf_counter()
+        options = {} if planted.shapes is True else {"shapes": planted.shapes}
+        verdict = check(planted.function, planted.subject, **options)
+        yield planted.fault, planted.subject, first_line(str(verdict)), time.perf_counter() - begin
+    with tempfile.TemporaryDirectory() as folder:
+        for number, fault in IN_C.items():
+            library = compiled(number, Path(folder))
+            if library is not None:
+                begin = time.perf_counter()
+                judged = judge_shared(NF, str(library), DECLARATION)
+                yield fault, NF, first_line(str(judged)), time.perf_counter() - begin
+
+
+def first_line(text: str) -> str:
+    """What a verdict says first, without the name of the subject."""
+    return text.partition("\n")[0]
+
+
+def markdown() -> str:
+    """The table of planted faults."""
+    lines = ["| planted | in | what `check` says first | seconds |", "|---|---|---|---:|"]
+    for fault, subject, said, seconds in verdicts():
+        lines.append(f"| {fault} | `{subject}` | {said.replace('|', chr(92) + '|')} | {seconds:.1f} |")
+    return "\n".join(lines)

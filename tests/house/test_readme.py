@@ -3,118 +3,28 @@
 import doctest
 import re
 import shlex
-import sys
-from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kbit_ref import exact, open_checkpoint, profiles
+from kbit_ref import exact, open_checkpoint
+from kbit_ref.book import contents
 from kbit_ref.checkpoints import Writer
 from kbit_ref.checkpoints.header import Spec
-from kbit_ref.cli import audit, commands, main, parser, vectors
-from kbit_ref.cli.list_ import TABLES as PRINTED
-from kbit_ref.cli.list_ import markdown
-from kbit_ref.data import data_folder
-from kbit_ref.exact.encoders import ENCODERS
-from kbit_ref.exact.rules import RULES
-from kbit_ref.study.findings import findings
-from kbit_ref.study.results import read
-from kbit_ref.tensors.scheme import CHOICES, DOUBLES, MEANINGS, SCALE_DTYPES
+from kbit_ref.cli import commands, main, parser
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
 
-LISTS = {"list": "types"} | {f"list {what}": what for what in ("schemes", "profiles", "layouts", "methods")}
-TABLES = (*LISTS, "vectors", "findings")
-SLOW = ("audit",)  # half a minute
+def contents_of(text: str) -> str:
+    """The table of contents as it stands in the README."""
+    return text.partition("<!-- generated: contents -->\n")[2].partition("<!-- end -->")[0]
 
 
-@cache
-def printed(name: str) -> str:
-    """What a command prints for the README."""
-    if name == "audit":
-        return audit.markdown()
-    if name == "findings":
-        return _findings((data_folder("study") / "report" / "report.md").read_text("utf-8"))
-    return vectors.markdown() if name == "vectors" else markdown(LISTS[name])
-
-
-def _findings(report: str) -> str:
-    """The answer, and the first table of the findings."""
-    answer = report.partition("\n## The answer\n")[2].partition("\n![")[0].strip()
-    table = report.partition("\n## The paper's eight findings\n")[2].partition("\n|")[2].partition("\n\n")[0]
-    return f"{answer}\n\n|{table}"
-
-
-def stale(text: str, names: Iterable[str] = TABLES) -> list[str]:
-    """The tables that are not what the command prints."""
-    found = []
-    for name in names:
-        match = re.search(rf"<!-- generated: {name} -->\n(.*?)<!-- end -->", text, re.S)
-        if match is None or match[1] != printed(name) + "\n":
-            found.append(name)
-    return found
-
-
-def renewed(text: str, names: Iterable[str] = TABLES) -> str:
-    """The README with its tables printed again."""
-    for name in names:
-        before, marker, rest = text.partition(f"<!-- generated: {name} -->\n")
-        text = before + marker + printed(name) + "\n<!-- end -->" + rest.partition("<!-- end -->")[2]
-    return text
-
-
-def test_tables_are_generated() -> None:
-    assert set(LISTS.values()) == set(PRINTED)
-    assert stale(README) == [], "print them again: python tests/test_readme.py"
-
-
-@pytest.mark.slow
-def test_the_findings_are_those_of_the_results() -> None:
-    """Drawn again: verdicts, and which number decides."""
-    found = findings(read(data_folder("study") / "results.sqlite"))
-    rows = [line.split(" | ") for line in printed("findings").rpartition("\n\n")[2].splitlines()[2:]]
-    assert [[row.claim, row.verdict] for row in found] == [cells[1:3] for cells in rows]
-
-
-@pytest.mark.slow
-def test_the_table_of_acceptance_rules_is_generated() -> None:
-    assert stale(README, SLOW) == [], "print it again: python tests/test_readme.py audit"
-
-
-@pytest.mark.parametrize(
-    ("name", "was", "planted"),
-    [
-        ("list", "| `mxint8` | integer |", "| `mxint8` | float |"),
-        ("list schemes", "| `absmax` | fl(max", "| `absmax` | fl(2 max"),
-        ("list schemes", "| `eps` | `0` `1e-7`", "| `eps` | `0` `1e-6`"),
-        ("list profiles", "| `onnx-dynamic` | `uint8-tensor", "| `onnx-dynamic` | `int8-tensor"),
-        ("list layouts", "| AutoAWQ GEMM |", "| AutoAWQ |"),
-        ("list layouts", "<!-- generated: list layouts -->\n", ""),
-    ],
-)
-def test_a_stale_table_would_be_found(name: str, was: str, planted: str) -> None:
-    fresh = renewed(README)
-    assert (stale(fresh), was in fresh) == ([], True)
-    assert stale(fresh.replace(was, planted)) == [name]
-
-
-def test_tables_are_whole() -> None:
-    schemes = markdown("schemes")
-    names = {*RULES, *SCALE_DTYPES, *CHOICES, *ENCODERS, *DOUBLES}
-    assert {name for name in names if f"| `{name}` |" not in schemes} == set()
-    assert set(CHOICES) == set(MEANINGS)
-    patterns = re.findall(r"^\| `(\S+)` \| `(\S+)` \| [\d to]+ \| (.*) \|$", markdown("profiles"), re.M)
-    expanded = {}
-    for pattern, spelling, source in patterns:
-        before, _, rest = pattern.replace("\\|", "|").partition("[")
-        words, _, after = rest.partition("]")
-        for word in words.split("|"):
-            expanded[before + word + after] = (spelling.replace("[]", word), source)
-    assert expanded == {p.name: (p.spelling, p.source) for p in profiles().values()}
+def test_the_contents_are_generated() -> None:
+    assert contents_of(README) == contents() + "\n", "print it again: python tests/house/test_readme.py"
+    assert contents_of(README.replace("| [Layouts]", "| [Layout]")) != contents() + "\n"
 
 
 def test_table_of_choices_is_complete() -> None:
@@ -170,4 +80,6 @@ def test_commands_in_the_text_are_accepted(begin: str) -> None:
 
 
 if __name__ == "__main__":
-    (Path(__file__).parents[2] / "README.md").write_text(renewed(README, sys.argv[1:] or TABLES), "utf-8")
+    before, marker, rest = README.partition("<!-- generated: contents -->\n")
+    text = before + marker + contents() + "\n<!-- end -->" + rest.partition("<!-- end -->")[2]
+    (Path(__file__).parents[2] / "README.md").write_text(text, "utf-8")

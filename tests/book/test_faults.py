@@ -1,0 +1,49 @@
+"""Planted faults: the right quantizers agree, the faulty ones are named in the first line, as the page says."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kbit_ref as kb
+from kbit_ref.book import FOLDER
+from kbit_ref.book.faults import DECLARATION, FAULTS, IN_C, NF, RIGHT, Planted, compiled, first_line
+from kbit_ref.conformance.implementations.programs import judge_shared
+
+PAGE = (FOLDER / "faults.md").read_text("utf-8")
+
+
+def judged(function: Any, subject: str, shapes: bool | str) -> Any:
+    return kb.check(function, subject) if shapes is True else kb.check(function, subject, shapes=shapes)
+
+
+@pytest.mark.parametrize("subject", RIGHT)
+def test_the_right_ones_agree(subject: str) -> None:
+    function, shapes = RIGHT[subject]
+    verdict = judged(function, subject, shapes)
+    assert verdict.agree, str(verdict)
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(FAULTS) + len(IN_C) >= 24
+    assert all(planted.fault in PAGE for planted in FAULTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("planted", FAULTS, ids=lambda planted: f"{planted.subject}: {planted.fault}")
+def test_a_planted_fault_is_named_first(planted: Planted) -> None:
+    first = first_line(str(judged(planted.function, planted.subject, planted.shapes)))
+    assert re.search(planted.named, first), first
+    assert first.replace("|", "\\|") in PAGE, "write it again: python -m kbit_ref.book faults"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, *IN_C])
+def test_a_fault_in_c_is_named_first(number: int, tmp_path: Path) -> None:
+    library = compiled(number, tmp_path)
+    if library is None:
+        pytest.skip("no C compiler")
+    verdict = judge_shared(NF, str(library), DECLARATION)
+    assert verdict.agree == (number == 0)
+    assert number == 0 or first_line(str(verdict)).replace("|", "\\|") in PAGE
