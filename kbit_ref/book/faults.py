@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from kbit_ref.conformance.check import check
 from kbit_ref.conformance.implementations.programs import judge_shared
 
-__all__ = ["FAULTS", "IN_C", "RIGHT", "Planted", "compiled", "markdown", "verdicts"]
+__all__ = ["FAULTS", "IN_C", "RIGHT", "Planted", "compiled", "escaped", "markdown", "verdicts"]
 
 Array = NDArray[Any]
 F32 = np.float32
@@ -325,9 +325,14 @@ def first_line(text: str) -> str:
     return text.partition("\n")[0]
 
 
+def escaped(text: str) -> str:
+    """Text for a cell of a table."""
+    return text.replace("|", "\\|")
+
+
 def markdown() -> str:
     """The table of planted faults."""
     lines = ["| planted | in | what `check` says first | seconds |", "|---|---|---|---:|"]
     for fault, subject, said, seconds in verdicts():
-        lines.append(f"| {fault} | `{subject}` | {said.replace('|', chr(92) + '|')} | {seconds:.1f} |")
+        lines.append(f"| {escaped(fault)} | `{subject}` | {escaped(said)} | {seconds:.1f} |")
     return "\n".join(lines)

@@ -115,7 +115,8 @@ def contents() -> str:
     lines = ["| page | rows | what |", "|---|---|---|"]
     for name, one in PAGES.items():
         text = (FOLDER / f"{name}.md").read_text("utf-8")
-        rows = sum(line.startswith("|") for line in text.splitlines()) - 2 * text.count("|---|")
+        table = [line for line in text.splitlines() if line.startswith("|")]
+        rows = len(table) - 2 * sum(set(line) <= set("|-: ") for line in table)  # less heads and their rules
         what = one.text.replace("\n", " ").partition(". ")[0].removesuffix(".")
         lines.append(f"| [{one.title}](kbit_ref/book/{name}.md) | {rows} | {what} |")
     return "\n".join(lines)
