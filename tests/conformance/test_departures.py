@@ -35,6 +35,8 @@ from kbit_ref.conformance.implementations.adapters import block_adapters
 from kbit_ref.conformance.implementations.block_libraries import WORKER, parts_by
 from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.inputs.of_schemes import shaped
+from kbit_ref.conformance.matrix.matrix import Matrix, as_dict
+from kbit_ref.conformance.matrix.pages import html, markdown
 from kbit_ref.conformance.reading import spelled
 from kbit_ref.tensors.profiles import Profile, profiles
 from kbit_ref.tensors.scheme import scheme
@@ -261,6 +263,10 @@ def test_a_verdict_that_agrees_tells_the_faults_of_the_profile(capsys: pytest.Ca
     assert "fault of the profile: leastused=1e-38: " in str(verdict)
     assert [fault["choices"] for fault in verdict.as_dict()["faults"]] == ["leastused=1e-38"]
     assert kb.check(lambda x: kb.encode("int4", x), "int4").says == "agree"
+    document = as_dict(Matrix("2026-01-01", (), (verdict,), ()))
+    assert "same: leastused=1e-38: elements are divided" in markdown(document)
+    assert "known fault: leastused=1e-38: elements are divided" in html(document)
+    assert "Known faults" not in markdown(document | {"blocks": []})
     wrong = kb.check(lambda x: kb.quantize(x, "bnb-cuda-nf4"), "bnb-cpu-nf4", shapes="rows")
     assert wrong.says == wrong.status == "disagree"
     half = "oint4-b32@-1-absmaxhalf-f16+compute=float16+layout=lsb4+scalerange=zeroblock+zeroblock=1.1920929e-07"

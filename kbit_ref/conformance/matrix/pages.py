@@ -68,7 +68,7 @@ def markdown(matrix: Row) -> str:
         lines.append(_md_row((row["library"], row["theirs"], row["subject"], *(_block_words(row, c) for c in COLUMNS))))
     lines += ["", "## Differences", ""]
     lines += [f"- {line}" for line in _difference_lines(matrix)]
-    faults = dict.fromkeys(f"- {row['subject']}: {line}" for row in matrix["blocks"] for line in _faults(row))
+    faults = [f"- {row['library']} {row['theirs']}: {line}" for row in matrix["blocks"] for line in _faults(row)]
     lines += ["", "## Known faults of those that agree", "", *faults] if faults else []
     lines += ["", "## Who agrees with whom", ""]
     for group in _groups(matrix):
