@@ -138,9 +138,10 @@ def summary(verdicts: Sequence[Verdict], found: Sequence[Finding], seconds: floa
     tried = sum(verdict.tried for verdict in verdicts)
     last = f"{_counted(len(found), 'finding', 'findings')}. {tried:,} values, {seconds:.0f} s."
     lines = wrapped(f"{judged}: {said}; {last}", width())
-    if faulty := sum(verdict.agree and bool(verdict.faults) for verdict in verdicts):
-        said = "have known faults: what they agree with is itself at fault, see `kbit-ref departures`."
-        lines += wrapped(f"{faulty} that agree {said}", width())
+    if faulty := [verdict for verdict in verdicts if verdict.agree and verdict.faults]:
+        known = _counted(sum(len(verdict.faults) for verdict in faulty), "known fault", "known faults")
+        said = f"{len(faulty)} agree, with {known}: the library does as its profile says, which itself parts from"
+        lines += wrapped(f"{said} the published definition of the format; see `kbit-ref departures`.", width())
     return lines
 
 
