@@ -85,7 +85,8 @@ def _run(args: argparse.Namespace) -> int:
         return _mistake(args, str(error) or "there is not enough memory")
     except KbitError as error:
         # the text begins with the function that it comes from, which nobody typed, and names what Python offers
-        text = re.sub(r"^(\w+): (name = )?", lambda found: f"{found[1]} = " if found[2] else "", str(error))
+        text = re.sub(r"^(\w+): ((?:name|text) = )?", lambda found: f"{found[1]} = " if found[2] else "", str(error))
+        text = text.replace("named = ", "name = ", 1)
         return _mistake(args, text.replace("kb.profiles() has all", "`kbit-ref list profiles` has all"))
     return code
 

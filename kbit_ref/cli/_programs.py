@@ -1,4 +1,4 @@
-"""What `kbit-ref check` does with programs: options, and how they are judged; `gen --help` tells of the lines."""
+"""Judge programs in any language for `kbit-ref check`: the options, and the run; `gen --help` describes the lines."""
 
 from __future__ import annotations
 
@@ -20,41 +20,57 @@ __all__ = ["arguments", "asked", "cases", "check_count", "run", "source"]
 
 
 def source(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Option for the format of the numbers to encode."""
-    parser.add_argument("--from", dest="source", choices=SOURCES, default="float32", help="the format of x to encode")
+    """Add the option for the format of the numbers to encode."""
+    parser.add_argument(
+        "--from",
+        dest="source",
+        choices=SOURCES,
+        default="float32",
+        help="format of the numbers to encode (default float32)",
+    )
 
 
 def cases(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Options that say which lines there are; the same for `gen` and `check`."""
-    parser.add_argument("--decode", action="store_true", help="the program decodes; by default it encodes")
+    """Add the options that choose the cases; the same for `gen` and `check`."""
+    parser.add_argument("--decode", action="store_true", help="the program decodes (default: it encodes)")
     source(parser)
-    parser.add_argument("--level", type=int, choices=(1, 2), default=1, help="2: rows of other lengths too")
-    parser.add_argument("--count", type=int, metavar="N", help="so many lines, random ones after the chosen ones")
-    parser.add_argument("--seed", type=int, default=0, help="of the random ones (default 0)")
+    parser.add_argument(
+        "--level",
+        type=int,
+        choices=(1, 2),
+        default=1,
+        help="1: rows of one block (default); 2: rows of other lengths too",
+    )
+    parser.add_argument(
+        "--count", type=int, metavar="N", help="number of cases: the chosen ones first, then random ones"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random cases (default 0)")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref check` for programs."""
-    group = parser.add_argument_group("programs of any language", "with a data type, a scheme or a profile for LIBRARY")
+    """Add the options of `kbit-ref check` for programs."""
+    group = parser.add_argument_group(
+        "programs in any language", "give a data type, a scheme or a profile instead of LIBRARY"
+    )
     one = group.add_mutually_exclusive_group()
     one.add_argument(
         "--pipe", action="store_true", help="judge the lines on standard input: gen S | prog | check --pipe S"
     )
-    one.add_argument("--cmd", metavar="PROG", help="run this program, and judge it; --timeout is for a silent one")
+    one.add_argument("--cmd", metavar="PROG", help="run this program and judge it; --timeout limits its silence")
     one.add_argument("--lib", metavar="FILE", help="judge a function of this shared library")
-    group.add_argument("--call", metavar="C", help="with --lib: its declaration in C")
-    group.add_argument("--any", action="store_true", help="with --pipe: any inputs will do, as many as come")
+    group.add_argument("--call", metavar="C", help="with --lib: the declaration of the function in C")
+    group.add_argument("--any", action="store_true", help="with --pipe: accept any inputs, as many as come")
     cases(group)
 
 
 def asked(args: argparse.Namespace) -> bool:
-    """Is a program to be judged?"""
+    """Return whether a program is to be judged."""
     for_programs = (args.call, args.count, args.any or None, args.decode or None)
     return args.pipe or args.cmd is not None or args.lib is not None or any(x is not None for x in for_programs)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge a program; the exit code."""
+    """Judge a program, and return the exit code."""
     judged = _judged(args, _subject(args))
     print(json.dumps(judged.as_dict(), indent=1) if args.json else judged)
     return 0 if judged.agree else 1

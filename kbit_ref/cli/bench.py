@@ -18,6 +18,7 @@ from kbit_ref.bench.bench_models import ModelTiming, measured
 from kbit_ref.bench.study import quick_cost
 from kbit_ref.errors import BadInput, message
 from kbit_ref.progress import Progress
+from kbit_ref.tensors.scheme import named
 
 HELP = "measure speed and scratch memory, beside a copy and the installed libraries"
 EXAMPLE = "kbit-ref bench --type nf4 --size 1048576"
@@ -59,10 +60,11 @@ def run(args: argparse.Namespace) -> int:
         return _models(args)
     if args.study:
         return _study(args)
-    chosen = [task for task in tasks() if not args.type or task.subject in args.type]
+    known = list(dict.fromkeys(task.subject for task in tasks()))
+    types = {name if name in known else str(named(name)) for name in args.type}
+    chosen = [task for task in tasks() if not types or task.subject in types]
     if not chosen:
-        known = ", ".join(dict.fromkeys(task.subject for task in tasks()))
-        raise BadInput(message("bench", f"type = {args.type}", "no row has it", f"rows are {known}"))
+        raise BadInput(message("bench", f"type = {', '.join(types)}", "no row has it", f"rows are {', '.join(known)}"))
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # for peers that are imported now; torch gets the threads of each row
     where, rows, scratch = circumstances(), list[Timing](), {}

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from kbit_ref.cli._terminal import width, wrapped
 from kbit_ref.conformance.departures import EFFECTS, Departure, definition, departures, distinct, write
 from kbit_ref.conformance.departures.find import find
+from kbit_ref.datatypes.everyday import resolve
 from kbit_ref.errors import UnknownName
 from kbit_ref.progress import Progress
 from kbit_ref.tensors.profiles import profiles
@@ -44,10 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print them."""
-    for name in args.profile:
-        if name not in profiles():
-            raise UnknownName.among("departures", "profile", name, profiles(), "`kbit-ref list profiles` has all")
-    names = args.profile or [p.name for p in distinct()]
+    names = [_profile(name) for name in args.profile] or [p.name for p in distinct()]
     found: dict[str, Sequence[Departure]] = {}
     with Progress("departures", len(names)) as progress:
         for name in names:
@@ -64,6 +62,13 @@ def run(args: argparse.Namespace) -> int:
     blocks += ["\n".join(_legend({each.effect for each in rows}))] if rows else []
     print("\n\n".join(blocks))
     return 0
+
+
+def _profile(text: str) -> str:
+    name = text if text in profiles() else resolve("departures", "profile", text, "scheme") or text
+    if name not in profiles():
+        raise UnknownName.among("departures", "profile", text, profiles(), "`kbit-ref list profiles` has all")
+    return name
 
 
 def _lines(name: str, found: Sequence[Departure]) -> Iterator[str]:

@@ -313,3 +313,46 @@ def test_one_bit_is_singular(capsys: pytest.CaptureFixture[str]) -> None:
 def test_threads(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command.split(), "--threads", "0"]) == 2
     assert re.match(r"kbit-ref \w+: threads = 0, it is .*; leave it out\n$", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("show fp4", "gen fp8", "export FP8 --rom -", "prove E4M3", "bench --type fp4", "study distortion fp8"),
+        *(
+            "explain nvfp4 1 --values 1 2",
+            "quantize x nvfp4 -o y",
+            "departures nvfp4",
+            "check --only fp8",
+            "check --type fp8",
+        ),
+        *("check fp8 --pipe", "audit sqnr_18 --scheme nvfp4", "train --size s --scheme fp4"),
+    ],
+)
+def test_every_command_lists_what_an_everyday_name_may_mean(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Writer(tmp_path / "x", [Spec("w", "F32", (2, 64))], {}):
+        pass
+    assert main(command.split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert (
+        re.search(r"\d different (data type|scheme)s have that name; use \S+ \(.*\), .* or ", err) or "fp4_bnb" in err
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "show MXFP4",
+        "explain Q8_0 1 --values 1 2",
+        "gen NF4 --count 1",
+        "export float8_e4m3fn --rom -",
+        "departures Q4_0",
+    ],
+)
+def test_every_command_finds_what_an_everyday_name_means(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command.split()) == 0
+    assert capsys.readouterr().out

@@ -160,7 +160,7 @@ FAULTS = {
     "[[sweep]]\nkinds = ['af']\nbits = [4]\nblocks = [48]": "af in blocks of 48, it has tables for 16, 32",
     "[[sweep]]\nkinds = ['int']\nbits = [4]\nmethods = ['gtpq']": "name = 'gtpq', there is no such name; did you mean",
     "[[sweep]]\nkinds = ['int']\nbits = [4]\nscopes = ['some']": "scope = 'some', there is no such name",
-    "[[sweep]]\nkinds = ['int']\nbits = [4]\nactivations = ['int8']": "text = 'int8', a scheme is",
+    "[[sweep]]\nkinds = ['int']\nbits = [4]\nactivations = ['int8']": "text = 'int8', it is a data type and no scheme",
     "[[sweep]]\nkinds = ['int']\nbits = [4]\nmodels = ['s-9']": "models = 's-9', no model of the plan has such a name",
     "[[sweep]": "it is no TOML",
     "sweep = 3": "sweep, a plan has [[sweep]] tables",
