@@ -201,3 +201,13 @@ def test_a_file_that_is_no_matrix(tmp_path, capsys):
     (tmp_path / "x.json").write_text("[1]")
     assert main(["matrix", "--read", str(tmp_path / "x.json")]) == 2
     assert "it is no matrix; make one with `kbit-ref matrix --save FILE`" in capsys.readouterr().err
+
+
+def test_own_modules_take_part_beside_the_libraries_that_are_named(tmp_path, monkeypatch):
+    write(tmp_path, "ada")
+    write(tmp_path, "eve", "+ties=away")
+    monkeypatch.setenv("COLUMNS", "80")
+    _, lines, *_ = run(tmp_path, "ada")
+    begin = lines.index("int4 from float32: 2 side by side, 2 different answers")
+    assert lines[begin + 1 : begin + 3] == ["  ada four", "  eve four"]
+    assert max(map(len, lines)) <= 80
