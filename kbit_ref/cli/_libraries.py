@@ -25,7 +25,7 @@ Wanted = Callable[[Either], bool]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options for the choice of libraries."""
+    """Add the options for the choice of libraries."""
     parser.add_argument("library", nargs="*", metavar="LIBRARY", help="libraries (default: all that are installed)")
     parser.add_argument(
         "--timeout", type=float, default=120.0, metavar="S", help="seconds a library may be silent (default 120)"
@@ -84,7 +84,7 @@ def kinds(command: str, args: argparse.Namespace, names: Iterable[str], *, types
 
 
 def _reduced(adapter: Adapter, wanted: Wanted | None) -> Adapter:
-    """The same library with some of its types and formats."""
+    """Return the same library with some of its types and formats."""
     if wanted is None:
         return adapter
     made = copy(adapter)
@@ -139,7 +139,7 @@ def _names(profile: Either) -> tuple[str, ...]:
 
 
 def _element(profile: Either) -> str:
-    """The data type without its choices."""
+    """Return the data type without its choices."""
     if isinstance(profile, Profile):
         return profile.dtype.partition("+")[0]
     try:

@@ -30,7 +30,7 @@ def refuse_idle(command: str, given: Mapping[str, Any], rule: str, remedy: str) 
 
 
 def writable_directory(command: str, path: str | os.PathLike[str]) -> Path:
-    """A directory that can be written into; it is made where it is not there.
+    """Return a directory that can be written into; it is made where it is not there.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def writable_directory(command: str, path: str | os.PathLike[str]) -> Path:
 
 
 def writable_file(command: str, path: str | os.PathLike[str]) -> Path:
-    """A file that can be made, or written to if it is there.
+    """Return a file that can be made, or written to if it is there.
 
     Raises
     ------

@@ -88,7 +88,7 @@ class Libraries:
         print(coloured(self._cells("library", "version", HEADS), "head"), flush=True)
 
     def latest(self) -> str:
-        """The last difference that was found, in a line."""
+        """Return the last difference that was found, in a line."""
         return self._latest
 
     def add(self, verdict: Verdict) -> None:
@@ -124,12 +124,12 @@ class Libraries:
 
 
 def is_format(verdict: Verdict) -> bool:
-    """Is it a block format, and no data type?"""
+    """Return whether it is about a block format, and no data type."""
     return not any(row.what for row in verdict.rows)
 
 
 def summary(verdicts: Sequence[Verdict], found: Sequence[Finding], seconds: float) -> list[str]:
-    """How many types and formats of each status, how many findings, values and seconds."""
+    """Return how many types and formats of each status, how many findings, values and seconds."""
     counts = Counter(verdict.status for verdict in verdicts)
     libraries = len({verdict.library for verdict in verdicts})
     judged = _counted(len(verdicts), "type or format", "types and formats")
@@ -150,7 +150,7 @@ def _counted(n: int, one: str, many: str) -> str:
 
 
 def finding_lines(found: Sequence[Finding], most: int = MOST) -> list[str]:
-    """A line for each finding, with a line of heads; those beyond `most` are counted."""
+    """Return a line for each finding, with a line of heads; those beyond `most` are counted."""
     if not found:
         return []
     shown = found[:most]
@@ -199,7 +199,7 @@ def _what(finding: Finding) -> str:
 
 
 def _example(finding: Finding) -> tuple[str, str]:
-    """The smallest input, and both answers, as short as they can be said."""
+    """Return the smallest input, and both answers, as short as they can be said."""
     example = finding.example
     if example is None:
         return finding.why, ""
@@ -213,17 +213,17 @@ def _example(finding: Finding) -> tuple[str, str]:
 
 
 def _rounded(text: str) -> str:
-    """Its numbers of many digits to four."""
+    """Round the numbers of many digits in a text to four."""
     return re.sub(r"-?\d+\.\d{4,}(e[+-]?\d+)?", lambda found: f"{float(found[0]):.4g}", text)
 
 
 def legend() -> list[str]:
-    """What the words of the page mean."""
+    """Return what the words of the page mean."""
     return textwrap.wrap("; ".join(f"{word}: {meaning}" for word, meaning in LEGEND.items()) + ".", width())
 
 
 def details(number: int, finding: Finding) -> list[str]:
-    """Everything about a finding: where it occurs, why, and the smallest input step by step."""
+    """Return everything about a finding: where it occurs, why, and the smallest input step by step."""
     share = f"{finding.count:,} of {finding.tried:,} answers differ ({finding.share:.2%})"
     error = "" if finding.error is None else f", median relative error {finding.error:.2g}"
     cause = finding.cause if finding.why == finding.cause else f"{finding.cause}: {finding.why}"
@@ -242,7 +242,7 @@ def details(number: int, finding: Finding) -> list[str]:
 
 
 def verdict_tables(verdicts: Sequence[Verdict]) -> list[str]:
-    """A table for each library: a line for each type, then for each format, with the verdict on every part."""
+    """Return a table for each library: a line for each type, then for each format, with the verdict on every part."""
     lines: list[str] = []
     for library in dict.fromkeys(verdict.library for verdict in verdicts):
         for blocks in (False, True):
@@ -273,7 +273,7 @@ def _column(row: Row) -> str:
 
 
 def specials(rows: Sequence[Verdict]) -> list[str]:
-    """What becomes of NaN and infinity in a block: each library and answer once, with the formats that give it."""
+    """Return what becomes of NaN and infinity in a block: each answer of a library once, with its formats."""
     found: dict[tuple[str, str, str, str, str], list[str]] = {}
     for row in rows:
         for special in row.specials:
@@ -290,7 +290,7 @@ def specials(rows: Sequence[Verdict]) -> list[str]:
 
 
 def notes(rows: Sequence[Verdict]) -> list[str]:
-    """What was left out, a line each."""
+    """Return what was left out, a line each."""
     found = dict.fromkeys((row.library, row.theirs, note) for row in rows for note in _all_notes(row))
     lines = [line for each in found for line in _hanging("note      {}, {}: {}".format(*each), 10)]
     return [*lines, ""] if lines else []

@@ -22,7 +22,7 @@ class Formatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=WIDE, width=width())
 
     def add_argument(self, action: argparse.Action) -> None:
-        """As in `argparse`, which forgets how far the names of commands are indented."""
+        """Count the indentation of the names of commands, which `argparse` forgets."""
         super().add_argument(action)
         self._action_max_length += 2
 
@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def error(self, message: str) -> NoReturn:
-        """One line on standard error, exit code 2."""
+        """Print one line on standard error, and end with exit code 2."""
         text = message.removeprefix("argument ").replace("the following arguments are required: ", "missing: ")
         remedy = "" if "did you mean" in text else f"; `{self.prog} --help` has an example"
         self.exit(2, f"{self.prog}: {text}{remedy}\n")
@@ -86,7 +86,7 @@ class Parser(argparse.ArgumentParser):
         return f"; did you mean {', '.join(near)}?" if near else ""
 
     def _chosen(self, found: argparse.Namespace) -> Parser:
-        """The parser of the command, and of its action, that were chosen."""
+        """Return the parser of the command, and of its action, that were chosen."""
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
                 inner = action.choices.get(str(getattr(found, action.dest, None)))

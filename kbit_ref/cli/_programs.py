@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_count(function: str, args: argparse.Namespace) -> None:
-    """Refuse a count that is none."""
+    """Refuse a count or a seed that is too small."""
     if args.count is not None and args.count < 1:
         raise BadInput(message(function, f"count = {args.count}", "it is at least 1", "leave it out"))
     if args.seed < 0:

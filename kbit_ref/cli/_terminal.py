@@ -16,14 +16,14 @@ PIECES = re.compile(r"[^\s+|-]*[|-]|\+?[^\s+|-]+[|-]?|\+|\s+")  # where a long c
 
 
 def width() -> int:
-    """Columns of the terminal; 100 where the output is no terminal, unless COLUMNS says otherwise."""
+    """Return the columns of the terminal; 100 where the output is no terminal, unless COLUMNS says otherwise."""
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         return USUAL
     return max(NARROWEST, shutil.get_terminal_size((USUAL, 24)).columns)
 
 
 def coloured(text: str, kind: str) -> str:
-    """The text in the colour of a status, if the output is a terminal and NO_COLOR is not set."""
+    """Return the text in the colour of a status, if the output is a terminal and NO_COLOR is not set."""
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"\x1b[{COLOURS[kind]}m{text}\x1b[0m"
@@ -41,7 +41,7 @@ def cut(text: str, most: int, end: int = 0) -> str:
 
 
 def wrapped(text: str, most: int) -> list[str]:
-    """The text in lines of so many characters, broken at spaces, before `+` and after `-` and `|`.
+    """Return the text in lines of so many characters, broken at spaces, before `+` and after `-` and `|`.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def wrapped(text: str, most: int) -> list[str]:
 
 
 def table(rows: Sequence[Mapping[str, object]], columns: Sequence[str], most: int, *, heads: bool = True) -> list[str]:
-    """Rows with a line of heads above them; the widest columns wrap where a row is wider than `most`."""
+    """Return the rows with a line of heads above them; the widest columns wrap where a row is wider than `most`."""
     texts = [[str(row[column]) for column in columns] for row in rows]
     texts = [list(columns), *texts] if heads else texts
     widths = [max(len(cells[i]) for cells in texts) for i in range(len(columns))]

@@ -23,7 +23,7 @@ OUTPUT = {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref audit`."""
+    """Add the options of `kbit-ref audit`."""
     parser.add_argument(
         *("rule",),
         nargs="?",
@@ -74,7 +74,7 @@ def _examples(args: argparse.Namespace) -> list[Audit]:
 
 
 def markdown() -> str:
-    """The table of worked examples as it stands in the README."""
+    """Return the table of worked examples as it stands in the README."""
     table = rows()
     heads = list(table[0])
     lines = [heads, ["---"] * len(heads), *([row[head] for head in heads] for row in table)]

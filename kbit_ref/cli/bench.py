@@ -37,7 +37,7 @@ AIMED_AT = 1 << 22  # elements, at least, that the targets are for
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref bench`."""
+    """Add the options of `kbit-ref bench`."""
     parser.add_argument("--size", type=int, default=1 << 24, help="number of elements (default 2**24)")
     parser.add_argument("--runs", type=int, default=7, help="number of runs; the median counts (default 7)")
     parser.add_argument(
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _models(args: argparse.Namespace) -> int:
-    """Rows of the transformer."""
+    """Print the rows of the transformer."""
     found: list[ModelTiming] = []
     with Progress("bench models", len(args.threads)) as step:
         for threads in args.threads:
@@ -121,7 +121,7 @@ def _models(args: argparse.Namespace) -> int:
 
 
 def _study(args: argparse.Namespace) -> int:
-    """Cells a minute by the size of the model, and what a second worker gains."""
+    """Print cells per minute by the size of the model, and what a second worker gains."""
     with Progress("bench study", 2) as step:
         one = quick_cost(1)
         step()
@@ -141,7 +141,7 @@ def _study(args: argparse.Namespace) -> int:
 
 
 def met(row: Timing) -> str:
-    """The target of a row, and whether it or the floor is met."""
+    """Return the target of a row, and whether it or the floor is met."""
     if row.target is None or row.size < AIMED_AT:
         return ""
     limit = row.target if row.floor is None else row.floor

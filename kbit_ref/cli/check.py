@@ -44,7 +44,7 @@ OUTPUT = COLUMNS
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref check`."""
+    """Add the options of `kbit-ref check`."""
     _libraries.arguments(parser)
     parser.add_argument(
         *("--only",),
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _chosen(args: argparse.Namespace) -> tuple[list[Adapter], list[Adapter]]:
-    """The adapters with what the options ask for; an error if they make no sense."""
+    """Return the adapters with what the options ask for; an error if they make no sense."""
     only_blocks = bool(args.blocks or args.profile or args.csv)
     if args.type and only_blocks:
         rule = "--blocks, --profile and --csv are for block formats"
@@ -154,7 +154,7 @@ def can_be_written(command: str, name: str, path: Path) -> None:
 
 
 def _judged(args: argparse.Namespace, present: Sequence[Adapter]) -> list[Verdict]:
-    """All verdicts; a line is printed for each library that is done."""
+    """Return all verdicts; a line is printed for each library that is done."""
     if not present:
         return []
     page = None if args.json or args.details else Libraries({a.library: len(a.profiles) for a in present})
@@ -174,7 +174,7 @@ def _judged(args: argparse.Namespace, present: Sequence[Adapter]) -> list[Verdic
 def _lines(
     args: argparse.Namespace, verdicts: Sequence[Verdict], found: Sequence[Finding], seconds: float
 ) -> list[str]:
-    """What is printed when all libraries are done."""
+    """Return what is printed when all libraries are done."""
     if not verdicts:
         return ["No library that check has an adapter for is installed; pip install ml_dtypes gfloat gguf onnx jax"]
     if args.details:
@@ -186,7 +186,7 @@ def _lines(
 
 
 def _details(args: argparse.Namespace, verdicts: Sequence[Verdict], found: Sequence[Finding]) -> list[str]:
-    """Everything, or the findings that the option names."""
+    """Return everything, or the findings that the option names."""
     numbered = list(enumerate(found, 1))
     if args.details == "all":
         lines = verdict_tables(verdicts)
@@ -226,7 +226,7 @@ def _absent(absent: Sequence[Adapter]) -> list[str]:
 
 
 def as_dict(verdicts: Sequence[Verdict], found: Sequence[Finding], absent: Sequence[Adapter]) -> dict[str, object]:
-    """Everything, as `data/schemas/check.schema.json` describes it."""
+    """Return everything, as `data/schemas/check.schema.json` describes it."""
     return {
         "format": "kbit-ref check 1",
         "verdicts": [verdict.as_dict() for verdict in verdicts],

@@ -29,7 +29,7 @@ UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref choose`."""
+    """Add the options of `kbit-ref choose`."""
     limit = parser.add_mutually_exclusive_group(required=True)
     limit.add_argument("--memory", metavar="SIZE", help="limit for all parameters: 500kB, 5MB, 1.5GiB")
     limit.add_argument(
@@ -86,7 +86,7 @@ def _results(args: argparse.Namespace, limit: Limit) -> list[Result]:
 
 
 def _study() -> Path:
-    """The results that come along."""
+    """Return the results that come along."""
     path = data_folder("study") / "results.sqlite"
     if not path.is_file():
         rule = "the results of the full study are not here"
@@ -95,7 +95,7 @@ def _study() -> Path:
 
 
 def _lines(found: Choice) -> list[str]:
-    """For people."""
+    """Return the recommendation as lines of text."""
     lines = [f"{found.limit}: {found.n_options} of the measured options keep within it", ""]
     lines.append(f"use      {_told(found.recommended)}")
     if found.runner_up is not None and found.difference is not None:

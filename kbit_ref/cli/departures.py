@@ -36,7 +36,7 @@ OUTPUT = {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref departures`."""
+    """Add the options of `kbit-ref departures`."""
     parser.add_argument("profile", nargs="*", help="profiles, e.g. bnb-cpu-nf4; by default all that have faults")
     parser.add_argument("--all", action="store_true", help="print the departures that are no faults too")
     parser.add_argument("--find", action="store_true", help="find them again (minutes), not those of this release")
@@ -72,7 +72,7 @@ def _profile(text: str) -> str:
 
 
 def _lines(name: str, found: Sequence[Departure]) -> Iterator[str]:
-    """A profile, its definition, and its departures choice by choice."""
+    """Return a profile, its definition, and its departures choice by choice."""
     published = definition(name)
     yield f"{name}: {profiles()[name].source}"
     yield from _indented(f"definition: {published.scheme(scheme(name))}; {published.source}", 2)
@@ -88,7 +88,7 @@ def _lines(name: str, found: Sequence[Departure]) -> Iterator[str]:
 
 
 def _counted(each: Departure) -> str:
-    """How many numbers, how far, in which blocks."""
+    """Return how many numbers, how far, in which blocks."""
     said = f"{each.values:,} of {each.of:,} numbers"
     if each.values != each.worst:
         said += f", {each.worst:,} of them the worst"

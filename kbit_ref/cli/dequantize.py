@@ -17,7 +17,7 @@ OUTPUT = "the file that was written, how many tensors were dequantized and how m
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref dequantize`."""
+    """Add the options of `kbit-ref dequantize`."""
     parser.add_argument("file", metavar="FILE", help="a file that `kbit-ref quantize` wrote")
     output_arguments(parser)
 

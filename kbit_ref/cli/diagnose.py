@@ -32,7 +32,7 @@ PARTS = {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref diagnose`."""
+    """Add the options of `kbit-ref diagnose`."""
     parser.epilog = (
         "With --x, the other files are what the implementation computed from x. Without --x, bytes and scales are what "
         "its decoder was given, and --values what it returned. A FILE is an .npy, or FILE.safetensors:NAME."
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def array_of(name: str, text: str) -> Any:
-    """The array of an .npy file, or of a tensor of a safetensors file.
+    """Return the array of an .npy file, or of a tensor of a safetensors file.
 
     Raises
     ------

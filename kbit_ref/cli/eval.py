@@ -34,7 +34,7 @@ DEFAULT = 1000  # windows and questions of a task of the world
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref eval`."""
+    """Add the options of `kbit-ref eval`."""
     parser.add_argument("directory", metavar="DIR", help="a directory with config.json and safetensors")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", metavar="FILE", help="measure the loss of this text, in sliding windows")
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tasks(model: Any, questions: list[Choice]) -> list[dict[str, Any]]:
-    """A row a task."""
+    """Return a row per task."""
     if not questions:
         raise BadInput(message("eval", "tasks", "the file has no question", "add some"))
     groups: dict[str, list[Choice]] = defaultdict(list)
@@ -101,7 +101,7 @@ def _tasks(model: Any, questions: list[Choice]) -> list[dict[str, Any]]:
 
 
 def _world(model: Any, n: int, seed: int) -> list[dict[str, Any]]:
-    """A row for each task of the world."""
+    """Return a row for each task of the world."""
     if model.config.n_vocab != N_VOCAB or model.config.n_positions < N_SEQ:
         got = f"a model of {model.config.n_vocab} words and {model.config.n_positions} positions"
         rule = f"the world has {N_VOCAB} words and windows of {N_SEQ}"

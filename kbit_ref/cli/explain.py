@@ -32,7 +32,7 @@ MOST_DIGITS = 4  # of an exponent: beyond 1e9999 there is nothing but 0 and infi
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref explain`."""
+    """Add the options of `kbit-ref explain`."""
     parser.add_argument("scheme", metavar="SCHEME", help="a scheme or a profile, e.g. nf4-b64-absmax-f32")
     parser.add_argument(
         "index", metavar="INDEX", help="index of the element: 5, or 2,7 (negative ones after --, as in -- -1,-1)"
@@ -75,7 +75,7 @@ def _print(args: argparse.Namespace, x: NDArray[Any], index: int | tuple[int, ..
 
 
 def index_of(text: str) -> int | tuple[int, ...]:
-    """The index of its spelling.
+    """Return the index of its spelling.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def index_of(text: str) -> int | tuple[int, ...]:
 
 
 def values_of(texts: list[str], dtype: str) -> NDArray[Any]:
-    """The numbers of their spellings, each rounded once to a format; bfloat16 as its bits.
+    """Return the numbers of their spellings, each rounded once to a format; bfloat16 as its bits.
 
     Examples
     --------

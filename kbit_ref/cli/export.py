@@ -20,7 +20,7 @@ OUTPUT = "the files; each begins with a comment that says what its tables hold."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref export`."""
+    """Add the options of `kbit-ref export`."""
     parser.add_argument("subject", metavar="SCHEME", help="a scheme, a profile or a data type")
     parser.add_argument(
         "--c", metavar="FILE", help="write a C header: levels, midpoints, steps, test cases; - prints it"

@@ -21,7 +21,7 @@ AT_ONCE = 256
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref gen`."""
+    """Add the options of `kbit-ref gen`."""
     parser.epilog = grammar.__doc__
     parser.add_argument("subject", metavar="SCHEME", help="a scheme, a profile or a data type")
     _programs.cases(parser)

@@ -29,7 +29,7 @@ DEFAULT = 64  # tokens, where that many have positions
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref generate`."""
+    """Add the options of `kbit-ref generate`."""
     parser.add_argument("directory", metavar="DIR", help="a directory with config.json and safetensors")
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
     parser.add_argument("-n", type=int, metavar="N", help="number of tokens to add (default 64, or what the model can)")
@@ -51,7 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_quantization(parser: argparse.ArgumentParser) -> None:
-    """Options for a model that is quantized before it is used."""
+    """Add the options for a model that is quantized before it is used."""
     parser.add_argument("--scheme", metavar="SCHEME", help="quantize the matrices first, e.g. nf4-b64-absmax-f16")
     parser.add_argument(
         "--method", metavar="METHOD", help="how codes are chosen, e.g. gptq+order=act (`kbit-ref list methods`)"
@@ -62,7 +62,7 @@ def add_quantization(parser: argparse.ArgumentParser) -> None:
 
 
 def loaded(args: argparse.Namespace) -> Model:
-    """The model of the directory, quantized if that was asked for."""
+    """Return the model of the directory, quantized if that was asked for."""
     if args.scheme is None:
         given = {"--method": args.method, "--calibration": args.calibration, "--activations": args.activations}
         rule = "nothing is quantized without a scheme"
@@ -83,7 +83,7 @@ def loaded(args: argparse.Namespace) -> Model:
 
 
 def text_of(command: str, option: str, path: str) -> str:
-    """The text of a file that an option names."""
+    """Return the text of a file that an option names."""
     try:
         return Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

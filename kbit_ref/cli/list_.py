@@ -41,7 +41,7 @@ Tables = dict[str, list[Row]]  # title -> rows; a title is empty where there is 
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref list`."""
+    """Add the options of `kbit-ref list`."""
     parser.add_argument(
         "what",
         nargs="?",
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _stacked(rows: Sequence[Row]) -> list[str]:
-    """Name and source in a line, the spelling below: side by side they are wider than a screen."""
+    """Put name and source in a line, and the spelling below: side by side they are wider than a screen."""
     wide = min(max(len(row["name"]) for row in rows), width() // 2)
     lines = []
     for row in rows:
@@ -86,7 +86,7 @@ def _stacked(rows: Sequence[Row]) -> list[str]:
 
 
 def markdown(what: str = "types", *, every: bool = False) -> str:
-    """The tables as they stand in the README."""
+    """Return the tables as they stand in the README."""
     parts = []
     for title, rows in TABLES[what](every).items():
         head = list(rows[0])
@@ -101,7 +101,7 @@ CODE = ("name", "names", "spelling", "values")  # columns of spelled words
 
 
 def _cell(column: str, value: object) -> str:
-    """A cell: what is spelled as code, powers as the README writes them, no bar that would end the cell."""
+    """Return a cell: what is spelled as code, powers as the README writes them, no bar that would end the cell."""
     text = str(value)
     if column == "values":
         text = "` `".join(text.split())
@@ -110,7 +110,7 @@ def _cell(column: str, value: object) -> str:
 
 
 def first_line(thing: object) -> str:
-    """The first line of a docstring."""
+    """Return the first line of a docstring."""
     return (thing.__doc__ or "").strip().splitlines()[0]
 
 
@@ -130,7 +130,7 @@ def _types(every: bool) -> Tables:
 
 
 def _schemes(every: bool) -> Tables:
-    """The parts that a spelling is made of."""
+    """Return the parts that a spelling is made of."""
     return {
         "rules": [{"name": name, "scale": first_line(rule)} for name, rule in RULES.items()],
         "stored scales": [{"name": name, "summary": summary(name)} for name in SCALE_DTYPES],
@@ -143,13 +143,13 @@ def _schemes(every: bool) -> Tables:
 
 
 def summary(name: str) -> str:
-    """What the registry says of a data type, or of a stored scale."""
+    """Return what the registry says of a data type, or of a stored scale."""
     found = [row.summary for row in families() if row.arguments(name) is not None]
     return found[0] if found else "IEEE single precision, float32." if name == "f32" else datatype(name).source
 
 
 def _profiles(every: bool) -> Tables:
-    """One row a line of `profiles.txt`, or one a profile."""
+    """Return one row per line of `profiles.txt`, or one per profile."""
     rows: list[Row] = []
     for line in (files("kbit_ref.tensors") / "profiles.txt").read_text("utf-8").splitlines():
         pattern, spelling, source = line.split(maxsplit=2)
@@ -162,7 +162,7 @@ def _profiles(every: bool) -> Tables:
 
 
 def _faults(found: Sequence[Profile]) -> str:
-    """How many known faults these profiles have: `1`, or `1 to 2`."""
+    """Return how many known faults these profiles have: `1`, or `1 to 2`."""
     counts = sorted({len(faults(profile.name)) for profile in found})
     return " to ".join(str(counts[i]) for i in ((0, -1) if len(counts) > 1 else (0,)))
 
@@ -178,7 +178,7 @@ def _layouts(every: bool) -> Tables:
 
 
 def _methods(every: bool) -> Tables:
-    """A row a method; the default of a choice stands first, and the values of a number are not listed."""
+    """Return a row per method; the default of a choice stands first, and the values of a number are not listed."""
     found: list[Row] = []
     for row in methods().values():
         choices = " ".join(f"{name}={'|'.join(map(str, values))}" for name, values in row.choices.items())

@@ -1,4 +1,4 @@
-"""Compare all installed libraries: each with the definition, then with each other, on all that they have."""
+"""Compare all installed libraries on all that they have: each with the definition, then with each other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OUTPUT = {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref matrix`."""
+    """Add the options of `kbit-ref matrix`."""
     _libraries.arguments(parser)
     parser.add_argument("--html", metavar="FILE", help="write one page that needs nothing else")
     parser.add_argument("--markdown", metavar="FILE", help="write it as Markdown")
@@ -60,7 +60,7 @@ def _json(found: dict[str, Any]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A matrix that was saved."""
+    """Return a matrix that was saved."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -87,7 +87,7 @@ def _made(args: argparse.Namespace) -> Matrix:
 
 
 def text(matrix: Matrix, seconds: float) -> list[str]:
-    """The tables of verdicts, then who agrees with whom."""
+    """Return the tables of verdicts, then who agrees with whom."""
     lines = verdict_tables([*(row.report for row in matrix.types), *matrix.blocks])
     for group in matrix.groups:
         lines.append(f"{group.name}: {len(group.members)} side by side, {_counted(group.alike)}")

@@ -26,7 +26,7 @@ WORDS = 2**32
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref prove`."""
+    """Add the options of `kbit-ref prove`."""
     parser.add_argument(
         "dtype", nargs="*", help="data types (default: all of at most 8 bits, those of grammars included)"
     )
@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def provable() -> tuple[str, ...]:
-    """The names of all types of at most 8 bits, those of grammars last."""
+    """Return the names of all types of at most 8 bits, those of grammars last."""
     names = datatypes(grammar=True)
     listed = set(datatypes())
     small = [name for name in names if not name.startswith("Binary1") and datatype(name).bits <= 8]

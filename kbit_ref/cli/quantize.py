@@ -22,7 +22,7 @@ UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref quantize`."""
+    """Add the options of `kbit-ref quantize`."""
     parser.add_argument("file", metavar="FILE", help="a safetensors file")
     parser.add_argument("scheme", metavar="SCHEME", help="a scheme or a profile, e.g. nf4-b64-absmax-f32")
     output_arguments(parser)
@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def output_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `quantize` and `dequantize` share."""
+    """Add the options that `quantize` and `dequantize` share."""
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--threads", type=int, metavar="N", help="number of threads (default: as many as help)")
@@ -73,14 +73,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_threads(command: str, threads: int | None) -> None:
-    """At least one."""
+    """Refuse a number of threads below one."""
     if threads is not None and threads < 1:
         rule = "it is a number of threads from 1"
         raise BadInput(message(command, f"threads = {threads}", rule, "leave it out"))
 
 
 def amount(n_bytes: int) -> str:
-    """A number of bytes for people.
+    """Return a number of bytes in a readable unit.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def amount(n_bytes: int) -> str:
 
 
 def as_dict(args: argparse.Namespace, done: Converted) -> dict[str, object]:
-    """What was done, as a document."""
+    """Return what was done, as a document."""
     tensors = [
         {"name": tensor.name, "scheme": str(tensor.scheme), "shape": list(tensor.shape), "dtype": tensor.dtype}
         | {"bytes": tensor.n_bytes, "bits_per_parameter": 8 * tensor.n_bytes / tensor.size}

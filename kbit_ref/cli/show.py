@@ -40,7 +40,7 @@ MANY = 256  # above this many codes, only the ends are printed
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref show`."""
+    """Add the options of `kbit-ref show`."""
     parser.add_argument("name", help="a data type, a scheme or a profile: e2m1fn, nf4-b64-absmax-f32, ggml-q4_0")
     parser.add_argument("--all", action="store_true", help="of a data type: print every code, however many there are")
 
@@ -90,7 +90,7 @@ def _show_type(args: argparse.Namespace, d: DataType) -> int:
 
 
 def scheme_facts(s: Scheme) -> dict[str, Any]:
-    """The parts of a scheme, each with its meaning, and the profiles of that spelling."""
+    """Return the parts of a scheme, each with its meaning, and the profiles of that spelling."""
     alike = [profile for profile in profiles().values() if scheme(profile.spelling) == s]
     parts = {
         "data type": (s.dtype.name, summary(s.dtype.name.partition("+")[0])),
@@ -112,12 +112,12 @@ def scheme_facts(s: Scheme) -> dict[str, Any]:
 
 
 def _definition(s: Scheme, alike: Sequence[Profile]) -> str:
-    """The scheme that the profiles of this spelling are compared with, and where it is published."""
+    """Return the scheme that the profiles of this spelling are compared with, and where it is published."""
     return "; ".join(f"{(d := definition(profile.name)).scheme(s)}; {d.source}" for profile in alike[:1])
 
 
 def _scheme_lines(s: Scheme, facts: dict[str, Any]) -> list[str]:
-    """What `show` prints of a scheme."""
+    """Return what `show` prints of a scheme."""
     lines = wrapped(facts["spelling"], width())
     for profile in facts["profiles"]:
         lines += wrapped(f"profile {profile['name']}: {profile['source']}", width())
@@ -144,7 +144,7 @@ def _summary_of_layout(name: str) -> str:
 
 
 def level_rows(d: DataType) -> list[dict[str, Any]]:
-    """Every code: its bits, its level (as text, so that inf and nan survive JSON), the gap to the next level."""
+    """Return every code: its bits, its level (as text, so that inf and nan survive JSON), the gap to the next level."""
     widths, unused = field_widths(d), set(d.unused)
     significands, exponents = d.parts()
     levels, gap = spelled(significands, exponents), _gaps(d)
@@ -161,7 +161,7 @@ def level_rows(d: DataType) -> list[dict[str, Any]]:
 
 
 def _gaps(d: DataType) -> dict[tuple[float, int], str]:
-    """The distance from each level to the next larger one, decoded codes that are never emitted included."""
+    """Return the distance from each level to the next larger one, decoded codes that are never emitted included."""
     s, e = d.parts()
     pairs = np.unique(np.array([s, e])[:, np.isfinite(s)] + 0.0, axis=1)  # + 0.0: -0 is 0
     s, e = pairs[0], pairs[1].astype(np.int32)
@@ -173,7 +173,7 @@ def _gaps(d: DataType) -> dict[tuple[float, int], str]:
 
 
 def bit_fields(d: DataType, code: int, widths: list[int] | None = None) -> str:
-    """The bits of a code, sign, exponent and significand apart where the type has them."""
+    """Return the bits of a code, sign, exponent and significand apart where the type has them."""
     text = format(code, f"0{d.bits}b")
     cuts = widths or field_widths(d)
     parts = [text[sum(cuts[:i]) : sum(cuts[: i + 1])] for i in range(len(cuts))]
@@ -181,7 +181,7 @@ def bit_fields(d: DataType, code: int, widths: list[int] | None = None) -> str:
 
 
 def field_widths(d: DataType) -> list[int]:
-    """Widths of sign, exponent and significand; one field for a type without them."""
+    """Return the widths of sign, exponent and significand; one field for a type without them."""
     name = d.name.partition("+")[0]
     if d.family == "p3109":
         match = re.fullmatch(r"Binary(\d+)p(\d+)([su])[ef]", name)
@@ -199,7 +199,7 @@ def field_widths(d: DataType) -> list[int]:
 
 
 def number_line(d: DataType) -> str:
-    """An axis from the lowest to the highest level; a second one in powers of two where levels crowd at zero."""
+    """Return an axis from the lowest to the highest level; a second one in powers of two where levels crowd at zero."""
     s, e = d.parts(d.ascending)
     low, high = spelled(s[[0, -1]], e[[0, -1]], "g")
     lines = [_axis(np.ldexp(s, e - e.max()), low, high)]  # the largest exponent left out: only ratios are drawn
@@ -213,7 +213,7 @@ def number_line(d: DataType) -> str:
 
 
 def _axis(places: Any, left: str, right: str, *, zero: bool = True) -> str:
-    """One line of marks (digits count levels in a column, + is ten or more), and its ends below."""
+    """Return one line of marks (digits count levels in a column, + is ten or more), and its ends below."""
     low, high = float(places[0]), float(places[-1])
     span = high - low or 1.0
     columns = np.rint((np.asarray(places) - low) / span * (WIDTH - 1)).astype(int)

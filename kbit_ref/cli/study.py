@@ -37,7 +37,7 @@ OUTPUT = "a table or a file; `kbit-ref study ACTION --help` says which."
 
 
 def arguments(parser: Parser) -> None:
-    """Options of `kbit-ref study`."""
+    """Add the options of `kbit-ref study`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     full = actions.add_parser("run", help="measure what a plan asks for and the results do not have yet")
     full.add_argument("plan", metavar="PLAN.toml", help="what to measure; data/study/plan.toml is the full study")
@@ -105,7 +105,7 @@ def _cells(n: int) -> str:
 
 
 def _run(plan: Plan, path: str, workers: int, dask: str = "") -> int:
-    """With progress and time left."""
+    """Run a plan, and show progress and the time left."""
     with Progress("study", 1) as step:
 
         def tell(done: int, all_: int, title: str) -> None:
@@ -116,7 +116,7 @@ def _run(plan: Plan, path: str, workers: int, dask: str = "") -> int:
 
 
 def _quick(output: str | None, workers: int, as_json: bool) -> int:
-    """The table and what it says."""
+    """Print the table and what it says."""
     plan = read_plan(data_folder("study") / "quick.toml")
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

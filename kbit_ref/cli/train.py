@@ -29,7 +29,7 @@ OUTPUT = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref train`."""
+    """Add the options of `kbit-ref train`."""
     sizes = ", ".join(f"{size} ({n_parameters(size):,})" for size in SIZES)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--size", choices=tuple(SIZES), help=f"size, and number of parameters: {sizes}")
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Options that make no sense, or that would do nothing."""
+    """Refuse options that make no sense, or that would do nothing."""
     for option in ("steps", "workers"):
         if (value := getattr(args, option)) is not None and value < 1:
             raise BadInput(message("train", f"{option} = {value}", "it is at least 1", "leave it out"))
@@ -91,13 +91,13 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _done(folder: Path, begin: float, as_json: bool) -> int:
-    """Where it is."""
+    """Print where the model is."""
     print(json.dumps({"directory": str(folder), "seconds": time.monotonic() - begin}) if as_json else folder)
     return 0
 
 
 def _teller(step: Progress) -> Callable[[int, float, float], None]:
-    """Loss and tokens a second beside the bar."""
+    """Return a function that shows loss and tokens per second beside the bar."""
     state = {"from": 0, "begin": time.monotonic(), "mean": 0.0}
 
     def tell(done: int, loss: float, rate: float) -> None:
@@ -114,7 +114,7 @@ def _teller(step: Progress) -> Callable[[int, float, float], None]:
 
 
 def _family(output: Path, workers: int) -> None:
-    """Every run in a process of its own, one BLAS thread each; the first that fails ends it."""
+    """Train every run in a process of its own, with one BLAS thread each; the first that fails ends all."""
     every = len(list(runs()))
     todo = [what for what in runs() if not (output / what.name / "model.safetensors").exists()]
     if len(todo) < every:

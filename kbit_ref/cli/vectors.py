@@ -52,7 +52,7 @@ CHECKED = {
 
 
 def arguments(parser: Parser) -> None:
-    """Options of `kbit-ref vectors`."""
+    """Add the options of `kbit-ref vectors`."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     lists = verbs.add_parser("list", help="list the files in the package, and how many mutants each one kills")
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(args: argparse.Namespace, rows: Sequence[Mapping[str, object]]) -> None:
-    """Rows as a table or as JSON."""
+    """Print rows as a table or as JSON."""
     if args.json:
         print(json.dumps(rows, indent=1))
         return
@@ -106,7 +106,7 @@ def _print(args: argparse.Namespace, rows: Sequence[Mapping[str, object]]) -> No
 
 
 def markdown() -> str:
-    """The table of the README: what each file of `quick` kills, all of them, and the tests of `full`."""
+    """Return the table of the README: what each file of `quick` kills, all of them, and the tests of `full`."""
     files = [read_vectors(path) for path in vector_files()]
     rows = [{**row, "file": f"`{row['file']}`"} for row in coverage(files)[:-1]]
     whole = [{**row, "file": f"all of {row['level']}"} for row in levels(files)]
@@ -176,20 +176,20 @@ def _check(args: argparse.Namespace) -> int:
         print(json.dumps([_document(outcome) for outcome in outcomes], indent=1))
     else:
         for outcome in outcomes:
-            print("\n".join(_told(outcome)))
+            print("\n".join(_report(outcome)))
     return 1 if any(outcome.failures for outcome in outcomes) else 0
 
 
 def _only(vectors: Vectors, pattern: str | None) -> Vectors:
-    """The groups of such a name or profile."""
+    """Return the groups of such a name or profile."""
     if pattern is None:
         return vectors
     kept = (g for g in vectors.groups if any(fnmatchcase(name, pattern) for name in (g.name, *g.profiles)))
     return replace(vectors, groups=tuple(kept))
 
 
-def _told(outcome: Outcome) -> list[str]:
-    """What a file says of an implementation, for people."""
+def _report(outcome: Outcome) -> list[str]:
+    """Return what a file says of an implementation, for people."""
     name, failed = outcome.vectors.name, len(outcome.failures)
     left_out = f" ({outcome.left_out:,} questions left out: not implemented)" if outcome.left_out else ""
     if not failed:

@@ -94,7 +94,7 @@ class Finding:
         return self.examples[0][2] if self.examples else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         about = {name: getattr(self, name) for name in ("library", "version", "status", "cause", "why", "link")}
         numbers = {name: getattr(self, name) for name in ("count", "tried", "share", "error", "harm")}
         lists = {"formats": list(self.formats), "parts": list(self.parts)}
@@ -172,7 +172,7 @@ class Baseline:
         path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
     def stale(self, verdicts: Iterable[Verdict]) -> list[Place]:
-        """The accepted places that were judged and no longer differ."""
+        """Return the accepted places that were judged and no longer differ."""
         judged = {(verdict.library, verdict.theirs): {each[0] for each in _places(verdict)} for verdict in verdicts}
         mine = (place for place in self.accepted if (place.library, place.theirs) in judged)
         return sorted(place for place in mine if place not in judged[place.library, place.theirs])
@@ -207,7 +207,7 @@ def findings_of(verdicts: Iterable[Verdict], baseline: Baseline | None = None) -
 
 
 def _places(verdict: Verdict) -> Iterator[tuple[Place, Row | None, Difference | str]]:
-    """All differences of a verdict and the texts of its errors, with their places."""
+    """Return all differences of a verdict and the texts of its errors, with their places."""
     where = (verdict.library, verdict.theirs)
     for row in verdict.rows:
         yield from ((Place(*where, row.name, each.cause), row, each) for each in row.differences)

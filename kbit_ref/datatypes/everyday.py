@@ -42,7 +42,7 @@ GROUPS = {  # schemes of such a name, and a few words on each
 
 
 def few_words(text: str) -> str:
-    """The beginning of a description, up to the first punctuation.
+    """Return the beginning of a description, up to the first punctuation.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def few_words(text: str) -> str:
 
 
 def meanings(text: str, kind: str) -> dict[str, str]:
-    """The names of a kind that `text` may stand for, with a few words on each; an exact name is the only one.
+    """Return the names of a kind that `text` may stand for, with a few words on each; an exact name is the only one.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def _by_table(plain: str, known: Mapping[str, str]) -> list[str]:
 
 
 def _by_words(text: str, known: Mapping[str, str]) -> list[str]:
-    """The published profile of that name; else all that have its words, the shortest names first."""
+    """Return the published profile of that name; else all that have its words, the shortest names first."""
     published = PUBLISHED + text.casefold()
     if published in known:
         return [published]
@@ -114,7 +114,7 @@ def _grouped(family: str, bits: str, symmetric: str | None, n: str) -> dict[str,
 
 
 def resolve(function: str, argument: str, text: str, kind: str) -> str | None:
-    """The one name of a kind that `text` stands for; None if nothing is known of it.
+    """Return the one name of a kind that `text` stands for; None if nothing is known of it.
 
     Raises
     ------

@@ -35,7 +35,7 @@ Key = tuple[bytes, int]
 
 
 def block_groups(libraries: Sequence[Adapter], timeout: float, folders: Sequence[str | Path]) -> Iterator[Group]:
-    """All groups of two formats or more, from float32."""
+    """Return all groups of two formats or more, from float32."""
     formats: dict[Key, list[tuple[Adapter, BlockProfile, Scheme]]] = {}
     for adapter in libraries:
         for profile in adapter.formats:

@@ -75,7 +75,7 @@ def make_matrix(
 
 
 def as_dict(matrix: Matrix) -> dict[str, Any]:
-    """Plain values, for JSON; the pages are drawn from them."""
+    """Return plain values, for JSON; the pages are drawn from them."""
     return {
         "date": matrix.date,
         "versions": matrix.versions,
@@ -89,7 +89,7 @@ def as_dict(matrix: Matrix) -> dict[str, Any]:
 
 
 def type_groups(rows: Sequence[Judged]) -> Iterator[Group]:
-    """Encoders to the same levels, whatever their choices: all that were asked for a type."""
+    """Return encoders to the same levels, whatever their choices: all that were asked for a type."""
     bases = dict.fromkeys(row.profile.dtype.partition("+")[0] for row in rows if "encode" in row.profile.what)
     for base in bases:
         mine = [row for row in rows if row.profile.dtype.partition("+")[0] == base and "encode" in row.profile.what]
@@ -124,7 +124,7 @@ def _type_group(base: str, rows: Sequence[Judged], sources: Sequence[str]) -> Gr
 
 
 def _codes(row: Judged, kind: str) -> NDArray[np.int64] | str:
-    """The codes of a library from one source format, every NaN as the first of them; or why there are none."""
+    """Return the codes of a library from one source format, every NaN as the first of them; or why there are none."""
     for put, answers in row.heard:
         if put.what == "encode" and put.inputs.kind == kind:
             flat = next((a for a in answers if a.arrangement == FLAT), None)

@@ -24,14 +24,14 @@ INTRODUCTION = (
 
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
-    """How many verdicts of each status, of types or of parts of block formats."""
+    """Return how many verdicts of each status, of types or of parts of block formats."""
     found = [each["status"] for row in rows for each in row["rows"]]
     found += ["error" for row in rows if row["errors"]]
     return {status: found.count(status) for status in STATUSES}
 
 
 def alike_lines(group: Group) -> list[str]:
-    """The members in sets that give identical answers, a line each; then who gave none."""
+    """Return the members in sets that give identical answers, a line each; then who gave none."""
     lines = [f"{len(names)} alike: {', '.join(names)}" if len(names) > 1 else names[0] for names in group.alike]
     return [*lines, *(f"({text})" for text in group.missing)]
 
@@ -51,7 +51,7 @@ def _groups(matrix: Row) -> list[Group]:
 
 
 def markdown(matrix: Row) -> str:
-    """The matrix as Markdown: the counts, the tables of verdicts, the differences, who agrees with whom."""
+    """Return the matrix as Markdown: the counts, the tables of verdicts, the differences, who agrees with whom."""
     lines = [f"# {TITLE}, {matrix['date']}", "", INTRODUCTION, ""]
     lines += _md_table(("library", "version", *(f"types: {s}" for s in STATUSES), *(f"parts: {s}" for s in STATUSES)))
     for library, version, types, blocks in _libraries(matrix):
@@ -152,7 +152,7 @@ nav a { margin-right: 1rem; }
 
 
 def html(matrix: Row) -> str:
-    """The matrix as one page; what differs opens its counterexamples, without any script."""
+    """Return the matrix as one page; what differs opens its counterexamples, without any script."""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -209,7 +209,7 @@ def _html_types(matrix: Row) -> Iterator[str]:
 
 
 def _told(verdict: Row) -> str:
-    """The status, and how many values differ."""
+    """Return the status, and how many values differ."""
     listed = verdict["differences"]
     different = sum(each["count"] for each in listed)
     return f"{verdict['status']} {different:,}" if different else str(verdict["status"])
@@ -246,7 +246,7 @@ def _html_blocks(matrix: Row) -> Iterator[str]:
 
 
 def _faults(row: Row) -> list[str]:
-    """What is wrong with the profile itself; matrices of old releases say nothing of it."""
+    """Return what is wrong with the profile itself; matrices of old releases say nothing of it."""
     found = row.get("faults", ())
     return [f"{each['choices']}: {each['meaning']} ({each['effect']}); `{each['example']}`" for each in found]
 

@@ -34,7 +34,7 @@ class Member:
     answers: tuple[Array | str, ...]
 
     def word(self, at: int, index: Any) -> Any:
-        """One word of an answer that is there."""
+        """Return one word of an answer that is there."""
         answer = self.answers[at]
         assert not isinstance(answer, str)
         return answer[index]
@@ -76,11 +76,11 @@ class Group:
         return [[self.members[i] for i in each] for each in sets]
 
     def pair(self, i: int, j: int) -> Pair | None:
-        """The pair of two members, in either order."""
+        """Return the pair of two members, in either order."""
         return next((p for p in self.pairs if (p.first, p.second) == (min(i, j), max(i, j))), None)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; a pair is `[first, second, tried, differing, zeros, example]`."""
+        """Return plain values, for JSON; a pair is `[first, second, tried, differing, zeros, example]`."""
         pairs = [[p.first, p.second, p.tried, p.differing, p.zeros, p.example] for p in self.pairs]
         return {
             "name": self.name,
@@ -93,7 +93,7 @@ class Group:
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> Group:
-        """The inverse of `as_dict`."""
+        """Return the inverse of `as_dict`."""
         pairs = tuple(Pair(*each) for each in found["pairs"])
         return cls(found["name"], found["kind"], tuple(found["members"]), pairs, tuple(found["missing"]))
 
