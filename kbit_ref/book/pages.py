@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbit_ref.book import faults
-from kbit_ref.cli import audit, vectors
+from kbit_ref.cli import audit, departures, vectors
 from kbit_ref.cli.list_ import markdown
 from kbit_ref.data import data_folder
 
@@ -58,6 +58,12 @@ PAGES = {
         "`kbit-ref list profiles`: what libraries do. Where names differ in one word, `[a|b]` in the name is `[]` in "
         "the spelling. `kbit-ref departures` prints the known faults.",
         lambda: markdown("profiles"),
+    ),
+    "departures": Page(
+        "Faults inside profiles",
+        "`kbit-ref departures`: what is wrong with a library that does as its profile says. Each profile is compared "
+        "with the published definition of its format over the inputs of `check`.",
+        departures.markdown,
     ),
     "layouts": Page(
         "Layouts",

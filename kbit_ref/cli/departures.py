@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 from kbit_ref.cli._terminal import width, wrapped
@@ -107,3 +107,33 @@ def _legend(effects: set[str]) -> Iterator[str]:
 
 def _indented(text: str, by: int) -> Iterator[str]:
     yield from (" " * by + line for line in wrapped(text, width() - by))
+
+
+def markdown() -> str:
+    """The page of the book: the faults, profiles that share one in a row; then the definitions."""
+    shared: dict[tuple[tuple[str, ...], str], list[Departure]] = {}
+    for name in (p.name for p in distinct()):
+        for each in departures(name):
+            if each.bad:
+                shared.setdefault((each.choices, each.effect), []).append(each)
+    heads = ("choice", "what a library does", "effect", "profiles", "smallest example, of the first")
+    rows = [
+        (_code(choices), found[0].meaning, effect, _code(each.profile for each in found), f"`{found[0].example}`")
+        for (choices, effect), found in shared.items()
+    ]
+    legend = "\n".join(f"- *{effect}*: {EFFECTS[effect]}" for effect in EFFECTS if effect in {row[2] for row in rows})
+    of: dict[tuple[str, str], list[str]] = {}
+    for name in (p.name for p in distinct()):
+        of.setdefault((definition(name).scheme(scheme(name)).rule, definition(name).source), []).append(name)
+    published = [(_code(names), _code([rule]), source) for (rule, source), names in of.items()]
+    tables = [_table(heads, rows), legend, "Definitions:", _table(("profiles", "scale rule", "published"), published)]
+    return "\n\n".join(tables)
+
+
+def _code(words: Iterable[str]) -> str:
+    return " ".join(f"`{word}`" for word in words)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|", *lines])

@@ -43,7 +43,7 @@ from kbit_ref.tensors.scheme import scheme
 
 COMMITTED = Path(__file__).parents[2] / "data" / "departures" / "departures.csv"
 TORCHAO = ("fp8_e4m3", "fp8_e5m2", "fp6_e2m3", "fp6_e3m2", "fp4_e2m1")
-AGAIN = "find them again: python tests/conformance/test_departures.py"
+AGAIN = "find them again: kbit-ref departures --find -o data/departures/departures.csv"
 QUICK = ("bnb-cpu-nf4", "torchao-mxfp4-ceil", "keras-int4-grouped", "jax-nvfp4", "hqq-2", "ocp-mxfp4")
 
 
@@ -290,7 +290,3 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert (tmp_path / "found.csv").read_text("utf-8").count("\n") == 1
     assert main(["departures", "bnb-cpu-nf5"]) == 2
     assert "did you mean bnb-cpu-nf4" in capsys.readouterr().err
-
-
-if __name__ == "__main__":
-    write(COMMITTED, (each for p in distinct() for each in find(p.name)))

@@ -154,7 +154,7 @@ def _effects(
         mark("zero moved", other & moved & exact & (x == 0) & has_zero)
         mark("lost", other & moved & (x != 0) & (np.abs(x) == largest) & _lost(x, t) & ~_lost(x, d))
         mark("not finite", ~unanswered & ~np.isfinite(t) & (np.isfinite(d) | undefined))
-    mark("no answer", unanswered & ~undefined)
+    mark("no answer", unanswered & ~undefined & np.isfinite(d))
     return effects
 
 
