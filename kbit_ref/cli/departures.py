@@ -110,7 +110,7 @@ def _indented(text: str, by: int) -> Iterator[str]:
 
 
 def markdown() -> str:
-    """The page of the book: the faults, profiles that share one in a row; then the definitions."""
+    """Draw the page of the book: the faults, profiles that share one in a row; then the definitions."""
     shared: dict[tuple[tuple[str, ...], str], list[Departure]] = {}
     for name in (p.name for p in distinct()):
         for each in departures(name):

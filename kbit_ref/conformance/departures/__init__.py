@@ -73,11 +73,11 @@ class Definition:
     source: str
 
     def leaves_open(self, choice: str) -> bool:
-        """May a choice be made as one likes?"""
+        """Say whether it leaves a choice open."""
         return choice in OPEN or choice in self.open or "*" in self.open
 
     def scheme(self, s: Scheme) -> Scheme:
-        """As a scheme of the type, the cut, ... of a profile; scales beyond their type are kept in it, not refused."""
+        """Return it as a scheme of the type, the cut, ... of a profile; scales beyond their type are kept in it."""
         head, *choices = self.spelling.split("+")
         parts = zip(head.split("-"), (s.dtype.name.partition("+")[0], str(s.cut), s.rule, s.scale_dtype), strict=True)
         if s["scalerange"] != "error":
@@ -147,7 +147,7 @@ class Departure:
         return f"{' '.join(self.choices)}: {self.meaning} ({self.effect}); {self.example}"
 
     def as_dict(self) -> dict[str, str]:
-        """The words of it, for JSON."""
+        """Return the words of it, for JSON."""
         return {
             "choices": " ".join(self.choices),
             "effect": self.effect,
@@ -165,7 +165,7 @@ class Departure:
 
 
 def definition(profile: str) -> Definition:
-    """The definition of the format of a profile.
+    """Return the definition of the format of a profile.
 
     Examples
     --------
@@ -181,7 +181,7 @@ def _definitions() -> tuple[Definition, ...]:
 
 
 def parsed(lines: Iterable[str]) -> tuple[Definition, ...]:
-    """Definitions from lines of patterns, spelling, format of numbers, choices left open or -, source."""
+    """Read definitions from lines of patterns, spelling, format of numbers, choices left open or -, source."""
     found = []
     for line in lines:
         names, spelling, source_format, free, source = line.split(maxsplit=4)
@@ -192,7 +192,7 @@ def parsed(lines: Iterable[str]) -> tuple[Definition, ...]:
 
 @cache
 def sentences() -> dict[str, str]:
-    """What a choice of a library means for numbers, by `choice=value`."""
+    """Return what a choice of a library means for numbers, by `choice=value`."""
     return dict(line.split(maxsplit=1) for line in _lines("sentences.txt"))
 
 
@@ -204,7 +204,7 @@ def _lines(name: str) -> list[str]:
 
 
 def departures(profile: str | Scheme) -> tuple[Departure, ...]:
-    """The departures of a profile, the worst first, as they were found and committed; none for other schemes.
+    """Return the departures of a profile, the worst first, as they were found and committed; none for other schemes.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def departures(profile: str | Scheme) -> tuple[Departure, ...]:
 
 
 def faults(profile: str | Scheme) -> tuple[Departure, ...]:
-    """The bad ones among the departures of a profile: for each choice, or choices that only together do it, the worst.
+    """Return the bad departures of a profile: for each choice, or choices that only together do it, the worst.
 
     Examples
     --------
@@ -250,7 +250,7 @@ def _committed() -> dict[str, tuple[Departure, ...]]:
 
 
 def distinct() -> list[Profile]:
-    """The profiles, each spelling once."""
+    """Return the profiles, each spelling once."""
     return list({str(scheme(p.spelling)): p for p in reversed(profiles().values())}.values())[::-1]
 
 
@@ -259,7 +259,7 @@ def _path() -> Path:
 
 
 def read() -> Iterator[Departure]:
-    """The committed departures."""
+    """Yield the committed departures."""
     with _path().open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             cells: dict[str, Any] = dict(row)
@@ -271,7 +271,7 @@ def read() -> Iterator[Departure]:
 
 
 def as_row(departure: Departure) -> dict[str, str]:
-    """The cells of a departure in the file."""
+    """Return the cells of a departure in the file."""
     cells = {}
     for name, value in asdict(departure).items():
         text = " ".join(value) if isinstance(value, tuple) else f"{value:.9g}" if isinstance(value, float) else value
@@ -280,7 +280,7 @@ def as_row(departure: Departure) -> dict[str, str]:
 
 
 def write(path: str | Path, found: Iterable[Departure]) -> None:
-    """Write the file."""
+    """Write departures as CSV."""
     with Path(path).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [each.name for each in fields(Departure)], lineterminator="\n")
         writer.writeheader()
