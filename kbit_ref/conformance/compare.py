@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 from kbit_ref.arithmetic import same
 from kbit_ref.conformance.definition import Stored, block_index
 from kbit_ref.conformance.inputs.of_schemes import Case
-from kbit_ref.conformance.reading import Refused, Theirs, spelled
+from kbit_ref.conformance.reading import Refused, Theirs, repacked, spelled
+from kbit_ref.tensors.packing import Layout, layout, layouts, unpack
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["Compared", "Record", "agree", "compare", "records"]
+__all__ = ["Compared", "Record", "agree", "compare", "likely_layout", "records"]
 
 Array = NDArray[Any]
 PER_BLOCK = ("scales", "offsets", "zero_points")
@@ -78,8 +80,11 @@ def compare(s: Scheme, case: Case, ours: Stored, theirs: Theirs, given: bool = F
     are compared with ours.
     """
     shape = case.words.shape
-    found = Compared(case, ours, theirs, block_index(s, shape))
+    index = block_index(s, shape)
     answered = ~ours.refused
+    judged = answered[index] if index.size else np.zeros(shape, bool)
+    found = Compared(case, ours, _relaid(s, ours.codes, judged, theirs), index)
+    theirs = found.theirs
     if not given:
         for name in PER_BLOCK:
             if name not in theirs.stored.blocks:
@@ -93,7 +98,6 @@ def compare(s: Scheme, case: Case, ours: Stored, theirs: Theirs, given: bool = F
             found.wrong["global_scale"] = ~same([ours.global_scale], [theirs.stored.global_scale])
             found.tried["global_scale"] = 1
         _double(found)
-    judged = answered[found.index] if found.index.size else np.zeros(shape, bool)
     if theirs.has_codes:
         found.wrong["codes"] = judged & (ours.codes != theirs.stored.codes)
         found.tried["codes"] = int(judged.sum())
@@ -110,6 +114,60 @@ def compare(s: Scheme, case: Case, ours: Stored, theirs: Theirs, given: bool = F
             found.wrong["decoded"] = known & ~same(found.spelled, theirs.decoded)
             found.tried["decoded"] = int(known.sum())
     return found
+
+
+def _relaid(s: Scheme, ours: NDArray[np.int64], judged: NDArray[np.bool_], theirs: Theirs) -> Theirs:
+    """Their codes, if they gave bytes alone, by the layout that these bytes are likely to have."""
+    packed, codes = theirs.packed, theirs.stored.codes
+    if packed is None or "codes" in theirs.given or theirs.ordered or not (judged & (codes != ours)).any():
+        return theirs
+    rows = s.cut.rows(ours)
+    flat, known = rows.reshape(-1), s.cut.rows(judged).reshape(-1)
+
+    def by(form: Layout) -> NDArray[np.uint8]:
+        return unpack(packed, form, flat.size)
+
+    form = likely_layout(s, flat.size, packed.size, lambda form: int((known & (by(form) != flat)).sum()))
+    if form is s.layout:
+        return theirs
+    in_order = by(form)
+    codes = np.ascontiguousarray(s.cut.join(in_order.astype(np.int64).reshape(rows.shape), ours.shape))
+    given = ("codes", *theirs.given)
+    return replace(
+        theirs,
+        stored=replace(theirs.stored, codes=codes),
+        repacked=repacked(s, in_order),
+        in_order=in_order,
+        given=given,
+    )
+
+
+def likely_layout(
+    s: Scheme, n: int, n_bytes: int, wrong: Callable[[Layout], int], before: Layout | None = None
+) -> Layout:
+    """Return the layout of bytes: the scheme's, or another one by which fewer than half as many codes differ.
+
+    Codes in their right order at the wrong places of the bytes are one mistake, not 15 in 16 codes.
+
+    Parameters
+    ----------
+    n, n_bytes
+        Codes, and bytes of them.
+    wrong
+        How many codes differ by a layout.
+    before
+        What it was for other arrays; it stays unless the scheme's own does better.
+    """
+    own = wrong(s.layout)
+    if before is not None and before is not s.layout and wrong(before) <= own:
+        return before
+    best, least = s.layout, own / 2
+    for name in layouts() if own else ():
+        other = layout(name)
+        fits = other.bits == s.dtype.bits and not other.digits and other.size(n) == n_bytes
+        if fits and (count := wrong(other)) < least:
+            best, least = other, count
+    return best
 
 
 def _double(found: Compared) -> None:

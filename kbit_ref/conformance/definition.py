@@ -15,7 +15,7 @@ from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.tensors.quantize import quantize
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["Stored", "block_index", "independent", "reference"]
+__all__ = ["Stored", "answered", "block_index", "independent", "reference"]
 
 Array = NDArray[Any]
 PER_BLOCK = ("scales", "offsets", "zero_points")
@@ -91,6 +91,16 @@ def reference(s: Scheme, words: Array, source: str, decoded: bool = False) -> St
         parts[0].reasons + parts[1].reasons,
         decoded=np.concatenate([part.decoded for part in parts], axis) if decoded else None,
     )
+
+
+def answered(s: Scheme, words: Array, refused: NDArray[np.bool_]) -> Array:
+    """Return an array without the blocks that the scheme refuses; nothing where its rows (or columns) are no blocks."""
+    if not refused.any():
+        return words
+    axis = 1 if s.cut.kind == "b" and s.cut.axis == 0 else 0
+    if words.ndim != 2 or words.shape[axis] != refused.size:
+        return words[:0]
+    return np.ascontiguousarray(words.compress(~refused, axis))
 
 
 def _of(q: QTensor, decoded: bool) -> Stored:

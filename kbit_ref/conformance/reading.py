@@ -14,13 +14,15 @@ from kbit_ref.conformance.implementations.ask import Answer, told
 from kbit_ref.conformance.implementations.claims import DOUBLE, PARTS
 from kbit_ref.conformance.inputs.of_types import to_float64
 from kbit_ref.conformance.subject import Question
+from kbit_ref.datatypes.datatype import datatype
+from kbit_ref.engine.codec import decode
 from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.dequantize import dequantize
 from kbit_ref.tensors.packing import pack, unpack
 from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["Refused", "Theirs", "parts_in", "read", "read_type", "spelled"]
+__all__ = ["Refused", "Theirs", "parts_in", "read", "read_type", "repacked", "spelled"]
 
 Array = NDArray[Any]
 EXTRA = ("order",)
@@ -69,6 +71,8 @@ class Theirs:
         The parts that came as such.
     raw
         Codes as they came.
+    ordered
+        They said in which order the codes stand in the bytes.
     """
 
     stored: Stored
@@ -78,6 +82,7 @@ class Theirs:
     in_order: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
     given: tuple[str, ...] = ()
     raw: Array | None = None
+    ordered: bool = False
 
     @property
     def has_codes(self) -> bool:
@@ -192,12 +197,12 @@ def read(s: Scheme, shape: tuple[int, ...], parts: dict[str, Array]) -> Theirs:
         codes = np.full(shape, -1, np.int64)
     rows = s.cut.rows(np.where(codes < 0, 0, codes)).reshape(-1).astype(np.uint8)
     in_order = rows if order is None else rows[order]
-    repacked = None
+    again = None
     if packed is not None:
-        repacked = _packed(s, in_order)
-        if packed.shape != repacked.shape:
-            raise Refused(f"{packed.size} packed bytes came back, layout {s.layout.name} has {repacked.size}")
-    blocks = {name: _per_block(name, parts[name], n_blocks) for name in PARTS[:3] if name in parts}
+        again = repacked(s, in_order)
+        if packed.shape != again.shape:
+            raise Refused(f"{packed.size} packed bytes came back, layout {s.layout.name} has {again.size}")
+    blocks = {name: _per_block(s, name, parts[name], n_blocks) for name in PARTS[:3] if name in parts}
     whole = float(parts["global_scale"].reshape(-1)[0]) if "global_scale" in parts else None
     decoded = None
     if "decoded" in parts:
@@ -207,7 +212,7 @@ def read(s: Scheme, shape: tuple[int, ...], parts: dict[str, Array]) -> Theirs:
     double = {name: parts[name].reshape(-1).astype(np.float64) for name in DOUBLE if name in parts}
     stored = Stored(codes, blocks, whole, np.zeros(n_blocks, bool), double=double)
     given = tuple(name for name in PARTS if name in parts)
-    return Theirs(stored, decoded, packed, repacked, in_order, given, parts.get("codes"))
+    return Theirs(stored, decoded, packed, again, in_order, given, parts.get("codes"), order is not None)
 
 
 def _bytes(packed: Array) -> NDArray[np.uint8]:
@@ -236,15 +241,18 @@ def _unpacked(s: Scheme, shape: tuple[int, ...], packed: Array | None, order: Ar
     return np.ascontiguousarray(s.cut.join(flat.reshape(rows), shape))
 
 
-def _packed(s: Scheme, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The bytes of codes in the scheme's layout; a short last group is filled up as the scheme says."""
+def repacked(s: Scheme, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the bytes of codes in the scheme's layout; a short last group is filled up as the scheme says."""
     short = -codes.size % s.layout.elements
     return pack(np.concatenate([codes, np.full(short, s.fill, np.uint8)]), s.layout)
 
 
-def _per_block(name: str, values: Array, n_blocks: int) -> NDArray[np.float64]:
+def _per_block(s: Scheme, name: str, values: Array, n_blocks: int) -> NDArray[np.float64]:
+    """Numbers; scales and offsets of a narrow type may come as its codes, in unsigned integers of its width."""
     if values.size != n_blocks:
         raise Refused(f"{values.size} {name} came back for {n_blocks} blocks")
+    if name != "zero_points" and s.scale_dtype != "f32" and values.dtype == datatype(s.scale_type).code_dtype:
+        values = decode(s.scale_type, values, threads=1)
     with np.errstate(invalid="ignore"):  # a NaN of a small float is told as one
         return values.reshape(-1).astype(np.float64)
 

@@ -1,5 +1,8 @@
 """`kb.check` of a scheme: anybody's own function that quantizes, part by part, and the profiles it conforms to."""
 
+import dataclasses
+
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -185,3 +188,56 @@ def test_an_integer_that_is_no_code_is_told_as_it_came():
         .differences[0]
         .example.theirs.startswith("300, which is no code of 4 bits")
     )
+
+
+MXFP4 = "ocp-mxfp4"
+ANSWERS = {  # of a right quantizer, in every form that it may have
+    "bytes and scale bytes": lambda q: {"packed": q.packed, "scales": (np.log2(q.scales) + 127).astype(np.uint8)},
+    "ml_dtypes": lambda q: (q.codes.view(ml_dtypes.float4_e2m1fn), q.scales.astype(ml_dtypes.float8_e8m0fnu)),
+    "bytes and numbers": lambda q: {"packed": q.packed, "scales": q.scales},
+    "values alone": kb.dequantize,
+    "values of bfloat16": lambda q: kb.dequantize(q).astype(ml_dtypes.bfloat16),
+    "all in double": lambda q: {"codes": q.codes.astype(np.int64), "scales": q.scales.astype(np.float64)},
+}
+
+
+@pytest.mark.parametrize("form", ANSWERS)
+def test_a_right_mx_quantizer_agrees_in_whatever_form_it_answers(form):
+    answer = ANSWERS[form]
+    assert kb.check(lambda x: answer(kb.quantize(x, MXFP4)), MXFP4).agree
+
+    def one_exponent_off(x):
+        q = kb.quantize(x, MXFP4)
+        return answer(dataclasses.replace(q, scales=np.where(q.scales == 0.25, np.float32(0.5), q.scales)))
+
+    assert kb.check(one_exponent_off, MXFP4).status == "disagree"
+
+
+@pytest.mark.parametrize(("text", "bits"), [("nvfp4-te", np.uint8), ("int4-b32-absmax-f16", np.uint16)])
+def test_scales_may_be_the_codes_of_their_type(text, bits):
+    s = kb.scheme(text)
+
+    def mine(x):
+        q = kb.quantize(x, s)
+        scales = kb.encode(s.scale_type, q.scales)
+        assert scales.dtype == bits
+        return {"packed": q.packed, "scales": scales} | (
+            {} if q.global_scale is None else {"global_scale": q.global_scale}
+        )
+
+    assert kb.check(mine, s, shapes=False).agree
+    wrong = kb.check(lambda x: mine(x) | {"scales": mine(x)["scales"] ^ bits(1)}, s, shapes=False)
+    assert wrong.part("scales").different == wrong.part("scales").tried
+
+
+def test_bytes_in_another_layout_are_one_mistake_whether_or_not_the_codes_are_given():
+    s = "int4-b32-absmax-f32"
+
+    def swapped(x):
+        q = kb.quantize(x, s)
+        return {"packed": q.packed >> 4 | q.packed << 4, "scales": q.scales}
+
+    found = kb.check(swapped, s, shapes=False)
+    assert {row.part: row.status for row in found.rows} == {"scales": "agree", "codes": "agree", "packed": "disagree"}
+    one_bit = kb.check(lambda x: swapped(x) | {"packed": kb.quantize(x, s).packed ^ np.uint8(1)}, s, shapes=False)
+    assert one_bit.part("codes").status == "disagree"  # no layout makes these codes right

@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
-from kbit_ref.conformance.compare import Compared, compare
+from kbit_ref.conformance.compare import Compared, compare, likely_layout
 from kbit_ref.conformance.definition import Stored, block_index, independent, reference
 from kbit_ref.conformance.implementations.programs.grammar import Form, Words, split
 from kbit_ref.conformance.inputs.of_schemes import Case
 from kbit_ref.conformance.reading import Refused, Theirs, read
 from kbit_ref.errors import KbitError
 from kbit_ref.tensors.dequantize import dequantize
-from kbit_ref.tensors.packing import Layout, layout, layouts, pack, unpack
+from kbit_ref.tensors.packing import Layout, pack, unpack
 from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["compare_decoded", "compare_stored", "likely_layout", "packed_row", "together"]
+__all__ = ["compare_decoded", "compare_stored", "layout_of_rows", "packed_row", "together"]
 
 Array = NDArray[Any]
 
@@ -30,16 +30,8 @@ def together(f: Form, n: int) -> bool:
     return independent(s) and n % (s.cut.size or n) == 0
 
 
-def likely_layout(f: Form, n: int, given: Words, answers: Words, before: Layout) -> Layout:
-    """The layout of a program's bytes: the scheme's, or another one by which fewer than half as many codes differ.
-
-    Codes in their right order at the wrong places of the bytes are one mistake, not 15 in 16 codes.
-
-    Parameters
-    ----------
-    before
-        What it was for other rows; it stays unless the scheme's own does better.
-    """
+def layout_of_rows(f: Form, n: int, given: Words, answers: Words, before: Layout) -> Layout:
+    """Return the layout of a program's bytes, `before` for other rows."""
     s = f.scheme
     (x,), outputs = f.sides(n)
     ours = reference(s, x.numbers(given), f.source)
@@ -49,16 +41,7 @@ def likely_layout(f: Form, n: int, given: Words, answers: Words, before: Layout)
     def wrong(form: Layout) -> int:
         return int((answered & (_unpacked(form, packed, n) != ours.codes)).sum())
 
-    own = wrong(s.layout)
-    if before is not s.layout and wrong(before) <= own:
-        return before
-    best, least = s.layout, own / 2
-    for name in layouts() if own else ():
-        other = layout(name)
-        fits = other.bits == s.dtype.bits and not other.digits and other.size(n) == outputs[-1].count
-        if fits and (count := wrong(other)) < least:
-            best, least = other, count
-    return best
+    return likely_layout(s, n, outputs[-1].count, wrong, before)
 
 
 def compare_stored(f: Form, n: int, given: Words, answers: Words, form: Layout) -> Compared:

@@ -18,7 +18,7 @@ from kbit_ref.conformance.implementations.claims import PARTS, BlockProfile
 from kbit_ref.conformance.implementations.programs.blocks import (
     compare_decoded,
     compare_stored,
-    likely_layout,
+    layout_of_rows,
     together,
 )
 from kbit_ref.conformance.implementations.programs.grammar import Form, Words, split
@@ -80,7 +80,7 @@ class Rows:
     def _compared(self, n: int, given: Words, answers: Words) -> Compared:
         if self.form.what == "decode":
             return compare_decoded(self.form, n, given, answers)
-        self.layout = likely_layout(self.form, n, given, answers, self.layout)
+        self.layout = layout_of_rows(self.form, n, given, answers, self.layout)
         return compare_stored(self.form, n, given, answers, self.layout)
 
     def result(self) -> Verdict:
