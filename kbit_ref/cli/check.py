@@ -29,7 +29,6 @@ from kbit_ref.cli._page import (
 from kbit_ref.cli._terminal import width, wrapped
 from kbit_ref.conformance.findings import Baseline, Finding, findings_of, junit
 from kbit_ref.conformance.implementations.adapters import Adapter
-from kbit_ref.conformance.implementations.block_libraries import judge_block_libraries
 from kbit_ref.conformance.implementations.claims import BlockProfile, Profile
 from kbit_ref.conformance.implementations.libraries import judge_libraries
 from kbit_ref.conformance.matrix import tables
@@ -166,9 +165,7 @@ def _judged(args: argparse.Namespace, present: Sequence[Adapter]) -> list[Verdic
             "rank": args.rank,
             "each": page.add if page else lambda _: None,
         }
-        types = judge_libraries([adapter for adapter in present if adapter.types], **options)
-        blocks = judge_block_libraries([adapter for adapter in present if adapter.formats], **options)
-    return [*(judged.report for judged in types), *blocks]
+        return [judged.report for judged in judge_libraries(present, **options)]
 
 
 def _lines(

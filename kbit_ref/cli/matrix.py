@@ -79,11 +79,8 @@ def _made(args: argparse.Namespace) -> Matrix:
     if not present:
         rule = "no library that it has an adapter for is installed"
         raise MissingLibrary(message("matrix", "libraries", rule, "pip install ml_dtypes gfloat gguf onnx jax"))
-    types, formats = [a for a in present if a.types], [a for a in present if a.formats]
     with Progress("judging", 0) as step:
-        return make_matrix(
-            types, formats, timeout=args.timeout, folders=args.adapters, progress=_libraries.sum_up(step)
-        )
+        return make_matrix(present, timeout=args.timeout, folders=args.adapters, progress=_libraries.sum_up(step))
 
 
 def text(matrix: Matrix, seconds: float) -> list[str]:

@@ -2,7 +2,7 @@
 
 Reading order: `inputs` and `question` (what is tried), `ask` (put it to a function), `reading` and
 `judge` (compare), `causes` and `differing` (why it differs), `explain` and `verdict` (say it), `rank` and `ranking`
-(conforms to X, not to Y), `check` (all of it for one function); then `adapters`, `worker_pipe`, `worker`, `library`
+(conforms to X, not to Y), `check` (all of it for one function); then `adapters`, `worker`, `library`
 and `libraries` (all of it for libraries, each in a process of its own); `blocks/` (the same for block formats);
 `matrix` (who agrees with whom). `steps` and `mutants/` (the reference as steps that can be replaced, and wrong ones),
 `cases/` (hard inputs), `vectors/`, `diagnosis/` (which mistake gives their answers), `audit` and `rules_in_use` (which

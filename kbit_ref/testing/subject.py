@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from kbit_ref.conformance.compare import Compared, compare
 from kbit_ref.conformance.definition import reference
 from kbit_ref.conformance.implementations.adapters import Adapter
-from kbit_ref.conformance.implementations.block_worker import answer
 from kbit_ref.conformance.implementations.function import parts_of
+from kbit_ref.conformance.implementations.worker import stored
 from kbit_ref.conformance.inputs.of_schemes import Case
 from kbit_ref.conformance.reading import Refused, Theirs, parts_in, read, spelled
 from kbit_ref.errors import BadInput, BadType, UnknownName, message
@@ -134,7 +134,7 @@ class Subject:
 
     def _parts(self, x: Array) -> dict[str, Array]:
         saved = x.copy()
-        found = answer(self.adapter, {"theirs": self.theirs, "source": x.dtype.name}, {"x": x})
+        found = stored(self.adapter, self.theirs, x.dtype.name, {"x": x})
         if found.error and x.flags.writeable:  # it may have been changed, and is wanted as it was, in its own strides
             x[...] = saved
         return parts_in(found)

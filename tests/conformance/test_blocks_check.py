@@ -19,9 +19,9 @@ from kbit_ref.conformance.implementations.adapters import (
     KnownDifference,
     block_adapters,
 )
-from kbit_ref.conformance.implementations.block_libraries import WORKER, by
-from kbit_ref.conformance.implementations.block_worker import answer
+from kbit_ref.conformance.implementations.libraries import by
 from kbit_ref.conformance.implementations.library import Library
+from kbit_ref.conformance.implementations.worker import stored
 from kbit_ref.conformance.inputs.of_schemes import cases, narrowed
 from kbit_ref.conformance.judge import judge_profile
 from kbit_ref.conformance.matrix import tables
@@ -55,7 +55,7 @@ def judge(adapter):
     """Its one profile, judged in this process."""
 
     def ask(theirs, source, **arrays):
-        return answer(adapter, {"theirs": theirs, "source": source}, arrays)
+        return stored(adapter, theirs, source, arrays)
 
     return judge_profile(adapter, adapter.profiles[0], ask)
 
@@ -512,7 +512,7 @@ def write(folder: Path, body="pass", scheme=INT4, module="numpy") -> list[str]:
 
 def one_by_one(folder, timeout=60.0):
     adapter = block_adapters([folder])["fake"]
-    with Library("fake", WORKER, timeout, [folder]) as library:
+    with Library("fake", timeout, [folder]) as library:
         return judge_profile(adapter, adapter.profiles[0], by(library))
 
 

@@ -7,7 +7,7 @@ import pytest
 from helpers.libraries import needed
 
 from kbit_ref.conformance.implementations.adapters import Adapter, adapters, block_adapters
-from kbit_ref.conformance.implementations.block_worker import answer
+from kbit_ref.conformance.implementations.worker import stored
 from kbit_ref.conformance.judge import judge_profile
 from kbit_ref.tensors.scheme import scheme
 
@@ -50,7 +50,7 @@ class Changed:
         self.adapter, self.part, self.by, self.done = adapter, part, by, False
 
     def __call__(self, theirs, source, **arrays):
-        found = answer(self.adapter, {"theirs": theirs, "source": source}, arrays)
+        found = stored(self.adapter, theirs, source, arrays)
         if self.part and not self.done and arrays["x"].size > 10_000 and np.abs(arrays["x"]).max() < 1e5:
             flat = found.parts[self.part] = found.parts[self.part].copy()
             flat.reshape(-1)[-1] = self.by(flat.reshape(-1)[-1])
@@ -90,11 +90,11 @@ def test_onnxruntime_without_the_module_of_one_tool(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     adapter = loaded("onnxruntime")
     x = np.ones((64, 64), np.float32)
-    why = answer(adapter, {"theirs": "MatMulNBits 4 bits", "source": "float32"}, {"x": x}).error
+    why = stored(adapter, "MatMulNBits 4 bits", "float32", {"x": x}).error
     assert why.startswith("it raised ModuleNotFoundError")
     assert why.endswith("; pip install onnx_ir")
     for theirs, more in (("QuantizeLinear INT8", {"scales": np.ones((64, 2), np.float32)}), ("MatMulBnb4 NF4", {})):
-        assert answer(adapter, {"theirs": theirs, "source": "float32"}, {"x": x, **more}).error == ""
+        assert stored(adapter, theirs, "float32", {"x": x, **more}).error == ""
 
 
 @pytest.mark.parametrize("name", sorted(ADAPTERS))

@@ -12,6 +12,7 @@ import pytest
 from helpers.libraries import cases, needed
 
 import kbit_ref as kb
+from kbit_ref.conformance.implementations import libraries
 from kbit_ref.conformance.implementations.adapters import adapters
 from kbit_ref.conformance.implementations.libraries import judge_libraries
 from kbit_ref.conformance.inputs.of_types import encode_inputs
@@ -42,7 +43,7 @@ def judge(folder: Path, body: str, timeout: float = 60.0, **more: str):
 PREFIX = """
 import numpy as np
 import kbit_ref as kb
-from kbit_ref.conformance.implementations.adapters import Adapter, Profile
+from kbit_ref.conformance.implementations.adapters import Adapter, BlockProfile, Profile
 """
 
 RIGHT = """
@@ -55,6 +56,15 @@ class Fake(Adapter):
 
     def decode(self, theirs, codes):
         return kb.decode({"a": "e4m3fn", "b": "e2m1fn"}[theirs], codes)
+"""
+
+
+BOTH = RIGHT + """
+    profiles = (*profiles, BlockProfile("int4-b32-absmax-f32+scalerange=clamp", "c"))
+
+    def quantize(self, theirs, x, source):
+        q = kb.quantize(x, "int4-b32-absmax-f32+scalerange=clamp")
+        return {"codes": q.codes, "scales": q.scales, "decoded": kb.dequantize(q)}
 """
 
 
@@ -200,12 +210,102 @@ def test_flush_to_zero_stays_in_its_process(tmp_path):
         pytest.skip("this system runs no code that was written at run time")
     body = changed("load", FLUSH).replace('"e2m1fn"', '"e8m0fnu"')
     rows = judge(tmp_path, body, other=RIGHT.replace('"fake"', '"other"').replace('"e2m1fn"', '"e8m0fnu"'))
-    notes = {row.library: row.report.verdicts[0].notes for row in rows}
+    notes = {row.library: row.report.notes for row in rows}
     assert notes == {"fake": ("the library switches on flush-to-zero in its process",), "other": ()}
     assert [row.report.status for row in rows if row.library == "other"] == ["agree", "agree"]
     assert rows[0].report.status == "agree"
     tiny = np.array([1], np.uint64).view(np.float64)
     assert (tiny * np.ones(1)).view(np.uint64)[0] == 1, "not in ours"
+
+
+# One process, and every fault in its place ---------------------------------------------------------
+
+
+def test_one_process_answers_types_and_formats(tmp_path):
+    started = tmp_path / "started"
+    load = f"    def load(self):\n        import pathlib\n        pathlib.Path({str(started)!r}).open('a').write('x')\n"
+    shown = []
+    (tmp_path / "fake.py").write_text(PREFIX + BOTH + load, "utf-8")
+    rows = judge_libraries([adapters([tmp_path])["fake"]], folders=[tmp_path], each=shown.append)
+    assert [(row.report.theirs, row.report.status) for row in rows] == [("a", "agree"), ("b", "agree"), ("c", "agree")]
+    assert [row.library for row in rows] == ["fake"] * 3
+    assert shown == [row.report for row in rows]
+    assert started.read_text() == "x"
+
+
+def test_two_classes_of_a_library_are_one_adapter(tmp_path):
+    blocks = """
+class Blocks(Adapter):
+    library, module, install = "fake", "numpy", "pip install numpy"
+    profiles = (BlockProfile("int4-b32-absmax-f32", "c"),)
+
+    def quantize(self, theirs, x, source):
+        return {"codes": kb.quantize(x, "int4-b32-absmax-f32").codes}
+"""
+    (tmp_path / "fake.py").write_text(PREFIX + RIGHT + blocks, "utf-8")
+    found = adapters([tmp_path])["fake"]
+    assert [p.theirs for p in found.types] == ["a", "b"]
+    assert [p.theirs for p in found.formats] == ["c"]
+    assert found.encode("a", np.float32([1]), "float32") == [0x38]
+    assert found.quantize("c", np.ones((1, 32), np.float32), "float32")["codes"].tolist() == [[7] * 32]
+
+
+def test_each_verdict_is_shown_before_the_next_profile_is_asked(tmp_path):
+    asked = tmp_path / "asked"
+    body = f"""
+    import pathlib
+    pathlib.Path({str(asked)!r}).open("a").write(theirs)
+    return super().encode(theirs, x, source)
+    """
+    (tmp_path / "fake.py").write_text(PREFIX + changed("encode", body), "utf-8")
+    shown = []
+
+    def each(verdict):
+        shown.append((verdict.theirs, set(asked.read_text())))
+
+    judge_libraries([adapters([tmp_path])["fake"]], folders=[tmp_path], each=each)
+    assert shown == [("a", {"a"}), ("b", {"a", "b"})]
+
+
+def test_quick_imports_come_first(tmp_path):
+    for name, seconds in (("slow", 9), ("quick", 0.1), ("usual", 1.0)):
+        text = RIGHT.replace('"fake"', f'"{name}"') + f"    import_seconds = {seconds}\n"
+        (tmp_path / f"{name}.py").write_text(PREFIX + text, "utf-8")
+    found = adapters([tmp_path])
+    shown = []
+    wanted = [found[name] for name in ("slow", "usual", "quick")]
+    rows = judge_libraries(wanted, folders=[tmp_path], each=lambda verdict: shown.append(verdict.library))
+    assert [row.library for row in rows] == ["slow"] * 2 + ["usual"] * 2 + ["quick"] * 2
+    assert shown.index("quick") < shown.index("slow")
+    assert shown.index("usual") < shown.index("slow")
+
+
+@pytest.mark.parametrize(
+    ("place", "theirs"),
+    [("question", "a"), ("judge", "b"), ("judge_profile", "c"), ("ranking_of", "b"), ("rank_blocks", "c")],
+)
+def test_a_crash_of_one_profile_is_its_own_error(place, theirs, tmp_path, monkeypatch):
+    """Whoever is to blame: asking, judging or ranking one of the three raises, and the others have their verdicts."""
+    (tmp_path / "fake.py").write_text(PREFIX + BOTH, "utf-8")
+    right = getattr(libraries, place if place != "question" else "questions")
+
+    def broken(*arguments):
+        about = repr(arguments)
+        own = {"a": "e4m3fn", "b": "e2m1fn", "c": "int4"}[theirs]
+        if own in about:
+            raise IndexError("on purpose")
+        return right(*arguments)
+
+    monkeypatch.setattr(libraries, place if place != "question" else "questions", broken)
+    rows = judge_libraries([adapters([tmp_path])["fake"]], folders=[tmp_path], rank=True)
+    assert {row.report.theirs: row.report.status for row in rows} == {
+        name: "error" if name == theirs else "agree" for name in "abc"
+    }
+    (report,) = [row.report for row in rows if row.report.theirs == theirs]
+    how = "ranked" if place.startswith("rank") else "judged"
+    said = [*report.errors, *(error for row in report.rows for error in row.errors)]
+    assert set(said) == {f"it cannot be {how}: IndexError: on purpose"}
+    assert bool(report.tried) == (how == "ranked")  # what was found before is there
 
 
 def test_known_difference_that_vanished_is_an_error(tmp_path):

@@ -32,7 +32,7 @@ from kbit_ref.conformance.departures import (
 from kbit_ref.conformance.departures import find as finding
 from kbit_ref.conformance.departures.find import find
 from kbit_ref.conformance.implementations.adapters import block_adapters
-from kbit_ref.conformance.implementations.block_libraries import WORKER, parts_by
+from kbit_ref.conformance.implementations.libraries import parts_by
 from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.inputs.of_schemes import shaped
 from kbit_ref.conformance.matrix.matrix import Matrix, as_dict
@@ -150,7 +150,7 @@ def test_faults_are_what_the_installed_library_does(library: str) -> None:
     adapter = block_adapters()[library]
     needed(library, adapter.installed())
     otherwise = set()
-    with Library(library, WORKER) as process:
+    with Library(library) as process:
         for claim in adapter.formats:
             s, parts = scheme(claim.profile), parts_by(process, claim.theirs)
             for fault in departures(s):

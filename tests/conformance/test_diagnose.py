@@ -21,7 +21,7 @@ import kbit_ref as kb
 from kbit_ref.cli import main
 from kbit_ref.conformance.diagnosis import Diagnosis, diagnose
 from kbit_ref.conformance.implementations.adapters import Adapter, KnownDifference, block_adapters
-from kbit_ref.conformance.implementations.block_worker import answer
+from kbit_ref.conformance.implementations.worker import stored as stored_by
 from kbit_ref.conformance.variants import mutants
 from kbit_ref.errors import BadInput, KbitError
 from kbit_ref.tensors.steps import Runner, reference
@@ -459,7 +459,7 @@ def right_answers(adapter: Adapter) -> list[tuple[str, Any, dict[str, Any]]]:
                 arrays["scales"] = q.scales
                 if q.zero_points is not None:
                     arrays["zero_points"] = q.zero_points
-            made = answer(adapter, {"theirs": profile.theirs, "source": "float32"}, arrays)
+            made = stored_by(adapter, profile.theirs, "float32", arrays)
             if not made.error:
                 parts = made.parts
                 if any(word in profile.theirs.casefold() + str(s) for word in ROUGH):

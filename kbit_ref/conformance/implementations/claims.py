@@ -46,6 +46,21 @@ class Profile:
     nan: NanCodes | str = "canonical"
     what: tuple[str, ...] = ("encode", "decode")
 
+    @property
+    def subject(self) -> str:
+        """What is claimed."""
+        return self.dtype
+
+    @property
+    def name(self) -> str:
+        """Their name, as a table shows it."""
+        return self.theirs
+
+    @property
+    def names(self) -> frozenset[str]:
+        """By what it is found: the spelling, and the type without choices."""
+        return frozenset({self.dtype, self.dtype.partition("+")[0]})
+
 
 @dataclass(frozen=True)
 class BlockProfile:
@@ -78,6 +93,16 @@ class BlockProfile:
     blocks: int = 1
     given: bool = False
     size: int = 32
+
+    @property
+    def subject(self) -> str:
+        """What is claimed."""
+        return self.profile
+
+    @property
+    def names(self) -> frozenset[str]:
+        """By what it is found: our name or theirs."""
+        return frozenset({self.profile, self.theirs, self.name})
 
     @property
     def name(self) -> str:

@@ -1,124 +1,234 @@
 """Judge libraries: ask each in a process of its own, compare here, where nothing of theirs runs.
 
 The inputs and the answers by the definition are made in this process. A library that crashes or
-hangs loses the question it was at; a new process goes on with the next one.
+hangs loses the question it was at; a new process goes on with the next one. Whatever goes wrong
+with one profile, asking or judging, is an error of that profile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
 
 from kbit_ref.conformance.implementations.adapters import Adapter
-from kbit_ref.conformance.implementations.ask import Answer
-from kbit_ref.conformance.implementations.claims import Known, Profile
-from kbit_ref.conformance.implementations.library import Library, Reply
+from kbit_ref.conformance.implementations.ask import Answer, spelled
+from kbit_ref.conformance.implementations.claims import BlockProfile, Known, Profile
+from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.implementations.processes import Processes, side_by_side
-from kbit_ref.conformance.judge import judge
-from kbit_ref.conformance.rank import ranking_of
+from kbit_ref.conformance.judge import Ask, judge, judge_profile
+from kbit_ref.conformance.rank import rank_blocks, ranking_of
+from kbit_ref.conformance.reading import parts_in
 from kbit_ref.conformance.subject import Question, question
-from kbit_ref.conformance.verdict import Verdict
+from kbit_ref.conformance.verdict import Row, Verdict
 from kbit_ref.datatypes.datatype import datatype
+from kbit_ref.tensors.scheme import scheme
 
-__all__ = ["FLUSHES", "Judged", "judge_libraries"]
+__all__ = ["Judged", "answers_by", "by", "expect", "judge_libraries", "judge_library", "parts_by", "with_libraries"]
 
-WORKER = "kbit_ref.conformance.implementations.worker"
 FLUSHES = "the library switches on flush-to-zero in its process"
+GIVEN = "not ranked: its scales are given to it"
 
+Claim = Profile | BlockProfile
+Heard = tuple[tuple[Question, Sequence[Answer]], ...]
 Progress = Callable[[str, int, int], None]
+Result = TypeVar("Result")
+
+questions = lru_cache(maxsize=1024)(question)  # each is made once, for all libraries
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One row of the table: a profile of a library, and its verdicts."""
+    """One profile of a library, and the verdict on it.
 
-    library: str
-    version: str
-    profile: Profile
+    Parameters
+    ----------
+    heard
+        For a data type what was asked and answered.
+    """
+
+    profile: Claim
     report: Verdict
-    heard: tuple[tuple[Question, Sequence[Answer]], ...] = ()  # what was asked and answered
+    heard: Heard = ()
+
+    @property
+    def library(self) -> str:
+        """Its name."""
+        return self.report.library
+
+    @property
+    def version(self) -> str:
+        """Of the library."""
+        return self.report.version
 
 
-@dataclass(frozen=True)
-class _Job:
-    profile: Profile
-    what: str
-    source: str
+def with_libraries(
+    work: Callable[[Adapter, Library], Result],
+    libraries: Sequence[Adapter],
+    timeout: float = 120.0,
+    folders: Iterable[str | Path] = (),
+) -> list[Result]:
+    """Call `work(adapter, library)` for each of the libraries, with a process to ask; return what it returns, in order.
+
+    Two work at a time; those that are imported the most quickly come first.
+    """
+    places, processes = list(folders), Processes()
+
+    def one(adapter: Adapter) -> Result:
+        with Library(adapter.library, timeout, places, processes) as library:
+            return work(adapter, library)
+
+    order = sorted(libraries, key=lambda adapter: adapter.import_seconds)
+    results = dict(zip(map(id, order), side_by_side(one, order, processes), strict=True))
+    return [results[id(adapter)] for adapter in libraries]
 
 
 def judge_libraries(
     libraries: Sequence[Adapter],
     *,
-    types: Sequence[str] = (),
     timeout: float = 120.0,
     folders: Iterable[str | Path] = (),
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
     each: Callable[[Verdict], None] = lambda _: None,
     rank: bool = False,
 ) -> list[Judged]:
-    """The verdict on every profile of the libraries, in their order.
+    """Judge the profiles of libraries; the verdicts are in the order of the libraries.
 
     Parameters
     ----------
     libraries
         Adapters, all of them installed.
-    types
-        Only these types; their names without choices, or spelled in full. Empty: all.
     timeout
         Seconds that a library may be silent, its import included.
     folders
         Where adapters that are not ours were found.
     progress
-        Called with the library, the jobs done and their number.
+        Called with the library, the work done and all of its work.
     each
         Called with each verdict as soon as it is reached.
     rank
-        Rank the choices of each type too.
+        Rank the choices of each type, and the kin of each format, too.
     """
-    places = list(folders)
-    tell = progress or (lambda *_: None)
+    lock = threading.Lock()
+    tell, show = _alone(progress, lock), _alone(each, lock)
+    expect(libraries, tell)
+
+    def work(adapter: Adapter, library: Library) -> list[Judged]:
+        return judge_library(adapter, library, progress=tell, each=show, rank=rank)
+
+    return [judged for some in with_libraries(work, libraries, timeout, folders) for judged in some]
+
+
+def _alone(call: Callable[..., None], lock: threading.Lock) -> Callable[..., None]:
+    """The same, for one thread at a time."""
+
+    def alone(*arguments: Any) -> None:
+        with lock:
+            call(*arguments)
+
+    return alone
+
+
+def expect(libraries: Iterable[Adapter], progress: Progress) -> None:
+    """Tell how much work there is, before any is done."""
     for adapter in libraries:
-        tell(adapter.library, 0, len(list(_jobs(_chosen(adapter, types)))))  # all of it is known from the start
-    processes = Processes()
-    made = lru_cache(maxsize=None)(question)  # each question is made once, for all libraries
-
-    def put_by(job: _Job) -> Question:
-        return made(datatype(job.profile.dtype), job.what, job.source, job.profile.nan)
-
-    def one(adapter: Adapter) -> list[Judged]:
-        profiles = _chosen(adapter, types)
-        total, done = len(list(_jobs(profiles))), 0
-        found = []
-        with Library(adapter.library, WORKER, timeout, places, processes) as library:
-            for profile in profiles:
-                rows, heard = [], []
-                for job in _jobs([profile]):
-                    put = put_by(job)
-                    about = {"what": job.what, "theirs": job.profile.theirs, "source": job.source}
-                    heard.append((put, answers(library.ask(about, {"words": put.inputs.words}))))
-                    rows.append(judge(*heard[-1], None, _concerned(adapter, job)))
-                    done += 1
-                    tell(adapter.library, done, total)
-                whose = adapter.library, adapter.version(), profile.theirs
-                ranking = ranking_of(heard) if rank else None
-                report = Verdict(profile.dtype, profile.dtype, tuple(rows), *whose, ranking=ranking)
-                each(report)
-                found.append(Judged(adapter.library, adapter.version(), profile, report, tuple(heard)))
-        return [_flushed(judged) for judged in found] if library.flushes else found
-
-    return [row for rows in side_by_side(one, libraries, processes) for row in rows]
+        progress(adapter.library, 0, sum(map(_effort, adapter.profiles)))
 
 
-def _flushed(judged: Judged) -> Judged:
-    """The same with a note in each row that the library flushes to zero."""
-    rows = tuple(replace(row, notes=(*row.notes, FLUSHES)) for row in judged.report.rows)
-    return replace(judged, report=replace(judged.report, rows=rows))
+def judge_library(
+    adapter: Adapter,
+    library: Library,
+    *,
+    progress: Progress = lambda *_: None,
+    each: Callable[[Verdict], None] = lambda _: None,
+    rank: bool = False,
+) -> list[Judged]:
+    """Judge the profiles of one library by its process; as `judge_libraries`."""
+    done, total = 0, sum(map(_effort, adapter.profiles))
+    found: list[Judged] = []
+    for profile in adapter.profiles:
+        if isinstance(profile, Profile):
+            judged = _type(adapter, profile, library)
+        else:
+            judged = _format(adapter, profile, library)
+        judged = _ranked(judged, library) if rank else judged
+        if library.flushes:
+            judged = replace(judged, report=replace(judged.report, notes=(*judged.report.notes, FLUSHES)))
+        found.append(judged)
+        done += _effort(profile)
+        each(judged.report)
+        progress(adapter.library, done, total)
+    return found
 
 
-def answers(reply: Reply) -> list[Answer]:
-    """The answers in a reply; one that cannot be read is an error."""
+def _effort(profile: Claim) -> int:
+    """About how many arrays a library is asked about."""
+    return len(_asked(profile)) if isinstance(profile, Profile) else 8 * len(profile.sources)
+
+
+def _asked(profile: Profile) -> list[tuple[str, str]]:
+    """What is asked for, and from which format."""
+    sources = {"encode": profile.sources, "decode": ("codes",)}
+    return [(what, source) for what in profile.what for source in sources[what]]
+
+
+def _type(adapter: Adapter, profile: Profile, library: Library) -> Judged:
+    """Ask about a data type, and judge what comes back; what goes wrong with a question is an error of its row."""
+    rows, heard = [], []
+    for what, source in _asked(profile):
+        known = [k for k in adapter.known if isinstance(k, Known) and what == "encode"]
+        try:
+            put = questions(datatype(profile.dtype), what, source, profile.nan)
+            answers = answers_by(library, profile.theirs, put)
+            rows.append(judge(put, answers, None, [k for k in known if k.concerns(profile.theirs, source)]))
+            heard.append((put, answers))
+        except Exception as error:  # theirs or ours: it costs this question, and no other
+            part = "codes" if what == "encode" else "decoded"
+            rows.append(Row(part, 0, errors=(_failure("judged", error),), what=what, source=source))
+    about = (adapter.library, adapter.version(), profile.theirs)
+    return Judged(profile, Verdict(profile.dtype, profile.dtype, tuple(rows), *about), tuple(heard))
+
+
+def _format(adapter: Adapter, profile: BlockProfile, library: Library) -> Judged:
+    """The same for a block format."""
+    try:
+        return Judged(profile, judge_profile(adapter, profile, by(library)))
+    except Exception as error:  # theirs or ours: it costs this format, and no other
+        about = (adapter.library, adapter.version(), profile.name)
+        return Judged(profile, Verdict(profile.profile, "", (), *about, (_failure("judged", error),)))
+
+
+def _ranked(judged: Judged, library: Library) -> Judged:
+    """The same with its rivals."""
+    report, profile = judged.report, judged.profile
+    try:
+        if isinstance(profile, Profile):
+            report = replace(report, ranking=ranking_of(judged.heard))
+        elif profile.given:
+            report = replace(report, notes=(*report.notes, GIVEN))
+        elif report.spelling:
+            ranking = rank_blocks(scheme(profile.profile), profile, parts_by(library, profile.theirs))
+            report = replace(report, ranking=ranking)
+    except Exception as error:
+        report = replace(report, errors=(*report.errors, _failure("ranked", error)))
+    return replace(judged, report=report)
+
+
+def _failure(verb: str, error: Exception) -> str:
+    return f"it cannot be {verb}: {spelled(error)}"
+
+
+# Questions to a library --------------------------------------------------------------------------
+
+
+def answers_by(library: Library, theirs: str, put: Question) -> list[Answer]:
+    """The answers of a library to a question, in all arrangements; one that cannot be read is an error."""
+    reply = library.ask(put.what, theirs, put.inputs.kind, {"words": put.inputs.words})
     if reply.error:
         return [Answer(error=reply.error)]
     found = []
@@ -133,21 +243,22 @@ def answers(reply: Reply) -> list[Answer]:
     return found
 
 
-def _concerned(adapter: Adapter, job: _Job) -> list[Known]:
-    """The differences on record that concern a question."""
-    return [
-        each
-        for each in adapter.known
-        if isinstance(each, Known) and job.what == "encode" and each.concerns(job.profile.theirs, job.source)
-    ]
+def by(library: Library) -> Ask:
+    """Questions about arrays, put to a library: what comes back is the parts, or the reason there are none."""
+
+    def ask(theirs: str, source: str, **arrays: NDArray[Any]) -> Answer:
+        reply = library.ask("quantize", theirs, source, arrays)
+        said = reply.said if isinstance(reply.said, dict) else {}  # it is theirs: anything may be wrong with it
+        return Answer(reply.arrays, reply.error or str(said.get("error", "")), str(said.get("raised", "")))
+
+    return ask
 
 
-def _chosen(adapter: Adapter, types: Sequence[str]) -> list[Profile]:
-    return [p for p in adapter.types if not types or {p.dtype, p.dtype.partition("+")[0]} & set(types)]
+def parts_by(library: Library, theirs: str) -> Callable[..., dict[str, NDArray[Any]]]:
+    """The parts of an array by a library: `parts(words, source)`, with scales where they are given; or `Refused`."""
+    ask = by(library)
 
+    def parts(words: NDArray[Any], source: str, **given: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        return parts_in(ask(theirs, source, x=words, **given))
 
-def _jobs(profiles: Iterable[Profile]) -> Iterator[_Job]:
-    for profile in profiles:
-        for what in profile.what:
-            for source in profile.sources if what == "encode" else ("codes",):
-                yield _Job(profile, what, source)
+    return parts

@@ -26,8 +26,11 @@ from kbit_ref.conformance.implementations.processes import Processes
 
 __all__ = ["Library", "Reply"]
 
-MOST_RESTARTS = 8
-START = "import sys; sys.path[:] = sys.argv[2:]; from {} import main; main(sys.argv[1])"
+MOST_RESTARTS = 16
+START = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from kbit_ref.conformance.implementations.worker import main; main(sys.argv[1])"
+)
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,6 @@ class Library:
     ----------
     name
         Of the library, which is installed.
-    worker
-        The module whose `main` answers in the process.
     timeout
         Seconds that it may be silent, its import included.
     folders
@@ -64,12 +65,11 @@ class Library:
     def __init__(
         self,
         name: str,
-        worker: str,
         timeout: float = 120.0,
         folders: Iterable[str | Path] = (),
         processes: Processes | None = None,
     ):
-        self.worker, self.timeout = worker, timeout
+        self.timeout = timeout
         self.processes = processes or Processes()
         self.flushes = False
         self._asked, self._starts = 0, 0
@@ -88,8 +88,8 @@ class Library:
         self._stop()
         self._folder.cleanup()
 
-    def ask(self, asked: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Reply:
-        """What it answers to a question about arrays."""
+    def ask(self, verb: str, theirs: str, source: str, arrays: dict[str, NDArray[Any]]) -> Reply:
+        """What it answers to a question about arrays of a source format: `encode`, `decode` or `quantize`."""
         if self._process is None and not self._fault:
             self._start()
         if self._fault:
@@ -97,7 +97,7 @@ class Library:
         number, self._asked = self._asked, self._asked + 1
         np.savez(self._work / f"{number}.in.npz", allow_pickle=False, **arrays)
         try:
-            return self._answer(number, asked)
+            return self._answer(number, {"verb": verb, "theirs": theirs, "source": source})
         finally:
             for path in self._work.glob(f"{number}.*.npz"):
                 path.unlink()
@@ -106,7 +106,7 @@ class Library:
         assert self._process is not None
         assert self._process.stdin is not None
         try:
-            line = json.dumps({"id": number, "asked": asked}) + "\n"
+            line = json.dumps({"id": number, **asked}) + "\n"
             self._process.stdin.write(line.encode())
             self._process.stdin.flush()
         except OSError:
@@ -143,7 +143,7 @@ class Library:
             return
         self._starts += 1
         places = [str(Path(place).resolve()) for place in sys.path]  # what we can import, it can
-        command = [sys.executable, "-u", "-P", "-c", START.format(self.worker), str(self._work), *places]
+        command = [sys.executable, "-u", "-P", "-c", START, str(self._work), *places]
         self._lines = queue.Queue()
         with (self._work / "stderr").open("wb") as stderr:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": stderr}

@@ -7,8 +7,7 @@ their codes and scales stand for is compared, number by number, the signs of zer
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.diagnosis.shrink import complexity, spell_block
 from kbit_ref.conformance.implementations.adapters import Adapter
-from kbit_ref.conformance.implementations.block_libraries import WORKER, parts_by
+from kbit_ref.conformance.implementations.ask import spelled as said_of
 from kbit_ref.conformance.implementations.claims import BlockProfile
+from kbit_ref.conformance.implementations.libraries import parts_by
 from kbit_ref.conformance.implementations.library import Library
-from kbit_ref.conformance.implementations.processes import Processes, side_by_side
 from kbit_ref.conformance.inputs.of_schemes import cases
 from kbit_ref.conformance.judge import given_scales
 from kbit_ref.conformance.matrix.pairs import Group, Member, group_of
@@ -27,38 +26,41 @@ from kbit_ref.conformance.reading import Refused, read, spelled
 from kbit_ref.errors import KbitError
 from kbit_ref.tensors.scheme import Scheme, scheme
 
-__all__ = ["block_groups"]
+__all__ = ["BlockGroups"]
 
 Array = NDArray[Any]
 MOST_BLOCKS = 120  # of each class of inputs, of each scheme of a group
 Key = tuple[bytes, int]
+Answers = dict[tuple[Key, str], tuple[Array | str, ...]]
 
 
-def block_groups(libraries: Sequence[Adapter], timeout: float, folders: Sequence[str | Path]) -> Iterator[Group]:
-    """Return all groups of two formats or more, from float32."""
-    formats: dict[Key, list[tuple[Adapter, BlockProfile, Scheme]]] = {}
-    for adapter in libraries:
-        for profile in adapter.formats:
-            made = _scheme(profile)
-            if made is not None and "float32" in profile.sources:
-                formats.setdefault(_key(made, profile), []).append((adapter, profile, made))
-    groups = {key: found for key, found in formats.items() if len(found) > 1}
-    inputs = {key: _inputs(found) for key, found in groups.items()}
-    processes = Processes()
+class BlockGroups:
+    """All groups of two formats or more, from float32: a plan of what each library is asked."""
 
-    def one(adapter: Adapter) -> dict[tuple[Key, str], tuple[Array | str, ...]]:
-        answers = {}
-        with Library(adapter.library, WORKER, timeout, folders, processes) as library:
-            for key, found in groups.items():
-                for other, profile, s in found:
-                    if other is adapter:
-                        answers[key, profile.theirs] = tuple(_numbers(library, profile, s, x) for x in inputs[key])
-        return answers
+    def __init__(self, libraries: Sequence[Adapter]):
+        formats: dict[Key, list[tuple[Adapter, BlockProfile, Scheme]]] = {}
+        for adapter in libraries:
+            for profile in adapter.formats:
+                made = _scheme(profile)
+                if made is not None and "float32" in profile.sources:
+                    formats.setdefault(_key(made, profile), []).append((adapter, profile, made))
+        self.formats = {key: found for key, found in formats.items() if len(found) > 1}
+        self.inputs = {key: _inputs(found) for key, found in self.formats.items()}
 
-    heard = dict(zip((a.library for a in libraries), side_by_side(one, libraries, processes), strict=True))
-    for key, found in groups.items():
-        members = [Member(f"{a.library} {p.theirs}", heard[a.library][key, p.theirs]) for a, p, _ in found]
-        yield _group(key, found, members, inputs[key])
+    def ask(self, adapter: Adapter, library: Library) -> Answers:
+        """The numbers that one library stores for the inputs of its groups, by group and name."""
+        return {
+            (key, profile.theirs): tuple(_numbers(library, profile, s, x) for x in self.inputs[key])
+            for key, found in self.formats.items()
+            for other, profile, s in found
+            if other is adapter
+        }
+
+    def compared(self, heard: Mapping[str, Answers]) -> Iterator[Group]:
+        """The groups, from the answers of each library."""
+        for key, found in self.formats.items():
+            members = [Member(f"{a.library} {p.theirs}", heard[a.library][key, p.theirs]) for a, p, _ in found]
+            yield _group(key, found, members, self.inputs[key])
 
 
 def _scheme(profile: BlockProfile) -> Scheme | None:
@@ -100,6 +102,8 @@ def _numbers(library: Library, profile: BlockProfile, s: Scheme, rows: NDArray[n
         numbers = spelled(s, x.shape, read(s, x.shape, parts))
     except (Refused, KbitError) as error:
         return str(error)
+    except Exception as error:  # theirs or ours: it costs this answer, and no other
+        return f"it cannot be read: {said_of(error)}"
     if numbers is None:
         return "codes and scales stand for no numbers"
     return _words(numbers.T if along_first else numbers)

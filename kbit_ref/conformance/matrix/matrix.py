@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from kbit_ref.conformance.diagnosis.counterexample import simplest, spell_code
 from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.ask import FLAT
-from kbit_ref.conformance.implementations.block_libraries import judge_block_libraries
-from kbit_ref.conformance.implementations.libraries import Judged, judge_libraries
-from kbit_ref.conformance.matrix.block_pairs import block_groups
+from kbit_ref.conformance.implementations.claims import Profile
+from kbit_ref.conformance.implementations.libraries import Judged, expect, judge_library, with_libraries
+from kbit_ref.conformance.implementations.library import Library
+from kbit_ref.conformance.matrix.block_pairs import Answers, BlockGroups
 from kbit_ref.conformance.matrix.pairs import Group, Member, group_of
 from kbit_ref.conformance.reading import Refused, read_type
 from kbit_ref.conformance.subject import Question
@@ -46,30 +47,33 @@ class Matrix:
 
 
 def make_matrix(
-    types: Sequence[Adapter],
-    blocks: Sequence[Adapter],
+    libraries: Sequence[Adapter],
     *,
     timeout: float = 120.0,
     folders: Sequence[str | Path] = (),
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
 ) -> Matrix:
     """Judge all libraries, then compare them with each other.
 
     Parameters
     ----------
-    types, blocks
+    libraries
         Adapters, all of them installed.
     timeout, folders, progress
         As in `judge_libraries`.
     """
-    rows = judge_libraries(types, timeout=timeout, folders=folders, progress=progress)
+    blocks = BlockGroups(libraries)
+    expect(libraries, progress)
 
-    def tell(library: str, done: int, total: int) -> None:
-        if progress is not None:
-            progress(f"{library}, blocks", done, total)  # another number than for its types
+    def work(adapter: Adapter, library: Library) -> tuple[list[Judged], Answers]:
+        return judge_library(adapter, library, progress=progress), blocks.ask(adapter, library)
 
-    formats = judge_block_libraries(blocks, timeout=timeout, folders=folders, progress=tell)
-    groups = [*type_groups(rows), *block_groups(blocks, timeout, folders)]
+    found = with_libraries(work, libraries, timeout, folders)
+    judged = [each for some, _ in found for each in some]
+    rows = [each for each in judged if isinstance(each.profile, Profile)]
+    formats = [each.report for each in judged if not isinstance(each.profile, Profile)]
+    heard = {adapter.library: answers for adapter, (_, answers) in zip(libraries, found, strict=True)}
+    groups = [*type_groups(rows), *blocks.compared(heard)]
     light = tuple(replace(row, heard=()) for row in rows)
     return Matrix(datetime.date.today().isoformat(), light, tuple(formats), tuple(groups))
 
@@ -89,14 +93,21 @@ def as_dict(matrix: Matrix) -> dict[str, Any]:
 
 
 def type_groups(rows: Sequence[Judged]) -> Iterator[Group]:
-    """Return encoders to the same levels, whatever their choices: all that were asked for a type."""
-    bases = dict.fromkeys(row.profile.dtype.partition("+")[0] for row in rows if "encode" in row.profile.what)
-    for base in bases:
-        mine = [row for row in rows if row.profile.dtype.partition("+")[0] == base and "encode" in row.profile.what]
+    """Yield the encoders to the same levels, whatever their choices: all that were asked for a type."""
+    groups: dict[str, list[Judged]] = {}
+    for row in rows:
+        if _sources(row):
+            groups.setdefault(row.report.subject.partition("+")[0], []).append(row)
+    for base, mine in groups.items():
         for sources in (("float32", "float16", "bfloat16"), ("float64",)):  # many round float64 twice
-            some = [row for row in mine if set(row.profile.sources) & set(sources)]
+            some = [row for row in mine if _sources(row) & set(sources)]
             if len(some) > 1:
                 yield _type_group(base, some, sources)
+
+
+def _sources(row: Judged) -> set[str]:
+    """The formats from which it was asked to encode."""
+    return {put.inputs.kind for put, _ in row.heard if put.what == "encode"}
 
 
 def _type_group(base: str, rows: Sequence[Judged], sources: Sequence[str]) -> Group:
@@ -108,7 +119,7 @@ def _type_group(base: str, rows: Sequence[Judged], sources: Sequence[str]) -> Gr
                 asked.setdefault(put.inputs.kind, put)
     order = [source for source in sources if source in asked]
     members = [
-        Member(f"{row.library} {row.profile.theirs}", tuple(_codes(row, kind) for kind in order)) for row in rows
+        Member(f"{row.library} {row.report.theirs}", tuple(_codes(row, kind) for kind in order)) for row in rows
     ]
 
     def zeros(codes: NDArray[Any]) -> NDArray[np.bool_]:

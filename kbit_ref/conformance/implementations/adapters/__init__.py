@@ -77,6 +77,7 @@ class Adapter:
     install: str  # what to type if it is absent
     distribution: str = ""  # the name of the package, if it is not that of the module
     needs: tuple[str, ...] = ()  # other modules that it cannot do without
+    import_seconds: float = 1.0  # about how long its import takes: the quick ones are asked first
     profiles: tuple[Profile | BlockProfile, ...] = ()  # data types, and block formats
     known: tuple[Known | KnownDifference, ...] = ()
 

@@ -18,6 +18,7 @@ class Bitsandbytes(Adapter):
     """The functional interface."""
 
     library, module, install = "bitsandbytes", "bitsandbytes", "pip install torch bitsandbytes"
+    import_seconds = 6
     profiles = (
         BlockProfile("bnb-cpu-nf4", "nf4", SOURCES, shapes="any"),
         BlockProfile("bnb-cpu-fp4", "fp4", SOURCES, shapes="any"),

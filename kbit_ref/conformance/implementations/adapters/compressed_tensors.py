@@ -29,6 +29,7 @@ class CompressedTensors(Adapter):
     """Scales from the extremes of each group, as its observers find them; decoded by `decompress`."""
 
     library, module = "compressed-tensors", "compressed_tensors"
+    import_seconds = 8
     install = "pip install torch compressed-tensors"
     profiles = (
         *(BlockProfile(f"ct-int{bits}", f"int{bits}") for bits in range(2, 9)),

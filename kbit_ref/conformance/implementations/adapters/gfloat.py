@@ -29,6 +29,7 @@ class Gfloat(Adapter):
     """A format is ten facts; the entry points take the format object."""
 
     library, module, install = "gfloat", "gfloat", "pip install gfloat"
+    import_seconds = 0.1
     profiles = (
         *(Profile(f"{ours}+overflow=ieee", f"{theirs}", nan=(nan, nan)) for ours, theirs, nan in WITH_NAN),
         *(

@@ -27,6 +27,7 @@ class Gguf(Adapter):
     """`gguf.quants.quantize`; a block is its scale, its offset, its codes."""
 
     library, module, install = "gguf", "gguf", "pip install gguf"
+    import_seconds = 0.2
     profiles = tuple(BlockProfile(f"ggml-{name.lower()}", name, sources=("float32", "float16")) for name in LAYOUTS)
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:

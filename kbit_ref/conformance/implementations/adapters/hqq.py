@@ -18,6 +18,7 @@ class Hqq(Adapter):
     """A real zero point; `compute_dtype` float32, its default is float16."""
 
     library, module, install = "hqq", "hqq.core.quantize", "pip install torch hqq"
+    import_seconds = 5
     distribution = "hqq"
     profiles = tuple(  # it packs the codes of 8 // bits groups together
         BlockProfile(f"hqq-{bits}", f"{bits} bits", SOURCES, blocks=1 if bits == 3 else 8 // bits)

@@ -35,6 +35,7 @@ class Jax(Adapter):
     """`jnp.asarray(x).astype(T)`: integers saturate here, and do not wrap. `get_scaled_dot_general_config`."""
 
     library, module, install = "jax", "jax", "pip install jax"
+    import_seconds = 2
     profiles = (
         *ON_THE_CPU,
         *INTEGERS,

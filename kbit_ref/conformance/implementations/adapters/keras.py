@@ -28,6 +28,7 @@ class Keras(Adapter):
     """Scales that decode divides by; groups along the first axis."""
 
     library, module, install = "keras", "keras", "pip install keras"
+    import_seconds = 3
     profiles = (*PROFILES, *halves(PROFILES, "float16", "bfloat16"))
 
     def load(self) -> None:

@@ -34,6 +34,7 @@ class MlDtypes(Adapter):
     """`x.astype(ml_dtypes.T)` and back."""
 
     library, module, install = "ml_dtypes", "ml_dtypes", "pip install ml_dtypes"
+    import_seconds = 0.1
     profiles = (*FLOATS, *INTEGERS)
     known = (
         Known(

@@ -96,6 +96,7 @@ class Onnx(Adapter):
     """The reference implementation of the operators, `onnx.reference.ReferenceEvaluator`."""
 
     library, module, install = "onnx", "onnx", "pip install onnx"
+    import_seconds = 0.5
     profiles = (
         *(*SATURATING, *PLAIN, *SMALL_CASTS, *SCALES, *TRUNCATING, *QUANTIZE, *HELPER),
         *(*BLOCKS, *halves(BLOCKS, "float16", "bfloat16")),

@@ -56,6 +56,7 @@ class Onnxruntime(Adapter):
     """Operators in sessions, inputs and outputs as OrtValues; the quantizers of `onnxruntime.quantization`."""
 
     library, module, install = "onnxruntime", "onnxruntime", "pip install onnxruntime onnx"
+    import_seconds = 0.5
     needs = ("onnx",)
     profiles = (
         *(*CASTS, *SCALES, *HALF_AWAY, *QUANTIZE),

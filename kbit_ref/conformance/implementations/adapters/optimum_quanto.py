@@ -26,6 +26,7 @@ class OptimumQuanto(Adapter):
     """8 bits: one scale a row. 4 and 2 bits: groups, with a real shift or a zero point."""
 
     library, module, install = "optimum-quanto", "optimum.quanto", "pip install torch optimum-quanto"
+    import_seconds = 6
     distribution = "optimum-quanto"
     profiles = (*PROFILES, *halves(PROFILES, "float16", "bfloat16"))
 

@@ -16,6 +16,7 @@ class Torch(Adapter):
     """`x.to(torch.T).view(torch.uint8)`. The 4-bit float and the small integers have no casts."""
 
     library, module, install = "torch", "torch", "pip install torch"
+    import_seconds = 3
     profiles = (
         Profile("e4m3fn", "float8_e4m3fn", nan=(0x7F, 0xFF)),
         Profile("e4m3fnuz+overflow=ieee", "float8_e4m3fnuz"),

@@ -34,6 +34,7 @@ class Torchao(Adapter):
     """`f32_to_f4_unpacked` and its kin, which take float32 alone; `to_mx`, `NVFP4Tensor.to_nvfp4`, `to_nf4`."""
 
     library, module, install = "torchao", "torchao", "pip install torch torchao"
+    import_seconds = 6
     profiles = (
         Profile("e2m1fn", "f4", sources=("float32",)),
         Profile("e2m3fn", "f6_e2m3", sources=("float32",)),
