@@ -57,7 +57,7 @@ LONGEST = 18  # name of a library
 HEADS = ("types", "formats", *WORST, "values", "s")
 WIDE = (5, 7, 5, 5, 8, 5, 10, 4)
 SHARES = {2: 0.28, 3: 0.24, 4: 0.23, 5: 0.25}  # of the width, for columns that are too wide
-MOST, EXAMPLES = 20, 3  # findings on the page, examples of a finding
+MOST, EXAMPLES = 18, 3  # findings on the page, examples of a finding
 SAID = {"agree": "agree", "known": "known", "disagree": "DISAGREE", "error": "ERROR"}
 HEADS_OF_PARTS = {
     "zero_points": "zeros",

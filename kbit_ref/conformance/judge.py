@@ -516,7 +516,8 @@ def _error_of_blocks(s: Scheme, records: Sequence[Record]) -> float | None:
     ours, theirs = [], []
     for compared in {id(record.compared): record.compared for record in records[:FOR_ERROR]}.values():
         right = replace(compared.theirs, stored=compared.ours, given=("codes", "scales"))
-        numbers = [spelled(s, compared.case.words.shape, each) for each in (right, compared.theirs)]
+        with np.errstate(invalid="ignore"):  # of zero points that there are none of
+            numbers = [spelled(s, compared.case.words.shape, each) for each in (right, compared.theirs)]
         if numbers[0] is None or numbers[1] is None:
             return None
         blocks = [record.block for record in records[:FOR_ERROR] if record.compared is compared]
