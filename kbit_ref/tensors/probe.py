@@ -1,9 +1,10 @@
 """`probe`: 4,096 values on which two schemes differ, if they differ anywhere that we know of.
 
-Random data do not tell a division from a product with the reciprocal, nor half-even from half-away.
-These do: blocks whose scale is a number that makes ties, or just fails to; blocks whose largest
-element lies at, below and above a power of two; zeros, subnormals, one large element among small
-ones, a tie of the largest magnitudes, ranges that do not hold zero.
+Random data do not tell a division from a product with the reciprocal, nor half-even from half-away. These do:
+blocks whose scale is a number that makes ties, or just fails to, the scales among them at which a quotient parts
+from a product with the reciprocal at the most edges; blocks whose largest element lies at, below and above a power of
+two; zeros, subnormals, one large element among small ones, a tie of the largest magnitudes, ranges that do not hold
+zero.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from numpy.typing import NDArray
 from kbit_ref.datatypes.datatype import datatype
 from kbit_ref.engine.codec import decode, encode
 from kbit_ref.errors import BadInput
-from kbit_ref.exact.rules import RULES as FACTS
+from kbit_ref.tensors.aligned import anchors, edges, shifts, telling_scales
 from kbit_ref.tensors.quantize import quantize
-from kbit_ref.tensors.rules import RULES
 from kbit_ref.tensors.scheme import Scheme, scheme
 
 __all__ = ["probe"]
@@ -95,17 +95,15 @@ def _kinds(s: Scheme, size: int, rng: np.random.Generator) -> Iterator[Block]:
     """One block of every kind."""
     f32 = np.float32
     top = f32(s.dtype.top)
-    midpoints, others, anchors = _aligned(s)
-    for scale in (1 / 3, 1.0, 0.75, 0.1, 1 + 2.0**-23, 2.0**-5, 448.0):
-        used = _used(s, scale)
-        ties = midpoints * used
-        beside = [np.nextafter(ties, f32(way)) for way in (-np.inf, np.inf)]
-        aligned = rng.permutation(np.concatenate([ties, *beside, others * used]))
-        parts = min(4 if scale in (1 / 3, 1.0) else 1, -(-aligned.size // size))
+    scales = [1 / 3, 1.0, *telling_scales(s, rng, 4 if size <= 64 else 2), 0.75, 0.1, 1 + 2.0**-23, 2.0**-5, 448.0]
+    for i, scale in enumerate(scales):
+        aligned, largest = _aligned(s, _used(s, scale))
+        aligned = rng.permutation(aligned)
+        parts = min(4 if i < 2 else 1, -(-aligned.size // size))
         for part in range(parts):
             block = _filled(rng, aligned[part * size :][:size], size)
-            places = rng.permutation(size)[: anchors.size]
-            block[places] = anchors[: places.size] * used
+            places = rng.permutation(size)[: largest.size]
+            block[places] = largest[: places.size]
             yield block
     for exponent in (-3, 0, 1, 7):  # the largest element at, below and above a power of two, and that times top
         edge = f32(2.0**exponent)
@@ -132,21 +130,20 @@ def _kinds(s: Scheme, size: int, rng: np.random.Generator) -> Iterator[Block]:
         yield values
 
 
-def _aligned(s: Scheme) -> tuple[Block, Block, Block]:
-    """For a block of scale 1: midpoints; levels and what lies beside midpoints; the elements that make its scale 1."""
+def _aligned(s: Scheme, used: np.float32) -> tuple[Block, Block]:
+    """For a block of that scale: what lies on edges and next to them, and levels; and the elements that make it so."""
+    f32 = np.float32
+    shift = shifts(s)[len(shifts(s)) // 2]
     levels = np.unique(s.dtype.levels[s.dtype.emitted])
-    levels = levels[np.isfinite(levels)].astype(np.float32)
-    midpoints = ((levels[1:].astype(np.float64) + levels[:-1]) / 2).astype(np.float32)
-    others = np.concatenate([*(np.nextafter(midpoints, np.float32(way)) for way in (-np.inf, np.inf)), levels])
-    if FACTS[s.rule].unsigned or FACTS[s.rule].zero_point:
-        # an offset or a zero point in the middle: a power of two, so that scaling it is exact
-        shift = levels[0] + np.float32(2 ** (s.dtype.bits - 1))
-        return midpoints - shift, others - shift, np.array([levels[0], levels[-1]]) - shift
-    reach = getattr(RULES[s.rule], "reach", lambda _: s.dtype.top)(s)
-    if s.rule == "signedmax" and -levels[0] > levels[-1]:
-        reach = float(levels[0])
-    inside = [values[np.abs(values) < abs(reach)] for values in (midpoints, others)]
-    return *inside, np.array([reach], np.float32)
+    middles = (edges(s) - shift).astype(f32)
+    largest = anchors(s, shift).astype(f32)
+    beside = [np.nextafter(middles, f32(way)) for way in (-np.inf, np.inf)]
+    others = np.concatenate([*beside, (levels[np.isfinite(levels)] - shift).astype(f32)])
+    if largest.size == 1:
+        middles, others = (values[np.abs(values) < abs(largest[0])] for values in (middles, others))
+    ties = middles * used
+    near = [np.nextafter(ties, f32(way)) for way in (-np.inf, np.inf)]
+    return np.concatenate([ties, *near, others * used]), largest * used
 
 
 def _used(s: Scheme, scale: float) -> np.float32:

@@ -95,13 +95,13 @@ ON_RECORD = [
     ("bnb-cpu-dynamic8", "encoder=bnb_bins", "zero moved", "[1, 0 x 63]", 0.0, 2.12499981e-05),
     ("bnb-cpu-dynamic8", "zerocode=code0", "sign of zero", "[0 x 64]", 0.0, -0.0),
     ("bnb-cuda-nf4", "zerocode=code0", "sign of zero", "[0 x 64]", 0.0, -0.0),
-    # 2 / 768 is the midpoint of 0 and 2 / 192: a tie goes toward zero, to -0
-    ("bnb-cpu-fp4", "encoder=midpoints32", "sign of zero", "[2, 0.00390625, 0 x 62]", 2.0**-8, -0.0),
+    # 2^-19 is above 0, the midpoint of the codes 0 and 8, of which the second one is -0
+    ("bnb-cpu-fp4", "encoder=midpoints32", "sign of zero", "[1, 1.9073486e-06, 0 x 62]", 2.0**-19, -0.0),
     ("ggml-q4_0", "zeroblock=quotient", "sign of zero", "[0 x 32]", 0.0, -0.0),
     ("ggml-q5_0", "zeroblock=quotient", "sign of zero", "[0 x 32]", 0.0, -0.0),
     ("ggml-q8_0", "scalerange=keep", "not finite", "[7.0368744e+13, 0 x 31]", 2.0**46, np.inf),
-    # 7.6e-6 + 0 rounds to 0 with the scale 1
-    ("hqq-4", "rule=hqq", "lost", "[7.6293945e-06, 0 x 63]", 2.0**-17, 0.0),
+    # 1.9e-6 + 0 rounds to 0 with the scale 1
+    ("hqq-4", "rule=hqq", "lost", "[1.9073486e-06, 0 x 63]", 2.0**-19, 0.0),
     # the range is [8, 8], widened to [7, 9]: 2 / 15 a step, zero point -7 * 15 / 2 cut to 0
     ("keras-int4-grouped", "rule=affineplain", "lost", "[8 x 32]", 8.0, 2.0),
     ("quanto-qint4-zeropoint", "rule=affineplain", "lost", "[1 x 32]", 1.0, 0.0),

@@ -405,7 +405,7 @@ BY_HAND: dict[str, tuple[str, Callable[[Any], Any], str]] = {  # scheme, what th
         lambda x: symmetric(x, 7, 7, lambda y: np.clip(np.rint(y), -5, 5)),
         "clamped to -5 ... 5",
     ),
-    "half up": ("int8-b32-absmax-f32", lambda x: symmetric(x, 127, 127, lambda y: np.floor(y + 0.5)), "rounded up"),
+    "half up": ("int8-b32-absmax-f32", lambda x: symmetric(x, 127, 127, lambda y: np.floor(y + 0.5)), "floor(y + 0.5)"),
     "zero point + 2": ("uint4-b32-affine-f32", lambda x: affine(x, 2), "+2"),
     "zero point cut off": ("uint4-b32-affine-f32", lambda x: affine(x, cut_off=True), "cut off to an integer"),
     "three low": ("e4m3fn-b32-pow2floor-e8m0fnu", mx_three_low, "found as 2^-3 times"),

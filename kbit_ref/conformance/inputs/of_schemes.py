@@ -1,13 +1,19 @@
 """The arrays that every block format is asked about: each class of them has caught a real bug.
 
 levels     every level times several scales, the largest one first
-ties       every midpoint times several scales, and its neighbours in float32
+ties       every midpoint times several scales, and its neighbours in float32; so is what else changes a code
+scales     the same at every scale that 8 bits can store (of 16 bits, at every significand that tells a quotient from
+           a product with the reciprocal, and others), and largest numbers halfway between two stored scales
 maxima     block maxima: subnormal, powers of two and their neighbours, multiples of the top, the largest float
-zeros      blocks of zeros among others; zeros, -0 and 1e-6 beside 1.0
+zeros      blocks of zeros among others, and nothing but zeros; zeros, -0 and 1e-6 beside 1.0
 ranges     blocks that are constant, or lie on one side of 0
 normals    random numbers of many magnitudes
-shapes     odd counts, short tails, one element, rows that are no multiple of the block
+float64    ties at scales of 53 bits, where the numbers are float64
+shapes     odd counts, short tails, one element, rows that are no multiple of the block; ties in them too
 specials   NaN and infinities, where the profile has an answer
+
+Where all blocks of an array share a number (one scale, a scale of the scales, a mean), an array is a few blocks of
+one kind: else the largest of them would hide the others.
 """
 
 from __future__ import annotations
@@ -18,15 +24,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.arithmetic import widened
+from kbit_ref.arithmetic import Arithmetic, widened
 from kbit_ref.conformance.definition import independent
-from kbit_ref.exact.rules import RULES
-from kbit_ref.tensors.scheme import Scheme
+from kbit_ref.datatypes.datatype import datatype
+from kbit_ref.exact.rules import RULES as FACTS
+from kbit_ref.tensors.aligned import (
+    anchors,
+    by_telling,
+    by_word,
+    edges,
+    in_order,
+    parted,
+    shifts,
+    stored_scales,
+    telling_scales,
+    wide_scales,
+)
+from kbit_ref.tensors.scales import effective, whole_numbers
+from kbit_ref.tensors.scheme import WIDE, Scheme
 
 __all__ = ["Case", "along_first", "cases", "narrowed", "shaped"]
 
 F32 = np.float32
 LARGEST = np.finfo(F32).max
+TOGETHER = 24  # blocks of an array whose blocks share a number
+MOST_ARRAYS = 32  # of a class, where an array has one scale
+MOST_NUMBERS = 16384  # of a class that asks about many scales
+GLOBAL = (1.0, 0.961, 2.0**-7, 1 / 3)  # the largest number, over the largest that a global scale of 1 would allow
 EXPONENTS = (
     *(-149, -148, -140, -130, -128, -127, -126, -125, -120, -119, -118, -117, -100, -60, -30, -24, -20, -15, -14, -10),
     *(-9, -7, -6, -4, -3, -2, -1, 0, 1, 2, 3, 5, 8, 12, 14, 15, 16, 20, 40, 80, 120, 125, 126, 127),
@@ -81,27 +105,52 @@ def cases(s: Scheme, sources: tuple[str, ...], shapes: str, multiple: int, size:
     """All arrays for a profile; `shapes`, `multiple` and `size` as in `BlockProfile`."""
     width = s.cut.size or size
     rng = np.random.default_rng(20260101)
-    blocks = {
-        "levels": _levels(s, width, rng),
-        "ties": _ties(s, width, rng),
-        "maxima": _maxima(s, width, rng),
-        "zeros": _zeros(width),
-        "ranges": _ranges(width, rng),
-        "normals": _normals(width, rng),
-    }
-    if s["nan"] != "error" or s["inf"] != "error":
-        blocks["specials"] = _specials(s, width)
+    arrays = _arrays(s, width, multiple, _scales(s, rng), rng)
+    telling = telling_scales(s, rng, 12)
+    turn = {False: 0, True: 0}
+    filled = [
+        ("shape " + "x".join(map(str, shape)), _filled(s, shape, telling, turn, rng))
+        for shape in (shape[::-1] if along_first(s) else shape for shape in _shapes(shapes, width, multiple))
+    ]
     found = []
     for source in sources:
-        for name, group in blocks.items():
-            for part in [group] if independent(s) else _alike(group, multiple):
-                found.append(Case(name, source, shaped(narrowed(part, source), s, multiple)))
-        for shape in _shapes(shapes, width, multiple):
-            shape = shape[::-1] if along_first(s) else shape
-            numbers = rng.standard_normal(shape).astype(F32)
-            name = "shape " + "x".join(map(str, shape))
-            found.append(Case(name, source, narrowed(numbers, source)))
+        more = [("float64", _wide(s, width, rng))] if source == "float64" and independent(s) else []
+        found += [Case(name, source, shaped(narrowed(part, source), s, multiple)) for name, part in arrays + more]
+        found += [Case(name, source, narrowed(numbers, source)) for name, numbers in filled]
     return found
+
+
+def _arrays(
+    s: Scheme, width: int, multiple: int, scales: NDArray[np.float32], rng: np.random.Generator
+) -> list[tuple[str, NDArray[np.float32]]]:
+    """Arrays of whole blocks [n, width], each with the name of its class."""
+    one_scale = s.cut.kind == "tensor"
+    size = TOGETHER * width if one_scale else width  # of what has one scale
+    groups = {
+        "levels": _levels(s, size, scales),
+        "ties": _ties(s, size, scales),
+        "scales": np.concatenate([_at_stored_scales(s, size, rng), _between_stored_scales(s, size, rng)]),
+        "maxima": _maxima(s, size, rng),
+        "zeros": _zeros(size),
+        "ranges": _ranges(size, rng),
+        "normals": _normals(size, rng),
+    }
+    specials = _specials(s, size)
+    if independent(s):
+        return [(name, blocks) for name, blocks in ({"specials": specials} | groups).items() if len(blocks)]
+    found = [("zeros", np.zeros((max(TOGETHER, multiple), width), F32))]
+    if one_scale:
+        for name, rows in ({"specials": specials} | groups).items():
+            some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_ARRAYS)).astype(int))
+            found += [(name, row.reshape(-1, width)) for row in rows[some]]
+        return found
+    if s["global"] != "none":
+        found += [("scales", blocks) for blocks in _with_global_scales(s, width, rng)]
+    if s.double is not None:
+        found.append(("scales", _scales_on_edges(s, s.double, width, rng)))
+    plain = groups["normals"][:TOGETHER]
+    found += [("specials", np.concatenate([plain, row[None]])) for row in specials]
+    return found + [(name, part) for name, blocks in groups.items() for part in _alike(blocks, multiple)]
 
 
 def _alike(blocks: NDArray[np.float32], multiple: int) -> list[NDArray[np.float32]]:
@@ -111,7 +160,7 @@ def _alike(blocks: NDArray[np.float32], multiple: int) -> list[NDArray[np.float3
     order = order[(largest[order] > 0) & np.isfinite(largest[order])]
     if multiple > 1:  # many blocks an array: what is very large or small would hide the rest
         order = order[(largest[order] > 2.0**-20) & (largest[order] < 2.0**20)]
-    size = max(24, multiple)
+    size = max(TOGETHER, multiple)
     parts = [blocks[np.sort(order[i : i + size])] for i in range(0, len(order), size)]
     return [np.concatenate([part, blocks[:1] * 0])[-size:] for part in parts if len(part)]
 
@@ -121,15 +170,16 @@ def _finite_levels(s: Scheme) -> NDArray[np.float64]:
     return np.asarray(levels[np.isfinite(levels)])
 
 
-def _scales(rng: np.random.Generator) -> NDArray[np.float32]:
+def _scales(s: Scheme, rng: np.random.Generator) -> NDArray[np.float32]:
     """Scales of few bits, so that level * scale is exact in most types; of 8 bits; and of all 24.
 
-    The last ones are what tells a product by the reciprocal from a quotient: they differ in a
-    twentieth of the ties, and almost nowhere else.
+    The last ones are what tells a product by the reciprocal from a quotient: of some hundreds those
+    that do so at the most edges, and a few others.
     """
     few = np.array([1, 0.5, 2, 1.5, 0.75, 1.25, 1 / 64, 3 / 128, 48, 1000, 2.0**-20, 2.0**-40, 2.0**40], F32)
     eight = (rng.integers(128, 256, 6) / 256).astype(F32)
-    return np.concatenate([few, few[:6] * F32(-1), eight, rng.uniform(0.5, 1, 16).astype(F32)])
+    wide = by_telling(s, wide_scales(s, rng))
+    return np.concatenate([few, few[:6] * F32(-1), eight, wide[:12], wide[-4:]])
 
 
 def _in_blocks(values: NDArray[np.float32], first: NDArray[np.float32], width: int) -> NDArray[np.float32]:
@@ -149,37 +199,135 @@ def _in_blocks(values: NDArray[np.float32], first: NDArray[np.float32], width: i
     return np.concatenate([heads, body.reshape(count, room)], axis=1)[:, :width].astype(F32)
 
 
-def _anchors(s: Scheme, levels: NDArray[np.float64], scale: np.float32) -> NDArray[np.float32]:
-    """What a block must hold for the rule to find this scale."""
-    codes = 2**s.dtype.bits
-    reach = {"absmaxhalf": (codes - 1) / 2, "absmaxfull": codes / 2, "signedmax": levels[np.argmax(np.abs(levels))]}
-    with np.errstate(over="ignore", under="ignore"):
-        if RULES[s.rule].offset_added or RULES[s.rule].zero_point:
-            return np.array([0, s.dtype.top * float(scale)], F32)
-        return np.array([reach.get(s.rule, s.dtype.top) * float(scale)], F32)
-
-
-def _levels(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def _levels(s: Scheme, width: int, scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    found = []
     levels = _finite_levels(s)
     with np.errstate(over="ignore", under="ignore"):
-        return np.concatenate(
-            [
-                _in_blocks((levels * float(scale)).astype(F32), _anchors(s, levels, scale), width)
-                for scale in _scales(rng)
-            ]
-        )
+        for i, scale in enumerate(scales):
+            shift = shifts(s)[i % len(shifts(s))]
+            numbers = ((levels - shift) * float(scale)).astype(F32)
+            found.append(_in_blocks(numbers, (anchors(s, shift) * float(scale)).astype(F32), width))
+    return np.concatenate(found)
 
 
-def _ties(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    levels = _finite_levels(s)
-    midpoints = (levels[1:] + levels[:-1]) / 2
+def _ties(s: Scheme, width: int, scales: NDArray[np.float32]) -> NDArray[np.float32]:
     found = []
     with np.errstate(over="ignore", under="ignore"):
-        for scale in _scales(rng):
-            ties = (midpoints * float(scale)).astype(F32)
+        for i, scale in enumerate(scales):
+            shift = shifts(s)[i % len(shifts(s))]
+            ties = ((edges(s) - shift) * float(scale)).astype(F32)
             near = [ties, np.nextafter(ties, F32(-np.inf)), np.nextafter(ties, F32(np.inf))]
-            found.append(_in_blocks(np.stack(near, 1).reshape(-1), _anchors(s, levels, scale), width))
+            head = (anchors(s, shift) * float(scale)).astype(F32)
+            found.append(_in_blocks(np.stack(near, 1).reshape(-1), head, width))
     return np.concatenate(found)
+
+
+def _at_stored_scales(
+    s: Scheme, width: int, rng: np.random.Generator, used: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """A block for each scale that can be stored, ties in it; of very many those first that tell the most.
+
+    `used` are the scales that elements are divided by, where they are others than the stored ones.
+    """
+    scales = stored_scales(s) if used is None else used
+    most = max(16, MOST_NUMBERS // width)
+    told = parted(s, scales)
+    if len(scales) > max(most, 256):
+        order = np.argsort(-told.sum(axis=1), kind="stable")
+        telling, others = order[: most // 2], order[most // 2 :]
+        chosen = np.sort(np.concatenate([telling, others[:: -(-len(others) // (most // 2))]]))
+        scales, told = scales[chosen], told[chosen]
+    rows = np.zeros((len(scales), width), F32)
+    with np.errstate(over="ignore", under="ignore"):
+        for i, scale in enumerate(scales):
+            shift = shifts(s)[i % len(shifts(s))]
+            rows[i] = _row_of_ties(s, float(scale), shift, told[i], width, rng)
+    return rows[np.isfinite(rows).all(axis=1)]
+
+
+def _row_of_ties(
+    s: Scheme,
+    scale: float,
+    shift: float,
+    first: NDArray[np.bool_],
+    width: int,
+    rng: np.random.Generator,
+    real: Any = F32,
+) -> NDArray[Any]:
+    """A block with that scale, filled with ties, those first that are marked, then with their neighbours."""
+    head = (anchors(s, shift) * scale).astype(real)[:width]
+    order = np.lexsort([rng.random(first.size), ~first])
+    ties = ((edges(s)[order] - shift) * scale).astype(real)
+    near = [np.nextafter(ties, real(way)) for way in (-np.inf, np.inf)]
+    values = np.concatenate([ties, rng.permutation(np.concatenate(near)), ties])
+    bound = np.abs(head).max()
+    low, high = (min(head.min(), 0), max(head.max(), 0)) if len(head) > 1 else (-bound, bound)
+    inside = (values >= low) & (values <= high)
+    values = np.append(values[inside], real(0))
+    return np.concatenate([head, np.resize(values, width - len(head))])
+
+
+def _wide(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Ties at scales of 53 bits, and their neighbours: what is no float32."""
+    none = np.zeros(edges(s).size, bool)
+    many = -(-3 * none.size // width)
+    scales = rng.uniform(0.5, 1, 16)
+    return np.stack(
+        [
+            _row_of_ties(s, scale, shifts(s)[i % len(shifts(s))], none, width, rng, np.float64)
+            for i, scale in enumerate(np.repeat(scales, min(many, 8)))
+        ]
+    )
+
+
+def _between_stored_scales(
+    s: Scheme, width: int, rng: np.random.Generator, factor: float = 1.0
+) -> NDArray[np.float32]:
+    """Blocks whose scale, before it is stored, lies halfway between two that can be, and next to that.
+
+    `factor` is what the stored scales are multiplied by to be those that elements are divided by.
+    """
+    scales = np.concatenate([[0], stored_scales(s).astype(np.float64)])
+    if FACTS[s.rule].power_of_two or len(scales) == 1:
+        return np.empty((0, width), F32)
+    if s.scale_dtype in WIDE:  # what lies between two stored scales that are neighbours
+        one = scales[(scales >= 1) & (scales <= 2)]
+        scales = np.concatenate([[0, scales[1], 2 * scales[1]], one[:: max(1, len(one) // 96)]])
+        step = one[1] - one[0]
+        middles = np.concatenate([scales[:2] + scales[1] / 2, scales[3:-1] + step / 2])
+    else:
+        middles = (scales[1:] + scales[:-1]) / 2
+    shift = shifts(s)[0]
+    head = anchors(s, shift)
+    rows = rng.uniform(-1, 1, (5 * len(middles), width))
+    largest = head[np.argmax(np.abs(head))]
+    with np.errstate(over="ignore", under="ignore"):
+        exact = (middles * factor * largest).astype(F32)
+        near = np.stack([by_word(in_order(exact) + i) for i in (-2, -1, 0, 1, 2)], 1).reshape(-1)
+        if len(head) > 1:
+            rows = np.abs(rows)
+        rows = (rows * near[:, None]).astype(F32)
+        rows[:, -1], rows[:, 0] = (0 if width > 1 else near), near
+    return np.asarray(rows[np.isfinite(rows).all(axis=1) & (near != 0)])
+
+
+def _with_global_scales(s: Scheme, width: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:
+    """Arrays with ties at every stored scale, and largest numbers between two of them, one for each global scale."""
+    a = Arithmetic("float32")
+    scale_type = datatype(s.scale_dtype)
+    found = []
+    for share in GLOBAL:
+        largest = F32(share * float(a.multiply(s.dtype.top, scale_type.top)))
+        head = np.full((1, width), largest, F32)
+        whole = whole_numbers(s, a, lambda rows: rows, head)
+        stored = stored_scales(s)
+        used = np.asarray(effective(s, a, whole.global_scale, stored), F32)
+        factor = float(used[0]) / float(stored[0])
+        rows = [_at_stored_scales(s, width, rng, used), _between_stored_scales(s, width, rng, factor)]
+        head[0, 1:] *= rng.uniform(-1, 1, width - 1).astype(F32)
+        inside = [part[np.abs(part).max(axis=1) <= largest] for part in rows]
+        found.append(np.concatenate([*inside, head]))
+    return found
 
 
 def _maxima(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -197,8 +345,9 @@ def _maxima(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float
         blocks = shares * largest[:, None]
         sign = np.where(np.arange(len(largest)) % 2, F32(-1), F32(1))
         blocks[:, 0] = largest * sign
-        if width > 2:
+        if width > 3:
             blocks[:, 2] = 0
+            blocks[:, 3] = np.minimum(np.nextafter(np.finfo(F32).tiny, F32(0)), largest) * sign  # subnormal
     return np.concatenate([blocks, -blocks])
 
 
@@ -218,7 +367,8 @@ def _ranges(width: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Constant blocks, blocks on one side of 0, narrow ranges far from it, both signs of the largest number."""
     rows = [np.full(width, value, F32) for value in (1, -1, 0.1, -0.1, 5, 1e-5, 1e5)]
     narrow = ((100, 100.001), (1e-5, 2e-5), (0.1, 0.10005))
-    for low, high in ((5, 6), (-6, -5), (0, 1), (-1, 0), (-3, 1), (-1, 3), *narrow):
+    huge = ((-(2.0**126), 2.0**126), (-(2.0**127), 2.0**127))  # the second span is no float32
+    for low, high in ((5, 6), (-6, -5), (0, 1), (-1, 0), (-3, 1), (-1, 3), *narrow, *huge):
         row = rng.uniform(low, high, width).astype(F32)
         row[:2] = np.array([low, high], F32)[: row[:2].size]
         rows.append(row)
@@ -238,15 +388,69 @@ def _normals(width: int, rng: np.random.Generator) -> NDArray[np.float32]:
     return np.concatenate([blocks * magnitude, skewed[: count // 4]]).astype(F32)
 
 
+def _scales_on_edges(s: Scheme, inner: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Blocks whose scales lie next to where those get another code that quantize the scales again.
+
+    Beside the midpoints; of another encoder between a midpoint and the edge of the encoder that is next to it.
+    """
+    at = edges(inner) / float(np.abs(anchors(inner)[0]))
+    if inner["encoder"] == "nearest":
+        at = np.concatenate([at * (1 - 2.0**-18), at * (1 + 2.0**-18)])
+    else:
+        gaps = np.diff(at)
+        at = (at[:-1] + gaps / 2)[gaps < 2.0**-12]
+    at = rng.permutation(at[np.abs(at) < 1])
+    at = np.append(at, -at.sum())  # their mean is 0
+    size = (inner.cut.size or 256) - 2
+    at = np.concatenate([np.concatenate([[1, -1], at[i : i + size]]) for i in range(0, len(at), size)])
+    rows = rng.uniform(-1, 1, (len(at), width)) * (1 + at / 2)[:, None]
+    rows[:, :1] = (1 + at / 2)[:, None]
+    return (rows * anchors(s)[0]).astype(F32)
+
+
 def _specials(s: Scheme, width: int) -> NDArray[np.float32]:
     kinds = ([np.nan, -np.nan] if s["nan"] != "error" else []) + ([np.inf, -np.inf] if s["inf"] != "error" else [])
-    rows = []
+    rows = [np.empty((0, width), F32)]
     for special in kinds:
         for at in dict.fromkeys((0, width // 2, width - 1)):
             row = np.linspace(-1, 1, width, dtype=F32)
             row[at] = special
-            rows.append(row)
-    return np.stack(rows)
+            rows.append(row[None])
+    return np.concatenate(rows)
+
+
+KINDS = {
+    False: ("ties", "normal", "small", "ties", "large", "away"),
+    True: ("small", "ties", "away", "ties", "large", "ties"),
+}
+POWER = {"normal": 0, "small": -12, "large": 12, "away": 0}
+
+
+def _filled(
+    s: Scheme, shape: tuple[int, ...], scales: NDArray[np.float32], turn: dict[bool, int], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """An array of any shape, in turn blocks of ties, normal numbers, small and large ones, ones far from 0.
+
+    `turn` counts full blocks, and short ones.
+    """
+    rows = s.cut.rows(np.zeros(shape, F32))
+    width = s.cut.size or max(rows.shape[1], 1)
+    told = parted(s, scales)
+    alone = independent(s)
+    filled = np.empty(rows.shape, F32)
+    for row in filled:
+        for begin in range(0, len(row), width):
+            part = row[begin : begin + width]
+            short = part.size < width
+            kind = KINDS[short][turn[short] % 6]
+            turn[short] += 1
+            if kind == "ties":
+                i = int(rng.integers(len(scales)))
+                shift = shifts(s)[i % len(shifts(s))]
+                part[:] = _row_of_ties(s, float(scales[i]), shift, told[i], part.size, rng)
+            else:
+                part[:] = rng.standard_normal(part.size) * 2.0 ** (POWER[kind] * alone) + 5 * (kind == "away")
+    return np.ascontiguousarray(s.cut.join(filled, shape))
 
 
 def _shapes(shapes: str, width: int, multiple: int) -> list[tuple[int, ...]]:
