@@ -93,7 +93,7 @@ class Libraries:
 
     def add(self, verdict: Verdict) -> None:
         """Print the line of its library, if this is its last verdict."""
-        for finding in findings_of([verdict])[:1]:
+        for finding in (each for each in findings_of([verdict])[:1] if each.status != "known"):
             self._latest = (
                 f": {finding.library} {_formats(finding)}, {_what(finding)}, {' gives '.join(_example(finding))}"
             )
