@@ -38,8 +38,8 @@ def cases(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
         "--level",
         type=int,
         choices=(1, 2),
-        default=1,
-        help="1: rows of one block (default); 2: rows of other lengths too",
+        default=2,
+        help="1: rows of one block; 2: rows of other lengths and short last blocks too (default)",
     )
     parser.add_argument(
         "--count", type=int, metavar="N", help="number of cases: the chosen ones first, then random ones"

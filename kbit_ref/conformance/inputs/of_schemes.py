@@ -43,7 +43,7 @@ from kbit_ref.tensors.aligned import (
 from kbit_ref.tensors.scales import effective, whole_numbers
 from kbit_ref.tensors.scheme import WIDE, Scheme
 
-__all__ = ["Case", "along_first", "cases", "narrowed", "shaped"]
+__all__ = ["Case", "along_first", "cases", "narrowed", "of_length", "shaped"]
 
 F32 = np.float32
 LARGEST = np.finfo(F32).max
@@ -417,6 +417,13 @@ def _specials(s: Scheme, width: int) -> NDArray[np.float32]:
             row[at] = special
             rows.append(row[None])
     return np.concatenate(rows)
+
+
+def of_length(s: Scheme, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """[6, n]: arrays of one row each, full blocks and a short last one of every kind."""
+    shape = (n,) if s.cut.axis is None else (n, 1) if along_first(s) else (1, n)
+    telling, turn = telling_scales(s, rng, 12), {False: 0, True: 0}
+    return np.stack([_filled(s, shape, telling, turn, rng).reshape(-1) for _ in KINDS[True]])
 
 
 KINDS = {

@@ -1,7 +1,7 @@
 """The cases that programs are asked about, as words and as lines: the same every time, a batch at a time.
 
 Level 1 are full blocks: the hard cases (`cases`), `kb.probe`, then all that the judge of block formats asks
-libraries (`blocks/inputs`). Level 2 adds rows of other lengths: one element, short tails, several blocks.
+libraries (`inputs`). Level 2, the default, adds rows of other lengths: one element, short tails, several blocks.
 For a data type both levels are the judge's own (`inputs`). Without a count that is all; with one, random
 cases follow without end.
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kbit_ref.conformance.cases import cases_of as hard_cases
 from kbit_ref.conformance.definition import independent, reference
 from kbit_ref.conformance.implementations.programs.grammar import Form, Words
-from kbit_ref.conformance.inputs.of_schemes import cases, narrowed
+from kbit_ref.conformance.inputs.of_schemes import cases, narrowed, of_length
 from kbit_ref.conformance.inputs.of_types import WORD, encode_inputs, to_float64
 from kbit_ref.tensors.probe import probe
 from kbit_ref.tensors.qtensor import QTensor
@@ -35,7 +35,7 @@ OTHERS = {"offsets": 0.7, "zero_points": 1, "global_scale": 0.3}  # of the cases
 SCALES = (1.0, 1 / 3, 0.75, 1 + 2.0**-23, -0.1, 448.0, 2.0**-14, 2.0**-130)
 
 
-def lines(f: Form, level: int = 1, count: int | None = None, seed: int = 0) -> Iterator[str]:
+def lines(f: Form, level: int = 2, count: int | None = None, seed: int = 0) -> Iterator[str]:
     """What stands before the arrow, line by line.
 
     Examples
@@ -48,7 +48,7 @@ def lines(f: Form, level: int = 1, count: int | None = None, seed: int = 0) -> I
     return islice(every, count)
 
 
-def batches(f: Form, level: int = 1, seed: int = 0, endless: bool = False) -> Iterator[Batch]:
+def batches(f: Form, level: int = 2, seed: int = 0, endless: bool = False) -> Iterator[Batch]:
     """The same as words: batches of rows of one length."""
     if f.is_type:
         return _of_type(f, seed, endless)
@@ -100,7 +100,7 @@ def _rows(s: Scheme, source: str, level: int, seed: int, endless: bool) -> Itera
     if level > 1:
         for n in dict.fromkeys((1, 2, 3, width - 1, width + 1, 2 * width, 3 * width + 5)):
             if n > 0:
-                yield narrowed(_random(rng, 4, n), source)
+                yield narrowed(of_length(s, n, np.random.default_rng(n)), source)
     while endless:
         yield narrowed(_random(rng, AT_ONCE, width), source)
 

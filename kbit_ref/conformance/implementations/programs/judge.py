@@ -169,7 +169,7 @@ def judge_command(
     *,
     what: str = "encode",
     source: str = "float32",
-    level: int = 1,
+    level: int = 2,
     count: int | None = None,
     seed: int = 0,
 ) -> Judged:
@@ -201,7 +201,7 @@ def judge_shared(
     *,
     what: str = "encode",
     source: str = "float32",
-    level: int = 1,
+    level: int = 2,
     count: int | None = None,
     seed: int = 0,
 ) -> Judged:
