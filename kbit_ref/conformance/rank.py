@@ -198,6 +198,8 @@ def _against(
 
 def _compared(s: Scheme, case: Case, parts: Parts) -> Compared:
     theirs = read(s, case.words.shape, parts)
+    if (theirs.stored.global_scale is None) != (s["global"] == "none"):
+        raise Refused(f"{'no scale' if theirs.stored.global_scale is None else 'a scale'} of the whole array came back")
     alone = theirs.decoded is not None and not theirs.says_numbers
     return compare(s, case, reference(s, case.words, case.source, decoded=alone), theirs)
 

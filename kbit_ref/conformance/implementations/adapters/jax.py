@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -60,33 +61,29 @@ class Jax(Adapter):
         jax.config.update("jax_enable_x64", True)
 
     def encode(self, theirs: str, x: NDArray[Any], source: str) -> Any:
-        """One conversion."""
+        """One conversion. XLA compiles it for each shape, so that shapes are tried from float32 alone."""
         import jax.numpy as jnp
 
-        return np.asarray(jnp.asarray(as_numbers(x, source)).astype(getattr(jnp, theirs)))
+        numbers = as_numbers(x, source)
+        padded = numbers if source == "float32" else _padded(numbers.reshape(-1), 1 << 16)
+        codes = np.asarray(jnp.asarray(padded).astype(getattr(jnp, theirs)))
+        return codes.reshape(-1)[: x.size].reshape(x.shape)
 
     def decode(self, theirs: str, codes: NDArray[Any]) -> Any:
         """The bits, seen as the type, converted to float32."""
         import jax.numpy as jnp
         import ml_dtypes
 
-        return np.asarray(jnp.asarray(codes.copy().view(getattr(ml_dtypes, theirs))).astype(jnp.float32))
+        padded = _padded(codes.reshape(-1), 1 << 10).view(getattr(ml_dtypes, theirs))
+        return np.asarray(jnp.asarray(padded).astype(jnp.float32))[: codes.size].reshape(codes.shape)
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
-        """The left operand of a product."""
-        import jax
-
-        config = jax.nn.get_scaled_dot_general_config(theirs.split()[1])
-
-        def product(left: Any, right: Any) -> Any:
-            return jax.nn.scaled_dot_general(
-                left, right, (((1,), (1,)), ((), ())), configs=[config, config], implementation="cudnn"
-            )
-
-        left = as_numbers(x, source)
+        """The left operand of a product, with rows of zeros below: XLA compiles each operation for each shape."""
+        left = _padded(as_numbers(x, source), 1 << 11, 1 << 14)
         right = np.ones((1, x.shape[1]), left.dtype)
-        codes, _, scales, _ = _operands(jax.make_jaxpr(product)(left, right), (left, right))
-        return {"codes": as_bits(codes).reshape(x.shape), "scales": np.asarray(scales).astype(np.float32)}
+        codes, _, scales, _ = _operands(_product(theirs, left.shape, left.dtype), (left, right))
+        codes, scales = as_bits(codes).reshape(left.shape), np.asarray(scales).astype(np.float32)
+        return {"codes": codes[: len(x)], "scales": scales.reshape(len(left), -1)[: len(x)]}
 
     def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
         """A compiled `astype`; for blocks the formula, compiled, since jax has no function for it."""
@@ -107,6 +104,28 @@ class Jax(Adapter):
             return Timed(lambda: there(array).block_until_ready(), as_bits)
         codes = there(array)
         return Timed(lambda: back(codes).block_until_ready(), np.asarray)
+
+
+def _padded(x: NDArray[Any], *lengths: int) -> NDArray[Any]:
+    """[n, ...] -> [m, ...]: with zeros behind, up to one of a few lengths where it is not longer."""
+    m = next(m for m in (*lengths, len(x)) if m >= len(x))
+    return np.concatenate([x, np.zeros((m - len(x), *x.shape[1:]), x.dtype)])
+
+
+@lru_cache(maxsize=64)
+def _product(theirs: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> Any:
+    """The traced product of a matrix and one row."""
+    import jax
+
+    config = jax.nn.get_scaled_dot_general_config(theirs.split()[1])
+
+    def product(left: Any, right: Any) -> Any:
+        return jax.nn.scaled_dot_general(
+            left, right, (((1,), (1,)), ((), ())), configs=[config, config], implementation="cudnn"
+        )
+
+    kinds = (jax.ShapeDtypeStruct(shape, dtype), jax.ShapeDtypeStruct((1, shape[1]), dtype))
+    return jax.make_jaxpr(product)(*kinds)
 
 
 def _operands(closed: Any, inputs: tuple[Any, ...]) -> list[Any]:
