@@ -486,6 +486,23 @@ def test_choices_differ_in_one_word_or_two():
     assert all(str(made) != str(s) for made in choices.singles(s).values())
 
 
+def test_a_rival_with_a_scale_of_the_whole_array_is_a_misfit_and_no_crash():
+    """NVFP4 with and without it are kin: the values of one cannot be read as the other."""
+    plain, whole = kb.scheme("torchao-nvfp4"), "torchao-nvfp4-global"
+
+    def nvfp4(x):
+        q = kb.quantize(x, plain)
+        return {"codes": q.codes, "scales": q.scales, "values": kb.dequantize(q)}
+
+    ranking = kb.check(nvfp4, plain, shapes=False, rank=True).ranking
+    assert any("torchao-nvfp4" in name.split(" = ") for name in ranking.conforms)
+    misfits = {name for each in ranking.rivals if each.misfit for name in each.name.split(" = ")}
+    assert whole in misfits
+    assert {each.misfit for each in ranking.rivals if whole in each.name.split(" = ")} == {
+        "no scale of the whole array came back"
+    }
+
+
 # In a process of its own -------------------------------------------------------------------------
 
 PREFIX = """

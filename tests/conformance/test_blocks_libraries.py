@@ -97,6 +97,23 @@ def test_onnxruntime_without_the_module_of_one_tool(monkeypatch):
         assert stored(adapter, theirs, "float32", {"x": x, **more}).error == ""
 
 
+@pytest.mark.slow
+@pytest.mark.heavy
+def test_what_jax_gets_behind_an_array_changes_nothing():
+    """Arrays are padded to a few lengths: the answer for some rows is that among others, NaN among them."""
+    adapter = loaded("jax")
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((2050, 32)) * 2.0 ** rng.integers(-20, 20, (2050, 1))).astype(np.float32)
+    x[[2, 2049]] = np.nan
+    for mode in ("mxfp8", "nvfp4"):
+        many = stored(adapter, f"scaled_dot_general {mode}", "float32", {"x": x}).parts  # as long as the third length
+        for n in (1, 3, 2048):
+            few = stored(adapter, f"scaled_dot_general {mode}", "float32", {"x": x[:n]}).parts
+            assert few["codes"].shape == (n, 32)
+            for name, part in few.items():
+                assert part.tobytes() == many[name][:n].tobytes(), (mode, n, name)
+
+
 @pytest.mark.parametrize("name", sorted(ADAPTERS))
 def test_profiles_exist_and_are_named_once(name):
     adapter = ADAPTERS[name]
