@@ -82,12 +82,12 @@ def as_codes(function: str, codes: Any, bits: int) -> NDArray[Any]:
     array = _share(function, codes, "codes")
     if array.size == 0 and not hasattr(codes, "dtype"):
         array = array.astype(np.uint8)
-    if array.dtype.kind not in "iu" or array.dtype.name not in np.sctypeDict:
-        got = f"codes of dtype {array.dtype.name}"
-        raise _refusal(function, got, "codes are integers", "pass uint8 (uint16 above 8 bits)")
     narrow = np.uint8 if bits <= 8 else np.uint16
     if array.dtype == narrow:
         return array
+    if array.dtype.kind not in "iu" or array.dtype.name not in np.sctypeDict:
+        got = f"codes of dtype {array.dtype.name}"
+        raise _refusal(function, got, "codes are integers", "pass uint8 (uint16 above 8 bits)")
     if array.size and not 0 <= int(array.min()) <= int(array.max()) < 2**bits:
         refuse_codes(function, array, bits)
     return array.astype(narrow)
@@ -143,6 +143,8 @@ def as_seed(function: str, seed: Any) -> int:
 
 def _share(function: str, x: Any, name: str = "x") -> NDArray[Any]:
     """np.asarray of the argument of that name, with every failure told in one line."""
+    if type(x) is np.ndarray:
+        return x
     kind = f"{type(x).__module__.partition('.')[0]} {getattr(x, 'dtype', type(x).__name__)}"
     if str(getattr(x, "dtype", "")) == "torch.bfloat16":
         remedy = f"pass {name}.view(torch.uint16) with bfloat16=True, or {name}.float()"

@@ -68,7 +68,8 @@ class Cut:
             return moved.reshape(moved.shape[0], -1) if x.size else moved.reshape(moved.shape[0], 0)
         if self.axis is None:
             return x.reshape(1, -1)
-        moved = np.moveaxis(x, self._axis(x.ndim), -1)
+        axis = self._axis(x.ndim)
+        moved = x if axis == x.ndim - 1 else np.moveaxis(x, axis, -1)
         return moved.reshape(-1, moved.shape[-1]) if x.size else np.empty((0, moved.shape[-1]), x.dtype)
 
     def join(self, rows: Array, shape: tuple[int, ...]) -> Array:
@@ -76,6 +77,8 @@ class Cut:
         if self.axis is None:
             return rows.reshape(shape)
         axis = self._axis(len(shape))
+        if self.kind == "b" and axis == len(shape) - 1:
+            return rows.reshape(shape)
         others = [n for i, n in enumerate(shape) if i != axis]
         if self.kind == "channel":
             return np.moveaxis(rows.reshape(shape[axis], *others), 0, axis)

@@ -17,7 +17,7 @@ from kbit_ref.arithmetic import Arithmetic, round_to_integer
 from kbit_ref.exact.rules import CLIPS, EPS, Hqq, Mlx
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["RULES", "AbsMax", "Rule", "in_order", "largest"]
+__all__ = ["RULES", "AbsMax", "Affine", "Rule", "in_order", "largest"]
 
 Array = NDArray[Any]
 Finite = NDArray[np.bool_] | None

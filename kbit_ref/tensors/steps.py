@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import Arithmetic, odd_quotient, round_to_integer
-from kbit_ref.engine.codec import decode, encode
+from kbit_ref.engine.codec import encode
 from kbit_ref.errors import BadInput, message
 from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.inputs import as_reals
@@ -194,13 +194,18 @@ def reference(scheme_: Scheme | str, source: str = "float32") -> Steps:
         encode=lambda y, used, zero: _encode(s, a, y, used, zero),
         pack=pack,
         unpack=lambda packed, grid: unpack(packed, form, math.prod(grid)).reshape(grid),
-        level=lambda codes: decode(s.dtype, codes, threads=1),
+        level=partial(_level, np.asarray(s.dtype.levels, s.dtype.level_dtype)),
         effective=lambda scales, whole: effective(s, Arithmetic("float32"), whole, scales),
         zeros=lambda grid: grid,
         spread=partial(spread, s.cut),
         times=lambda levels, scale, zero, offset: times(s, levels, scale, zero, offset),
         join=s.cut.join,
     )
+
+
+def _level(table: Array, codes: Codes) -> Array:
+    """The level of each code."""
+    return table[codes]
 
 
 def _admit(s: Scheme, a: Arithmetic, blocks: Array, whole: Whole) -> tuple[Array, Array | None]:
@@ -330,9 +335,11 @@ class Runner:
     def write(self, steps: Steps, *, keep: bool = True) -> _Written:
         """The writer's side."""
 
+        used_so_far = [getattr(steps, name) for name in WRITER]
+
         def once(last: str, work: Callable[[], Any]) -> Any:
             """What the steps up to `last` give."""
-            key = (last, *(getattr(steps, name) for name in WRITER[: WRITER.index(last) + 1]))
+            key = (last, *used_so_far[: WRITER.index(last) + 1])
             if key in self._known:
                 return self._known[key]
             found = work()
@@ -369,7 +376,7 @@ class Runner:
         offsets = grid([p.offset for p in plans], np.float32)
         mean = None if whole.mean is None else np.full((1, 1), whole.mean, np.float32)
         stored = Stored(
-            packed=once("pack", lambda: steps.pack(codes)),
+            packed=once("pack", lambda: steps.pack(_reordered(steps.cut, steps.scheme.cut, codes, self.x.shape))),
             scales=grid([p.stored for p in plans], np.float32),
             offsets=offsets if mean is None else mean,
             zero_points=grid(zeros, None if zeros[0] is None else zeros[0].dtype),
@@ -386,11 +393,17 @@ def read(steps: Steps, stored: Stored) -> NDArray[np.float32]:
     def each(grid: Array | None) -> Array | None:
         return None if grid is None else grid if grid.shape == (1, 1) else steps.spread(grid, shape)
 
-    levels = steps.level(steps.unpack(stored.packed, steps.cut.grid(shape)))
+    codes = steps.unpack(stored.packed, steps.scheme.cut.grid(shape))
+    levels = steps.level(_reordered(steps.scheme.cut, steps.cut, codes, shape))
     scales = steps.spread(steps.effective(stored.scales, stored.global_scale), shape)
     zeros = None if stored.zero_points is None else steps.zeros(stored.zero_points)
     values = steps.times(levels, scales, each(zeros), each(stored.offsets))
     return np.ascontiguousarray(steps.join(values, shape), np.float32)
+
+
+def _reordered(one: Cut, other: Cut, codes: Codes, shape: tuple[int, ...]) -> Codes:
+    """Codes in the rows of a cut -> in those of another: a wrong cut still packs in the order of the scheme."""
+    return codes if one is other else np.ascontiguousarray(other.rows(one.join(codes, shape)))
 
 
 def _parts(steps: Steps, rows: Array, width: int) -> list[Array]:

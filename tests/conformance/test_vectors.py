@@ -51,7 +51,7 @@ def test_every_file_is_there_and_small() -> None:
     assert set(FILES) == set(files_of("quick"))
     folder = vector_files()[0].parent
     assert {path.stem for path in folder.glob("*.safetensors")} == set(FILES)
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 4_000_000
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 4_500_000  # half a megabyte packed
 
 
 @pytest.mark.parametrize("name", FILES)

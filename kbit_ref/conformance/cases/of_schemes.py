@@ -271,6 +271,28 @@ def tail(s: Scheme) -> Iterator[Given]:
     yield _given(s, "one element", [[F32(-2.7)]])
 
 
+@case(
+    "odd-rows",
+    Scheme,
+    catches="rows that begin at bytes of their own, or do not",
+    applies=lambda s: s.cut.axis is not None and s.layout.elements > 1,
+)
+def odd_rows(s: Scheme) -> Iterator[Given]:
+    """three rows of 5 elements, which fill no whole number of bytes"""
+    yield _given(s, "three rows of 5", np.roll(_ramp(15), 4).reshape(3, 5) * np.array([[1], [3], [9]], F32))
+
+
+@case(
+    "square",
+    Scheme,
+    catches="scales that lie along another axis of the same length",
+    applies=lambda s: s.cut.kind == "channel",
+)
+def square(s: Scheme) -> Iterator[Given]:
+    """as many channels as elements in each"""
+    yield _given(s, "four channels of four", np.roll(_ramp(16), 5).reshape(4, 4) * np.array([[1], [3], [9], [27]], F32))
+
+
 @case("order", Scheme, catches="scales in another order, blocks along another axis, a wrong stride")
 def order(s: Scheme) -> Iterator[Given]:
     """two rows of two blocks, each a power of four larger than the one before"""

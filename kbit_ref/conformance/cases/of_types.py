@@ -112,9 +112,10 @@ def beyond(dtype: DataType) -> Iterator[Given]:
 
 @case("not-a-number", DataType, catches="NaN that becomes a number, or another NaN code", applies=_small)
 def nan(dtype: DataType) -> Iterator[Given]:
-    """NaN of both signs"""
-    x = np.array([0x7FC00000, 0xFFC00000], np.uint32).view(F32)
-    yield Given("NaN, and NaN with a sign", {"x": x}, "full" if dtype.nan_code is None else "quick")
+    """NaN of both signs, with and without the quiet bit, and with only the lowest bit set"""
+    level = "full" if dtype.nan_code is None else "quick"
+    for what, words in {"NaN": (0x7FC00000, 0xFFC00000), "signalling NaN": (0x7F800001, 0xFFA00000)}.items():
+        yield Given(f"{what}, and with a sign", {"x": np.array(words, np.uint32).view(F32)}, level)
 
 
 @case("all-words", DataType, catches="anything at all in a 16-bit format", applies=_small)

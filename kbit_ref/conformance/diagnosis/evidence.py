@@ -26,11 +26,12 @@ from kbit_ref.errors import BadInput, KbitError, message
 from kbit_ref.exact.rules import RULES
 from kbit_ref.inputs import as_reals
 from kbit_ref.tensors.cut import Cut
+from kbit_ref.tensors.packing import unpack
 from kbit_ref.tensors.scheme import Scheme
 from kbit_ref.tensors.steps import ORDER, Codes, Runner, Steps, Stored, read, reference
 
-__all__ = ["ALIKE", "EXACT", "NAMES", "NONE", "OTHER", "WRONG", "Evidence", "Piece", "changes", "encodes", "evidence"]
-__all__ += ["of_answers", "of_type"]
+__all__ = ["ALIKE", "EXACT", "NAMES", "NONE", "ODD", "OTHER", "WRONG", "Evidence", "Grades", "Piece", "changes"]
+__all__ += ["encodes", "evidence", "of_answers", "of_type"]
 
 Array = NDArray[Any]
 Grades = NDArray[np.int8]
@@ -369,7 +370,7 @@ def _read(base: Steps, stored: Stored, codes: Array | None, theirs: dict[str, Ar
 
     def packed(steps: Steps) -> Stored:
         assert codes is not None
-        return replace(stored, packed=steps.pack(np.ascontiguousarray(steps.cut.rows(codes))))
+        return replace(stored, packed=steps.pack(np.ascontiguousarray(base.cut.rows(codes))))
 
     right = stored if codes is None else packed(base)
 
@@ -520,9 +521,9 @@ def evidence(s: Scheme, theirs: Any, x: Any, given: dict[str, Any]) -> Evidence:
         of=0,
         shape=shape,
         x=None if x is None else numbers,
-        codes=parts.get("codes"),
+        codes=_codes(s, parts, shape),
         packed=parts.get("packed"),
-        from_bytes=False,
+        from_bytes="codes" not in parts,
         blocks={name: parts[name] for name in PER_BLOCK if name in parts},
         global_scale=parts.get("global_scale"),
         values=parts.get("values"),
@@ -531,6 +532,14 @@ def evidence(s: Scheme, theirs: Any, x: Any, given: dict[str, Any]) -> Evidence:
         answered=np.ones(n_blocks, bool),
     )
     return _together(s, [one])
+
+
+def _codes(s: Scheme, parts: dict[str, Array], shape: tuple[int, ...]) -> Array | None:
+    """Codes as they are given, or those of the bytes."""
+    if "codes" in parts or "packed" not in parts:
+        return parts.get("codes")
+    grid = s.cut.grid(shape)
+    return s.cut.join(unpack(parts["packed"], s.layout, int(np.prod(grid))).reshape(grid), shape)
 
 
 def _says_all(s: Scheme, parts: dict[str, Array]) -> bool:

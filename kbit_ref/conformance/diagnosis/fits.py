@@ -151,7 +151,11 @@ def _spelled(number: float) -> str:
 
 
 def _scaled(steps: Steps, factor: float) -> Steps:
-    return replace(steps, effective=lambda scales, whole: steps.effective(scales, whole) * np.float32(factor))
+    def wrong(scales: Array, whole: Any) -> Array:
+        with np.errstate(all="ignore"):
+            return np.asarray(steps.effective(scales, whole) * np.float32(factor))
+
+    return replace(steps, effective=wrong)
 
 
 def _shift(rows: _Rows) -> Iterator[Hypothesis]:

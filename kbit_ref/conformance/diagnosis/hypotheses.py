@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from kbit_ref.conformance.diagnosis.evidence import Evidence, changes, encodes
@@ -16,13 +16,14 @@ from kbit_ref.errors import KbitError
 from kbit_ref.tensors.packing import Layout, layout, layouts, pack
 from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.scheme import Scheme, scheme
-from kbit_ref.tensors.steps import Array, Codes, Steps, reference
+from kbit_ref.tensors.steps import READER, Array, Codes, Steps, reference
 
 __all__ = ["Hypothesis", "composed", "hypotheses"]
 
 # Of two that explain as much, the first is told.
 KINDS = ("cause", "mutant", "variant", "layout", "fit", "choice", "profile")
 OF_TYPES = {"read", "encode", "level"}
+READS = set(READER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +55,20 @@ class Hypothesis:
     make: Callable[[Steps], Steps | None]
     cost: int = 0
     allowed: str = ""
+    _made: list[tuple[Steps, Steps | None]] = field(default_factory=list, repr=False)  # of the last two
 
     def __call__(self, steps: Steps) -> Steps | None:
-        """The steps if it holds, or None."""
+        """The steps if it holds, or None; the same object for the same steps, whose results are remembered."""
+        for place, (before, made) in enumerate(self._made):
+            if before is steps:
+                self._made.insert(0, self._made.pop(place))
+                return made
         try:
-            return self.make(steps)
+            made = self.make(steps)
         except KbitError:
-            return None
+            made = None
+        self._made[:] = [(steps, made), *self._made[:1]]
+        return made
 
     @property
     def rank(self) -> int:
@@ -165,11 +173,15 @@ def _caused(steps: Steps, cause: Cause) -> Steps:
 
 
 def composed(steps: Steps, first: Hypothesis, second: Hypothesis) -> Iterator[tuple[Hypothesis, Hypothesis]]:
-    """The orders in which both at once differ: two where they replace the same step."""
-    made = first(steps)
-    if made is None or second(made) is None:
+    """The orders in which both at once differ: two where they replace the same step, else the writer's first."""
+    made, other = first(steps), second(steps)
+    if made is None or other is None:
         return
-    yield first, second
-    other = second(steps)
-    if other is not None and changes(steps, made) & changes(steps, other) and first(other) is not None:
+    one, two = changes(steps, made), changes(steps, other)
+    if one & two:
+        yield first, second
         yield second, first
+    elif one <= READS:
+        yield second, first
+    else:
+        yield first, second

@@ -9,6 +9,7 @@ then is tried with two hypotheses at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -17,11 +18,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.diagnosis.evidence import ALIKE, EXACT, NONE, OTHER, WRONG, Evidence, Grades, Piece, changes
+from kbit_ref.conformance.diagnosis.evidence import (
+    ALIKE,
+    EXACT,
+    NONE,
+    ODD,
+    OTHER,
+    WRONG,
+    Evidence,
+    Grades,
+    Piece,
+    changes,
+)
 from kbit_ref.conformance.diagnosis.fits import fits
 from kbit_ref.conformance.diagnosis.hypotheses import Hypothesis, composed, hypotheses
 from kbit_ref.tensors.scheme import Scheme
-from kbit_ref.tensors.steps import Steps
+from kbit_ref.tensors.steps import Steps, Stored
 
 __all__ = ["Account", "Chosen", "Found", "search"]
 
@@ -281,6 +293,7 @@ class _Search:
             firsts = [*usual, *[t.account.parts[0] for t in single if t.account.parts[0].kind == "fit"][:FITTED]]
         else:
             firsts = [h for h in usual if changes(self.e.bases[0], h(self.e.bases[0])) == {"read"}]
+        ready.remember([*usual, *firsts])
         for account in [*_two(self.e.bases[0], firsts, usual), *self._after(single, usual)]:
             if ready.promising(account):
                 yield account
@@ -308,6 +321,15 @@ class _Tiny:
                 size += piece.size
         self.e = Evidence(e.subject, tuple(pieces), e.kind)
         self.best = 1
+
+    def remember(self, some: Iterable[Hypothesis]) -> None:
+        """What the writers of these make is computed once: it is the same in each pair with a reader's mistake."""
+        for piece in self.e.pieces:
+            for hypothesis in some:
+                made = hypothesis(piece.base)
+                if made is not None and not isinstance(piece.given, Stored):
+                    with suppress(*ODD), np.errstate(all="ignore"):
+                        piece.make(made, True)
 
     def promising(self, account: Account) -> bool:
         """Does it explain as much as the best so far?"""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kbit_ref.conformance.variants.registry import mutant
+from kbit_ref.conformance.variants.registry import CONSTRUCTED, mutant
 from kbit_ref.tensors.packing import Layout, layout, unpack
 from kbit_ref.tensors.steps import Codes, Steps
 
@@ -21,12 +21,15 @@ def reads(steps: Steps, other: Layout) -> Steps | None:
     if other.bits != steps.scheme.dtype.bits or other.name == steps.scheme.layout.name:
         return None
 
-    def wrong(packed: Codes, grid: Grid) -> Codes:
-        n = math.prod(grid)
-        filled = np.concatenate([packed, np.zeros(max(0, other.size(n) - packed.size), np.uint8)])
-        return unpack(filled[: other.size(n)], other, n).reshape(grid)
+    return replace(steps, unpack=lambda packed, grid: _as_far_as_they_go(packed, other, grid))
 
-    return replace(steps, unpack=wrong)
+
+def _as_far_as_they_go(packed: Codes, form: Layout, grid: Grid) -> Codes:
+    """Bytes unpacked in a layout for which they may be too few, zeros after them, or too many."""
+    n = math.prod(grid)
+    filled = np.zeros(form.size(n), np.uint8)
+    filled[: packed.size] = packed[: filled.size]
+    return unpack(filled, form, n).reshape(grid)
 
 
 @mutant("nibbles-swapped", "unpack", source="sgl-project/sglang/pull/23625")
@@ -131,12 +134,95 @@ def stream_from_the_high_bit(steps: Steps) -> Steps | None:
     return reads(steps, layout(f"msb{bits}")) if steps.scheme.layout.name == f"lsb{bits}" and bits < 8 else None
 
 
-@mutant("wrong-stride", "unpack", source="Fantom-foundation/Carmen/pull/514")
-def wrong_stride(steps: Steps) -> Steps | None:
-    """Codes are taken as one bit narrower when they are masked: the highest bit of each is lost."""
+@mutant("wrong-stride", "unpack", source="Fantom-foundation/Carmen/pull/514", lost=(1, 2, 4))
+def wrong_stride(steps: Steps, lost: int = 1) -> Steps | None:
+    """Codes are masked for another width: the {lost} highest bits of each are lost."""
     bits = steps.scheme.dtype.bits
-    mask = np.uint8(2 ** (bits - 1) - 1)
-    return replace(steps, unpack=lambda packed, grid: steps.unpack(packed, grid) & mask) if bits > 1 else None
+    mask = np.uint8(2 ** max(bits - lost, 0) - 1)
+    return replace(steps, unpack=lambda packed, grid: steps.unpack(packed, grid) & mask) if bits > lost else None
+
+
+@mutant("codes-shifted", "unpack", source="paiml/aprender/issues/2115", by=(1, -1, 2, -2))
+def codes_shifted(steps: Steps, by: int = 1) -> Steps | None:
+    """Codes are read {by:+d} bits from where they are: shifted up if positive, and masked."""
+    bits = steps.scheme.dtype.bits
+    if abs(by) >= bits:
+        return None
+    up, down, mask = np.uint8(max(by, 0)), np.uint8(max(-by, 0)), np.uint8(2**bits - 1)
+    return replace(steps, unpack=lambda packed, grid: (steps.unpack(packed, grid) << up & mask) >> down)
+
+
+@mutant("codes-of-another-width", "unpack", source="ml-explore/mlx-lm/issues/1451", by=(-1, 1, -2, 2, 4, -4))
+def codes_of_another_width(steps: Steps, by: int = -1) -> Steps | None:
+    """The bytes are read as a stream of codes of another width, {by:+d} bits; of wider ones the low bits are used."""
+    bits = steps.scheme.dtype.bits
+    if not 1 <= bits + by <= 8 or steps.scheme.layout.digits:
+        return None
+    other = layout(f"low{bits + by}" if bits + by in (1, 2, 4, 8) else f"lsb{bits + by}")
+    mask = np.uint8(2**bits - 1)
+    return replace(steps, unpack=lambda packed, grid: _as_far_as_they_go(packed, other, grid) & mask)
+
+
+@mutant("a-code-a-byte", "unpack", source="safetensors/safetensors/issues/839")
+def a_code_a_byte(steps: Steps) -> Steps | None:
+    """Every byte is taken for one code, its low bits: the bytes end early, and what is left is code 0."""
+    bits = steps.scheme.dtype.bits
+    if bits == 8:
+        return None
+    form, mask = layout("low8"), np.uint8(2**bits - 1)
+    return replace(steps, unpack=lambda packed, grid: _as_far_as_they_go(packed, form, grid) & mask)
+
+
+@mutant("rows-read-padded", "unpack", source=CONSTRUCTED)
+def rows_read_padded(steps: Steps) -> Steps | None:
+    """Each row is read as if it began at a byte of its own, though the codes of a row go on in the last byte."""
+    form = steps.scheme.layout
+    if form.elements == 1 or steps.scheme.cut.axis is None:
+        return None
+
+    def wrong(packed: Codes, grid: Grid) -> Codes:
+        size = form.size(grid[1])
+        if grid[1] % form.elements == 0:
+            return steps.unpack(packed, grid)
+        filled = np.zeros(grid[0] * size, np.uint8)
+        filled[: packed.size] = packed[: filled.size]
+        rows = [steps.unpack(filled[row * size :][:size], (1, grid[1])) for row in range(grid[0])]
+        return np.concatenate(rows)
+
+    return replace(steps, unpack=wrong)
+
+
+@mutant("rows-padded", "pack", "unpack", source=CONSTRUCTED)
+def rows_padded(steps: Steps) -> Steps | None:
+    """Each row is packed, and read, as bytes of its own, the last one filled up."""
+    read = rows_read_padded(steps)
+    if read is None:
+        return None
+
+    def wrong(codes: Codes) -> Codes:
+        return np.concatenate([steps.pack(row.reshape(1, -1)) for row in np.atleast_2d(codes)])
+
+    return replace(read, pack=wrong)
+
+
+@mutant(
+    "bytes-not-written", "pack", source="ml-explore/mlx/issues/4250", where=("last", "tail", "all"), holds=("0", "0xa5")
+)
+def bytes_not_written(steps: Steps, where: str = "last", holds: str = "0") -> Steps | None:
+    """The packer does not write its {where} bytes, which hold {holds}.
+
+    The last byte; the tail: from the last whole block on; all.
+    """
+    size = steps.cut.size
+
+    def wrong(codes: Codes) -> Codes:
+        packed = steps.pack(codes).copy()
+        whole = codes.size // (size or codes.size or 1) * (size or codes.size)
+        begin = {"last": packed.size - 1, "tail": min(whole * packed.size // max(codes.size, 1), packed.size), "all": 0}
+        packed[begin[where] :] = int(holds, 16)
+        return packed
+
+    return replace(steps, pack=wrong) if where != "tail" or size is not None else None
 
 
 @mutant("high-bits-in-pairs", "unpack", source="paiml/aprender/pull/1656")

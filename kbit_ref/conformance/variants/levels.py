@@ -49,8 +49,8 @@ def least_normal(d: DataType) -> float | None:
 
 
 def _kind(steps: Steps) -> str:
-    """The name of the type without its bits: int, oint, uint, ..."""
-    return steps.scheme.dtype.name.partition("+")[0].rstrip("0123456789")
+    """The name of the type without its bits: int (also of the symmetric ones), oint, uint, ..."""
+    return steps.scheme.dtype.name.partition("+")[0].removesuffix("sym").rstrip("0123456789")
 
 
 def _codebook(steps: Steps) -> bool:
@@ -79,6 +79,66 @@ def twos_complement_as_excess(steps: Steps) -> Steps | None:
     """A two's complement code is read as if it counted from the lowest level (excess 2^(bits-1))."""
     bits = steps.scheme.dtype.bits
     return reads_table(steps, datatype(f"oint{bits}").levels) if _kind(steps) == "int" else None
+
+
+@mutant("read-as-sign-and-magnitude", "level", source="Samsung/ONE/pull/12801")
+def read_as_sign_and_magnitude(steps: Steps) -> Steps | None:
+    """Codes are read as sign and magnitude: the highest bit negates the others, whatever the code means."""
+    if _kind(steps) not in ("int", "oint", "mxint"):
+        return None
+    return reads_table(steps, _signed_magnitudes(steps) * _unit(steps))
+
+
+@mutant("float-read-as-integer", "level", source=CONSTRUCTED, signed=(True, False))
+def float_read_as_integer(steps: Steps, signed: bool = True) -> Steps | None:
+    """The code itself is used as a number (signed: {signed}); no table or exponent is looked up."""
+    if _kind(steps) in ("int", "oint", "uint", "mxint"):
+        return None
+    bits = steps.scheme.dtype.bits
+    codes = np.arange(2**bits)
+    return reads_table(steps, np.where(signed & (codes >= 2 ** (bits - 1)), codes - 2**bits, codes))
+
+
+def _unit(steps: Steps) -> float:
+    """The least step of levels that are whole numbers of it."""
+    return float(np.diff(np.unique(steps.scheme.dtype.levels)).min())
+
+
+def _signed_magnitudes(steps: Steps) -> Array:
+    """int [2**bits]: every code read as sign and magnitude."""
+    half = 2 ** (steps.scheme.dtype.bits - 1)
+    codes = np.arange(2 * half)
+    return np.where(codes >= half, half - codes, codes)
+
+
+@mutant(
+    "written-in-another-form",
+    "encode",
+    source="microsoft/microxcaling/issues/3",
+    form=("sign and magnitude", "two's complement", "an excess"),
+)
+def written_in_another_form(steps: Steps, form: str = "sign and magnitude") -> Steps | None:
+    """The right whole number is written as {form}, which is not what the reader expects."""
+    now = {"int": "two's complement", "mxint": "two's complement", "oint": "an excess"}.get(_kind(steps))
+    if now in (None, form):
+        return None
+    half = 2 ** (steps.scheme.dtype.bits - 1)
+    numbers = np.rint(steps.scheme.dtype.levels / _unit(steps)).astype(np.int64)
+    written = {
+        "sign and magnitude": np.where(numbers < 0, half + np.minimum(-numbers, half - 1), numbers),
+        "two's complement": numbers % (2 * half),
+        "an excess": numbers + half,
+    }[form].astype(np.uint8)
+    return replace(steps, encode=lambda y, used, zero: written[steps.encode(y, used, zero)])
+
+
+@mutant("excess-wraps", "level", source="tile-ai/tilelang/issues/2947", bits=(8, 32, 16))
+def excess_wraps(steps: Steps, bits: int = 8) -> Steps | None:
+    """What a code counts from is subtracted in unsigned integers of {bits} bits: negative numbers are very large."""
+    if _kind(steps) != "oint" or bits < steps.scheme.dtype.bits:
+        return None
+    levels = table(steps).astype(np.float64)
+    return reads_table(steps, np.where(levels < 0, levels + 2.0**bits, levels))
 
 
 @mutant("excess-one-less", "level", source="tile-ai/tilelang/issues/2477")
@@ -170,15 +230,16 @@ def nf4_read_as_fp4(steps: Steps) -> Steps | None:
     return reads_table(steps, datatype("fp4_bnb").levels) if steps.scheme.dtype.name.startswith("nf4") else None
 
 
-@mutant("fp4-confused", "level", source="intel/neural-compressor/issues/1891")
-def fp4_confused(steps: Steps) -> Steps | None:
+@mutant("fp4-confused", "level", source="intel/neural-compressor/issues/1891", to_the_same_top=(True, False))
+def fp4_confused(steps: Steps, to_the_same_top: bool = True) -> Steps | None:
     """Codes of bitsandbytes' FP4 are read as E2M1, or codes of E2M1 as bitsandbytes' FP4."""
     name = steps.scheme.dtype.name.partition("+")[0]
     other = {"e2m1fn": "fp4_bnb", "fp4_bnb": "e2m1fn"}.get(name)
     if other is None:
         return None
     levels = datatype(other).levels
-    return reads_table(steps, levels / levels[np.isfinite(levels)].max() * steps.scheme.dtype.top)
+    same = steps.scheme.dtype.top / levels[np.isfinite(levels)].max()
+    return reads_table(steps, levels * same if to_the_same_top else levels)
 
 
 @mutant("fnuz-confused", "level", source="uccl-project/uccl/pull/804")

@@ -120,10 +120,11 @@ def mutant(
 
 
 def _with(plain: Mutant, chosen: dict[str, Any], name: str = "") -> Mutant:
-    """The mutant with parameters; {n} in its line stands for the parameter n."""
+    """The mutant with parameters, named by those that are unusual; {n} in its line stands for the parameter n."""
     text = inspect.getdoc(plain.build) or ""
     why = " ".join(text.split("\n\n")[0].split()).removesuffix(".").format(**chosen)
-    spelled = ", ".join(f"{key}={value}" for key, value in chosen.items())
+    other = {key: value for key, value in chosen.items() if value != plain.tries[key][0]}
+    spelled = ", ".join(f"{key}={value}" for key, value in other.items())
     return Mutant(
         name or f"{plain.name.partition('(')[0]}({spelled})",
         *(plain.steps, plain.source, why[:1].lower() + why[1:], plain.build, chosen, plain.tries),

@@ -11,8 +11,11 @@ from kbit_ref.arithmetic import Arithmetic, round_to_integer
 from kbit_ref.conformance.variants.levels import least_normal
 from kbit_ref.conformance.variants.registry import CONSTRUCTED, mutant
 from kbit_ref.conformance.variants.scales import as_scheme
+from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.engine.codec import encode
-from kbit_ref.tensors.scales import Plan, Whole
+from kbit_ref.exact.rules import RULES as FACTS
+from kbit_ref.tensors.scales import Plan, Whole, used_scale
+from kbit_ref.tensors.scheme import Scheme
 from kbit_ref.tensors.steps import Array, Codes, Steps
 
 __all__: list[str] = []
@@ -53,10 +56,10 @@ def _is_integer(steps: Steps) -> bool:
     "numbers-through-bf16",
     "read",
     source="vllm-project/compressed-tensors/issues/824",
-    form=("bfloat16", "float16"),
+    form=("bfloat16", "float16", "float32"),
 )
 def numbers_through_bf16(steps: Steps, form: str = "bfloat16") -> Steps:
-    """The numbers are rounded to {form} before anything else."""
+    """The numbers are rounded to {form} before anything else, and then again."""
     narrow = Arithmetic(form)
     return replace(steps, read=lambda rows: steps.read(narrow.round(rows)))
 
@@ -67,7 +70,49 @@ def subnormal_numbers_flushed(steps: Steps) -> Steps:
     return replace(steps, read=lambda rows: steps.read(np.where(np.abs(rows) < 2.0**-126, np.copysign(0, rows), rows)))
 
 
+@mutant("numbers-cut-to-bf16", "read", source="tenstorrent/tt-metal/pull/26123")
+def numbers_cut_to_bf16(steps: Steps) -> Steps:
+    """Of each float32 number only the upper 16 bits are kept: it is cut to bfloat16, not rounded."""
+    return replace(steps, read=lambda rows: steps.read(_upper_half(rows)))
+
+
+def _upper_half(numbers: Array) -> Array:
+    """float32 with the lower 16 bits 0; a NaN of which only these are set becomes an infinity."""
+    words = np.ascontiguousarray(numbers, np.float32).view(np.uint32)
+    return (words & np.uint32(0xFFFF0000)).view(np.float32)
+
+
 # NaN and infinity ---------------------------------------------------------------------------------
+
+
+@mutant("nan-cut-to-infinity", "read", source="dotnet/runtime/pull/130583")
+def nan_cut_to_infinity(steps: Steps) -> Steps | None:
+    """A NaN of which only the lower half of the bits is set becomes an infinity, since its upper half is one."""
+    return _nan_as_infinity(steps, lambda bits: 2**bits - 2 ** (bits // 2))
+
+
+@mutant("signalling-nan-as-infinity", "read", source="stillwater-sc/universal/issues/1303")
+def signalling_nan_as_infinity(steps: Steps) -> Steps | None:
+    """A NaN without the quiet bit is not taken for a NaN but for an infinity."""
+    return _nan_as_infinity(steps, lambda bits: 2 ** (SIGNIFICAND[bits] - 1))
+
+
+SIGNIFICAND = {16: 10, 32: 23, 64: 52}  # stored bits of it, by the bits of a format
+
+
+def _nan_as_infinity(steps: Steps, kept: Callable[[int], int]) -> Steps | None:
+    """Steps that see of the significand of a NaN only the bits of a mask, and an infinity if those are all 0."""
+    if steps.scheme["nan"] == "error" and not steps.scheme.dtype.has_nan:
+        return None
+
+    def wrong(rows: Array) -> Array:
+        bits = 8 * rows.dtype.itemsize
+        word = np.ascontiguousarray(rows).view(f"u{rows.dtype.itemsize}")
+        mask = word.dtype.type(kept(bits) & 2 ** SIGNIFICAND[bits] - 1)
+        infinite = np.isnan(rows) & (word & mask == 0)
+        return steps.read(np.where(infinite, np.copysign(rows.dtype.type(np.inf), rows), rows))
+
+    return replace(steps, read=wrong)
 
 
 @mutant("nan-to-zero", "admit", source="vllm-project/compressed-tensors/issues/781")
@@ -124,12 +169,12 @@ def scale_used_unrounded(steps: Steps) -> Steps | None:
     if s["scaleuse"] == "unrounded":
         return None
 
+    other = Scheme(s.dtype, s.cut, s.rule, s.scale_dtype, {**s.choices, "scaleuse": "unrounded"})
+
     def wrong(p: Plan, used: Array, whole: Whole) -> Array:
-        raw = steps.arithmetic.round(p.raw)
-        with np.errstate(all="ignore"):
-            other = np.where(used == 0, used, used * (raw / np.where(p.stored == 0, 1, p.stored)).astype(used.dtype))
-            exactly = raw if whole.global_scale is None else other
-        return steps.quotient(replace(p, stored=raw), np.asarray(exactly, used.dtype), whole)
+        exactly = used_scale(other, steps.arithmetic, whole, p)
+        exactly = np.where(np.isfinite(exactly) & (used != 0), exactly, used.dtype.type(0))
+        return steps.quotient(replace(p, stored=steps.arithmetic.round(p.raw)), exactly, whole)
 
     return replace(steps, quotient=wrong)
 
@@ -226,11 +271,45 @@ def rounds_down(steps: Steps) -> Steps | None:
 def sticky_bits_lost(steps: Steps) -> Steps:
     """Only the upper half of a float32 decides, so that what is just above a tie is taken for one."""
 
-    def upper(y: Array) -> Array:
-        words = y.astype(np.float32).view(np.uint32)
-        return (words & np.uint32(0xFFFF0000)).view(np.float32)
+    return before_encoding(steps, _upper_half)
 
-    return before_encoding(steps, upper)
+
+@mutant("fewer-significand-bits", "encode", source=CONSTRUCTED, lost=(1, 2))
+def fewer_significand_bits(steps: Steps, lost: int = 1) -> Steps | None:
+    """Numbers are rounded to {lost} bits of significand fewer than the type has."""
+    s = steps.scheme
+    least = least_normal(s.dtype)
+    if least is None or s["encoder"] != "nearest" or s.dtype.rounding != "nearest":
+        return None
+    n_subnormal = int((np.unique(np.abs(s.dtype.levels)) < least).sum())
+    if n_subnormal < 2**lost:
+        return None
+    d = s.dtype
+    shorter = DataType(d.name, d.bits - lost, d.levels[:: 2**lost], (), d.ties, "saturate", d.zero_sign)
+
+    def wrong(y: Array, used: Array, zero: Array | None) -> Codes:
+        finite = np.isfinite(y)
+        codes = encode(shorter, np.where(finite, y, 0), threads=1).astype(np.uint8) << np.uint8(lost)
+        return codes if finite.all() else np.where(finite, codes, steps.encode(y, used, zero))
+
+    return replace(steps, encode=wrong)
+
+
+@mutant("low-bits-dropped", "encode", source=CONSTRUCTED, n=(1, 2, 3, 4))
+def low_bits_dropped(steps: Steps, n: int = 1) -> Steps | None:
+    """The lowest {n} bits of every code are 0."""
+    if steps.scheme.dtype.bits <= n:
+        return None
+    mask = np.uint8(256 - 2**n)
+    return replace(steps, encode=lambda y, used, zero: steps.encode(y, used, zero) & mask)
+
+
+@mutant("overflows-int32", "encode", source="onnx/onnx/blob/main/onnx/reference/ops/op_quantize_linear.py")
+def overflows_int32(steps: Steps) -> Steps | None:
+    """Whole numbers pass through int32 before they are clamped: from 2^31 on, and infinite ones, become -2^31."""
+    if not _is_integer(steps):
+        return None
+    return before_encoding(steps, lambda y: np.where(np.abs(np.rint(y)) >= 2.0**31, -(2.0**31), y))
 
 
 @mutant("wraps", "encode", source="google/XNNPACK/pull/10460")
@@ -243,9 +322,10 @@ def wraps(steps: Steps) -> Steps | None:
 
     def wrong(y: Array, used: Array, zero: Array | None) -> Codes:
         right = steps.encode(y, used, zero)
-        shift = 0 if zero is None else zero
+        before = zero is not None and (s["zeroadd"] == "before" or FACTS[s.rule].zero_point == "real")
         with np.errstate(invalid="ignore", over="ignore"):
-            whole = round_to_integer(y.astype(np.float64), s.dtype.ties) + shift
+            whole = round_to_integer(steps.arithmetic.add(y, zero) if before else y, s.dtype.ties).astype(np.float64)
+            whole = whole if before or zero is None else whole + zero
             wrapped = np.where(np.isfinite(whole), np.mod(whole - lowest, n) + lowest, 0)
             beyond = np.isfinite(whole) & ((whole < lowest) | (whole > s.dtype.top))
         return np.where(beyond, encode(s.dtype, wrapped, threads=1), right)
