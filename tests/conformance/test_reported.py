@@ -490,6 +490,40 @@ def test_blocks_that_are_tiles(high: int) -> None:
     check(of_writer("int8-b32@-1-absmax-f32", fault, x), "blocks-in-tiles")
 
 
+@pytest.mark.parametrize("text", ["uint4-b32@-1-affine-f16", "int4-b32@-1-absmax-f32", "int8-b64@-1-absmax-f16"])
+def test_groups_of_an_activation_order(text: str) -> None:
+    """vllm-project/llm-compressor, issue 1780: groups are of ordered columns, and g_idx says which."""
+    rng = np.random.default_rng(0)
+    x, size = numbers(text, (16, 256)), kb.scheme(text).cut.size
+    order = rng.permutation(256)
+    q = kb.quantize(x[:, order], text)
+    codes, values = np.empty((16, 256), np.uint8), np.empty((16, 256), F32)
+    codes[:, order], values[:, order] = q.codes, kb.dequantize(q)
+    assert size
+    numbers_of_blocks = {name: part for name, part in given(q).items() if name != "packed"}
+    for found in (  # a reader that knows the order; both sides know it
+        diagnose(values, scheme=text, packed=kb.pack(codes, q.scheme.layout), **numbers_of_blocks),
+        diagnose(values, x=x, scheme=text, **numbers_of_blocks),
+    ):
+        assert found.explained == found.total, found
+        assert found.names[0] == "columns of other groups", found
+        assert "g_idx" in found.sentence
+
+
+@pytest.mark.parametrize("from_element", [0, 512, 1000])
+def test_what_was_there(from_element: int) -> None:
+    """Nothing is written, into memory that holds the numbers that were given."""
+
+    def fault(x: Any, q: Any) -> Any:
+        values = kb.dequantize(q).reshape(-1).copy()
+        values[from_element:] = x.reshape(-1)[from_element:]
+        return values.reshape(x.shape)
+
+    found = of_writer("int4-b32-absmax-f32", fault)
+    assert found.explained == found.total, found
+    assert "memory held the numbers that were given" in found.sentence
+
+
 # Numbers ------------------------------------------------------------------------------------------
 
 
@@ -562,6 +596,20 @@ def test_last_blocks_that_are_not_written(blocks: int, held: int) -> None:
         return values.reshape(x.shape)
 
     check(of_writer("int4-b32-absmax-f32", fault), "last-blocks-lost")
+
+
+@pytest.mark.parametrize("text", ["nf4-b64-absmax-f32", "int4-b32@-1-absmax-f32", "int3-b32-absmax-f32"])
+@pytest.mark.parametrize("whole_block", [True, False])
+def test_bytes_of_the_end_that_are_not_written(text: str, whole_block: bool) -> None:
+    """The last block, or code, in bytes that are 0 before the codes are put in."""
+    x = numbers(text, (16, 75))
+    q = kb.quantize(x, text)
+    codes = q.codes.reshape(-1).copy()
+    length = 75 if q.scheme.cut.axis is not None else 16 * 75
+    codes[-(length % q.scheme.cut.size) if whole_block else -1 :] = 0
+    packed = kb.pack(codes, q.scheme.layout)
+    assert not np.array_equal(packed, q.packed)
+    check(diagnose(x=x, scheme=text, packed=packed, scales=q.scales), "bytes-not-written")
 
 
 def test_values_that_are_added_to_themselves() -> None:

@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.arithmetic import same
 from kbit_ref.conformance.diagnosis.evidence import Evidence, Piece
 from kbit_ref.conformance.diagnosis.hypotheses import Hypothesis
+from kbit_ref.conformance.variants.blocks import places, reordered
 from kbit_ref.conformance.variants.levels import reads_table, shares_table, table
+from kbit_ref.conformance.variants.output import HELD
 from kbit_ref.conformance.variants.rounding import before_encoding
+from kbit_ref.engine.codec import encode
 from kbit_ref.errors import KbitError
 from kbit_ref.exact.rules import RULES
+from kbit_ref.tensors.cut import Cut
 from kbit_ref.tensors.scales import Plan, Whole
 from kbit_ref.tensors.scheme import Scheme
 from kbit_ref.tensors.steps import Runner, Steps, Stored
@@ -26,6 +31,8 @@ from kbit_ref.tensors.steps import Runner, Steps, Stored
 __all__ = ["fits"]
 
 Array = NDArray[Any]
+MOST_GROUPS = 64  # that a column is looked for in
+NEARLY_ALL = 0.9  # of the columns are all of one group, or it is a coincidence
 FEW = 4  # entries of a table are told one by one
 PIECES = 3  # that are looked at
 NEAR = 1e-4  # of a number that somebody may have typed
@@ -109,7 +116,7 @@ def _of_piece(piece: Piece) -> Iterator[Hypothesis]:
         yield from _of_scales(piece, stored)
     if "values" in piece.theirs:
         rows = _Rows(piece, stored, np.asarray(piece.base.cut.rows(piece.theirs["values"]), np.float32))
-        for fit in (_factor, _shift, _table, _reach, _limit, _lost):
+        for fit in (_factor, _shift, _table, _reach, _limit, _lost, _groups):
             yield from fit(rows)
 
 
@@ -224,26 +231,98 @@ def _agreed(rows: _Rows, here: Array) -> np.float32 | None:
 
 
 def _lost(rows: _Rows) -> Iterator[Hypothesis]:
-    """Everything from some element on is zero."""
-    flat = rows.theirs.reshape(-1)
-    nonzero = np.flatnonzero(flat)
-    if rows.piece.picked or not nonzero.size or nonzero[-1] >= flat.size - 2:
+    """From some element on, memory is as it was: zeros, a pattern, or what was to be quantized."""
+    piece, flat = rows.piece, np.ascontiguousarray(rows.theirs).reshape(-1)
+    if piece.picked:
         return
-    first = int(nonzero[-1]) + 1
-    width = rows.piece.base.cut.size or rows.theirs.shape[1]
-    for begin in dict.fromkeys((-(-first // width) * width, first)):
-        lost = flat.size - begin
-        blocks = f", the last {lost // width} blocks" if lost % width == 0 else ""
-        why = f"nothing is written from element {begin:,} on{blocks}: it is zeros"
-        yield _fit(f"{lost} elements lost", why, partial(_zeros_from, begin=begin))
+    width = piece.base.cut.size or rows.theirs.shape[1]
+    held = {name: np.full(flat.shape, word, np.uint32).view(np.float32) for name, word in HELD.items()}
+    if rows.stored is not piece.given:
+        held["the numbers that were given"] = np.asarray(piece.base.cut.rows(piece.given), np.float32).reshape(-1)
+    for name, memory in held.items():
+        written = np.flatnonzero(~same(flat, memory, zeros=False))
+        first = int(written[-1]) + 1 if written.size else 0
+        if first >= flat.size - 1 or (first == 0 and name in HELD):  # where nothing is written a mutant says so
+            continue
+        for begin in dict.fromkeys((-(-first // width) * width, first)):
+            lost = flat.size - begin
+            blocks = f", the last {lost // width} blocks" if lost % width == 0 else ""
+            why = f"nothing is written from element {begin:,} on{blocks}: memory held {name}"
+            yield _fit(f"{lost} elements lost, {name}", why, partial(_held_from, begin=begin, memory=memory))
 
 
-def _zeros_from(steps: Steps, begin: int) -> Steps:
+def _held_from(steps: Steps, begin: int, memory: Array) -> Steps:
     def wrong(levels: Array, scale: Array, zero: Array | None, offset: Array | None) -> Array:
-        values = steps.times(levels, scale, zero, offset)
-        return np.where(np.arange(values.size).reshape(values.shape) < begin, values, np.float32(0))
+        flat = steps.times(levels, scale, zero, offset)
+        flat, shape = flat.reshape(-1).copy(), flat.shape
+        flat[begin:] = memory[begin:] if flat.size == memory.size else 0
+        return flat.reshape(shape)
 
     return replace(steps, times=wrong)
+
+
+def _groups(rows: _Rows) -> Iterator[Hypothesis]:
+    """Columns belong to other groups than their neighbours, as after an activation order."""
+    piece, cut = rows.piece, rows.piece.base.scheme.cut
+    grid = piece.theirs.get("scales", rows.stored.scales if rows.stored is piece.given else None)
+    if grid is None or cut.size is None or cut.axis is None or piece.picked:
+        return
+    n_blocks = rows.stored.scales.shape[1]
+    if not 1 < n_blocks <= MOST_GROUPS or len(rows.theirs) < 2:
+        return
+    likely = np.array([_of_group(rows, group).sum(axis=0) for group in range(n_blocks)])
+    own = np.arange(likely.shape[1]) // cut.size
+    kept = likely[own, np.arange(own.size)] == likely.max(axis=0)
+    found = np.where(kept, own, likely.argmax(axis=0))
+    moved = np.flatnonzero(found != own)
+    if not moved.size or (likely.max(axis=0) < len(rows.theirs)).mean() > 1 - NEARLY_ALL:
+        return
+    told = ", ".join(f"column {column} to group {found[column]}" for column in moved[:FEW])
+    more = f" and {moved.size - FEW} more" if moved.size > FEW else ""
+    why = f"columns belong to other groups than i // {cut.size}, as in an activation order with its g_idx: {told}{more}"
+    if rows.stored is piece.given:
+        yield _fit("columns of other groups", why, partial(_spreads_by, found=found))
+    elif (np.bincount(found, minlength=n_blocks) == np.bincount(own)).all():
+        order = np.argsort(found, kind="stable")
+        yield _fit("columns of other groups", why, partial(_orders, order=order))
+
+
+def _of_group(rows: _Rows, group: int) -> Array:
+    """[n_rows, length]: where a value is what it would be if its column were of that group."""
+    steps, stored = rows.piece.base, rows.stored
+
+    def part(name: str, ours: Array | None) -> Array | None:
+        if ours is None or ours.shape == (1, 1):
+            return ours
+        return np.asarray(rows.piece.theirs.get(name, ours)).reshape(ours.shape)[:, group : group + 1]
+
+    scales, zero, offset = (part(name, getattr(stored, name)) for name in ("scales", "zero_points", "offsets"))
+    scale = steps.effective(np.asarray(scales, np.float32), stored.global_scale)
+    codes = rows.codes
+    if stored is not rows.piece.given:  # which level is it, in units of that scale?
+        level = (rows.theirs.astype(np.float64) - (0 if offset is None else offset)) / scale
+        level = np.where(np.isfinite(level), level + (0 if zero is None else zero), 0)
+        codes = encode(steps.scheme.dtype, level, threads=1).astype(np.uint8)
+    return np.asarray(steps.times(steps.level(codes), scale, zero, offset) == rows.theirs)
+
+
+def _spreads_by(steps: Steps, found: Array) -> Steps:
+    """Steps that read columns by the groups found."""
+
+    def wrong(grid: Array, shape: tuple[int, ...]) -> Array:
+        return grid[:, found] if steps.cut.grid(shape)[1] == found.size else steps.spread(grid, shape)
+
+    return replace(steps, spread=wrong)
+
+
+def _orders(steps: Steps, order: Array) -> Steps | None:
+    """Steps that make blocks of columns in that order."""
+
+    def rows_of(cut: Cut, shape: tuple[int, ...]) -> Array:
+        rows = cut.rows(places(shape))
+        return rows[:, order] if rows.shape[1] == order.size else rows
+
+    return reordered(steps, rows_of, steps.cut.size)
 
 
 # Of the writer ------------------------------------------------------------------------------------

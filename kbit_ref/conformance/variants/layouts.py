@@ -206,23 +206,35 @@ def rows_padded(steps: Steps) -> Steps | None:
 
 
 @mutant(
-    "bytes-not-written", "pack", source="ml-explore/mlx/issues/4250", where=("last", "tail", "all"), holds=("0", "0xa5")
+    "bytes-not-written",
+    "pack",
+    source="ml-explore/mlx/issues/4250",
+    where=("last", "tail", "all", "last block's", "last code's"),
+    holds=("0", "0xa5"),
 )
 def bytes_not_written(steps: Steps, where: str = "last", holds: str = "0") -> Steps | None:
     """The packer does not write its {where} bytes, which hold {holds}.
 
-    The last byte; the tail: from the last whole block on; all.
+    The last byte; the tail: from the last whole block on; all; those of the last block, or of the last code, of which
+    the other bits of a byte are written.
     """
     size = steps.cut.size
+    if size is None and where in ("tail", "last block's"):
+        return None
 
     def wrong(codes: Codes) -> Codes:
-        packed = steps.pack(codes).copy()
-        whole = codes.size // (size or codes.size or 1) * (size or codes.size)
-        begin = {"last": packed.size - 1, "tail": min(whole * packed.size // max(codes.size, 1), packed.size), "all": 0}
-        packed[begin[where] :] = int(holds, 16)
+        packed, width = steps.pack(codes).copy(), size or 1
+        n, length = codes.size, codes.shape[-1]
+        first = {"last": n, "all": 0, "tail": n // width * width, "last code's": max(n - 1, 0)}
+        first["last block's"] = n - (length % width or min(width, length))
+        if where in ("last block's", "last code's") and holds == "0":
+            kept = np.where(np.arange(n).reshape(codes.shape) < first[where], codes, np.uint8(0))
+            return steps.pack(kept)
+        begin = packed.size - 1 if where == "last" else -(-first[where] * packed.size // max(n, 1))
+        packed[begin:] = int(holds, 16)
         return packed
 
-    return replace(steps, pack=wrong) if where != "tail" or size is not None else None
+    return replace(steps, pack=wrong)
 
 
 @mutant("high-bits-in-pairs", "unpack", source="paiml/aprender/pull/1656")
