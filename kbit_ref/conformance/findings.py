@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from kbit_ref.conformance.diagnosis.block_causes import FOLLOWS, UNEXPLAINED
+from kbit_ref.conformance.diagnosis.groups import FOLLOWS, UNEXPLAINED
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Verdict
 from kbit_ref.errors import BadInput, message
 

@@ -11,56 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import median_error, same
-from kbit_ref.conformance.compare import Compared, Record, compare, records
-from kbit_ref.conformance.definition import Stored, reference
-from kbit_ref.conformance.diagnosis.block_causes import (
-    FOLLOWS,
-    LAST_BITS,
-    UNEXPLAINED,
-    WHY,
-    ZERO,
-    Explanation,
-    decoded_causes,
-    explain,
-    other_numbers,
-)
-from kbit_ref.conformance.diagnosis.block_examples import Shrinker
-from kbit_ref.conformance.diagnosis.counterexample import counterexample, simplest, spell_code
-from kbit_ref.conformance.diagnosis.differing import Kind, kinds_of_difference
+from kbit_ref.conformance.compare import Compared, compare
+from kbit_ref.conformance.definition import reference
+from kbit_ref.conformance.diagnosis import Diagnosis, Group, becomes, explain_type
+from kbit_ref.conformance.diagnosis.counterexample import Shrinker, counterexample, simplest, spell_code
+from kbit_ref.conformance.diagnosis.differences import differences
+from kbit_ref.conformance.diagnosis.groups import UNEXPLAINED
 from kbit_ref.conformance.implementations.ask import FLAT, Answer
-from kbit_ref.conformance.implementations.claims import DOUBLE, PARTS, BlockProfile, Known, KnownDifference
+from kbit_ref.conformance.implementations.claims import PARTS, BlockProfile, Known, KnownDifference
 from kbit_ref.conformance.inputs.of_schemes import Case, along_first, cases
 from kbit_ref.conformance.inputs.of_types import arrangements
-from kbit_ref.conformance.reading import Refused, Theirs, parts_in, read, read_type, spelled
+from kbit_ref.conformance.reading import Refused, Theirs, parts_in, read, read_type
 from kbit_ref.conformance.specials import specials
 from kbit_ref.conformance.subject import Question
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Special, Verdict
 from kbit_ref.errors import KbitError
-from kbit_ref.tensors.packing import layout, layouts, pack
 from kbit_ref.tensors.quantize import quantize
 from kbit_ref.tensors.scheme import Scheme, scheme
 
-__all__ = ["Ask", "Found", "Known", "given_scales", "judge", "judge_profile", "kinds_of", "rows_of"]
+__all__ = ["Ask", "Found", "Known", "given_scales", "judge", "judge_profile", "rows_of"]
 
 Array = NDArray[Any]
-FOR_ERROR = 200  # blocks of which the error is measured
-WHY_RECORD = {
-    ZERO: "the only difference of the block",
-    LAST_BITS: "theirs is within 2^-18 of ours, and every code is ours: another order of operations",
-    FOLLOWS: "the scale of the block is another one, for no named reason",
-}
-
-
 Ask = Callable[..., Answer]
-AFTER_OFFSET = "follows from the offset of the scales"
-WHY_ARRAY = {
-    "global_scale": "the scale of the whole array",
-    "scale_codes": "the codes of the scales, which are quantized again",
-    "scale_scales": "the scales of the scales",
-    "scale_offset": "the mean of the scales, which is subtracted before they are quantized",
-}
-OF_RECORDS = ("scales", "offsets", "zero_points", "codes")
-OF_ARRAYS = ("global_scale", *DOUBLE)
 
 
 # Data types ---------------------------------------------------------------------------------------
@@ -79,7 +51,8 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
         Differences on record that concern this question.
     """
     errors = [answer.error for answer in answers if answer.error]
-    differences: tuple[Difference, ...] = ()
+    different: tuple[Difference, ...] = ()
+    diagnosis = None
     notes: list[str] = []
     compared = 0
     flat = next((a for a in answers if a.arrangement == FLAT and a.array is not None), None)
@@ -88,10 +61,10 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
     if flat is not None:
         try:
             got = read_type(asked, flat, asked.ours.shape, form)
-            differences, more = _compare(asked, got, known)
+            different, more, diagnosis = _compare(asked, got, known)
             compared = int(asked.ours.size)
             errors += more
-            if differences and form is None:
+            if different and form is None:
                 notes += _read_as_values(flat, got)
             if asked.what == "encode" and asked.nan == "any":
                 notes += _other_nan(asked, got.stored.codes)
@@ -103,10 +76,11 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
         what=asked.what,
         source=asked.inputs.kind,
         tried=compared,
-        differences=differences,
+        differences=different,
         errors=tuple(errors),
         nan_left_out=asked.inputs.nan_left_out,
         notes=tuple(notes),
+        diagnosis=diagnosis,
     )
 
 
@@ -134,30 +108,36 @@ def _other_nan(asked: Question, codes: NDArray[np.int64]) -> list[str]:
 # Comparing -------------------------------------------------------------------------------------
 
 
-def _compare(asked: Question, got: Theirs, known: Sequence[Known]) -> tuple[tuple[Difference, ...], list[str]]:
-    """The differences by kind, and the known ones that did not occur."""
+def _compare(
+    asked: Question, got: Theirs, known: Sequence[Known]
+) -> tuple[tuple[Difference, ...], list[str], Diagnosis | None]:
+    """The differences by kind, the known ones that did not occur, and what is wrong."""
     if asked.what == "decode":
-        return _compare_levels(asked, got), []
+        different, diagnosis = _compare_levels(asked, got)
+        return different, [], diagnosis
     ours, theirs = asked.ours.astype(np.int64), got.stored.codes
     canonical = asked.dtype.definition.nan
     if asked.nan == "any" and canonical is not None:
         is_nan = np.append(np.isnan(asked.dtype.levels), False)  # -1 is no level
         theirs = np.where(is_nan[theirs], canonical, theirs)
     if not known and np.array_equal(ours, theirs):
-        return (), []
+        return (), [], None
     recorded, errors = _on_record(asked, ours, theirs, known)
-    found = [*((kind, "") for kind in _zero_signs(asked, got, ours, theirs)), *recorded]
-    explained = np.zeros(ours.shape, bool)
-    for kind, _ in found:
-        explained |= kind.where
-    others = kinds_of_difference(asked.dtype, asked.inputs.kind, asked.x, ours, theirs, asked.nan_codes, explained)
-    found += [(kind, "") for kind in others]
-    return tuple(_difference(asked, kind, got, link) for kind, link in found), errors
+    found = [*((group, "") for group in _zero_signs(asked, got, ours, theirs)), *recorded]
+    open_ = np.ones(ours.shape, bool)
+    for group, _ in found:
+        open_ &= ~group.where[0]
+    diagnosis = None
+    if (open_ & (ours != theirs)).any():
+        bits = None if asked.random is None else (asked.random, asked.random_bits)
+        diagnosis = explain_type(asked.dtype, asked.inputs.kind, asked.x, theirs, asked.nan_codes, open_, bits)
+        found += [(group, "") for group in diagnosis.groups]
+    return tuple(_difference(asked, group, got, link) for group, link in found), errors, diagnosis
 
 
 def _on_record(
     asked: Question, ours: NDArray[np.int64], theirs: NDArray[np.int64], known: Sequence[Known]
-) -> tuple[list[tuple[Kind, str]], list[str]]:
+) -> tuple[list[tuple[Group, str]], list[str]]:
     """The values that the known differences explain, alone or two at once."""
     found, errors = [], []
     left = ours != theirs
@@ -171,23 +151,25 @@ def _on_record(
             if codes is not None:
                 where |= left & (codes == theirs)
         if where.any():
-            found.append((Kind(entry.cause.name, entry.cause.why, where, entry.cause), entry.link))
+            found.append((Group("codes", entry.cause.name, entry.cause.why, None, {0: where}), entry.link))
             left = left & ~where
         else:
             errors.append(f"no longer differs: {entry.cause.name} ({entry.link})")
     return found, errors
 
 
-def _zero_signs(asked: Question, got: Theirs, ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> list[Kind]:
+def _zero_signs(asked: Question, got: Theirs, ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> list[Group]:
     """Values that are zero with the other sign, in a type that cannot say so in a code."""
     if got.decoded is None:
         return []
     where = (theirs == -1) & (got.decoded == 0) & (asked.dtype.levels[ours] == 0)
-    return [Kind("sign of zero", "theirs is -0, and the type has only one zero", where)] if where.any() else []
+    group = Group("codes", "sign of zero", "theirs is -0, and the type has only one zero", None, {0: where})
+    return [group] if where.any() else []
 
 
-def _difference(asked: Question, kind: Kind, got: Theirs, link: str) -> Difference:
-    i = simplest(asked.x, kind.where)
+def _difference(asked: Question, group: Group, got: Theirs, link: str) -> Difference:
+    where = group.where[0]
+    i = simplest(asked.x, where)
     if got.decoded is not None:
         spelled = repr(float(got.decoded[i]))
     else:
@@ -198,56 +180,45 @@ def _difference(asked: Question, kind: Kind, got: Theirs, link: str) -> Differen
         int(asked.inputs.words[i]),
         spelled,
         int(asked.ours[i]),
-        _how(asked, kind, i),
+        _how(asked, group, i),
     )
-    return Difference(kind.name, kind.why, int(kind.where.sum()), example, link, _error(asked, got, kind.where))
+    return Difference(group.cause, group.why, group.count, example, link, _error(asked, got, where))
 
 
 def _error(asked: Question, got: Theirs, where: NDArray[np.bool_]) -> float | None:
     """The median relative error of what the codes, or values, stand for."""
     if asked.dtype.exponents is not None:  # float64 does not hold the levels
         return None
-    ours, codes = asked.dtype.levels[asked.ours[where]], got.stored.codes[where]
-    if got.decoded is not None:
-        return median_error(ours, got.decoded[where])
-    wrong = np.where(np.isnan(ours), np.inf, np.nan)  # -1 is no level, and all wrong
-    return median_error(ours, np.where(codes < 0, wrong, asked.dtype.levels[codes]))
+    levels = np.append(asked.dtype.levels, np.nan)  # -1 is no level
+    theirs = levels[got.stored.codes[where]] if got.decoded is None else got.decoded[where]
+    return median_error(levels[asked.ours[where]], theirs)
 
 
-def _how(asked: Question, kind: Kind, i: int) -> str:
+def _how(asked: Question, group: Group, i: int) -> str:
     """How their answer comes about, in one line."""
-    if kind.name == "unexplained":
+    if group.cause == UNEXPLAINED:
         return ""
-    how = f"theirs: {kind.name}"
-    if kind.cause is not None and kind.cause.before is not None:
-        with np.errstate(all="ignore"):
-            number = kind.cause.before(asked.dtype, asked.x[i : i + 1])[0]
-        how += f" (it becomes {float(number)!r})"
-    return how
+    numbers = None if group.finding is None else becomes(asked.dtype, group.finding, asked.x[i : i + 1])
+    return f"theirs: {group.cause}" + ("" if numbers is None else f" (it becomes {float(numbers[0])!r})")
 
 
-def _compare_levels(asked: Question, got: Theirs) -> tuple[Difference, ...]:
+def _compare_levels(asked: Question, got: Theirs) -> tuple[tuple[Difference, ...], Diagnosis | None]:
     """Decoded values against the levels, entry by entry."""
     assert got.decoded is not None
     levels, values = asked.x, got.decoded
-    bad = ~same(levels, values)
-    zeros = bad & (levels == 0) & (values == 0)
-    flushed = bad & ~zeros & (values == 0)
-    kinds = [
-        Kind("sign of zero", "theirs is zero with the other sign", zeros),
-        Kind("flushed to zero", "their value is zero, the level is not", flushed),
-        Kind("another level", "their value for the code is not its level", bad & ~zeros & ~flushed),
-    ]
+    if same(levels, values).all():
+        return (), None
+    diagnosis = explain_type(asked.dtype, "codes", asked.ours, values)
     found = []
-    for kind in kinds:
-        if kind.where.any():
-            i = int(np.flatnonzero(kind.where)[0])
-            code = f"0x{int(asked.ours[i]):0{-(-asked.dtype.bits // 4)}x}"
-            steps = (f"the level of code {code} is {float(levels[i])!r}", kind.why)
-            example = Counterexample("codes", f"code {i}", repr(float(values[i])), repr(float(levels[i])), steps, code)
-            error = median_error(levels[kind.where], values[kind.where])
-            found.append(Difference(kind.name, kind.why, int(kind.where.sum()), example, error=error))
-    return tuple(found)
+    for group in diagnosis.groups:
+        where = group.where[0]
+        i = int(np.flatnonzero(where)[0])
+        code = f"0x{int(asked.ours[i]):0{-(-asked.dtype.bits // 4)}x}"
+        steps = (f"the level of code {code} is {float(levels[i])!r}", group.why)
+        example = Counterexample("codes", f"code {i}", repr(float(values[i])), repr(float(levels[i])), steps, code)
+        error = median_error(levels[where], values[where])
+        found.append(Difference(group.cause, group.why, group.count, example, error=error))
+    return tuple(found), diagnosis
 
 
 def _arrangements(asked: Question, flat: Theirs, answers: Sequence[Answer], form: str | None) -> list[str]:
@@ -325,9 +296,9 @@ def judge_profile(adapter: Claimant, profile: BlockProfile, ask: Ask, s: Scheme 
         _one(s, profile, case, ask, found)
     odd = tuple(special for source in profile.sources for special in _specials(s, profile, source, ask))
     known = [k for k in adapter.known if isinstance(k, KnownDifference) and k.concerns(profile.name)]
-    shrinker = Shrinker(s, profile, ask, lambda words, source: _put(s, profile, words, source, ask))
-    kinds = kinds_of(s, found, shrinker)
-    parts, errors = rows_of(found, kinds, known)
+    shrinker = Shrinker(s, lambda words, source: _put(s, profile, words, source, ask), profile.blocks, profile.size)
+    diagnosis, kinds = differences(s, found.compared, shrinker, (k.cause for k in known))
+    parts, errors = rows_of(found, kinds, known, diagnosis)
     errors = [*(f"{text} ({_some(where)})" for text, where in found.errors.items()), *errors]
     notes = [f"{count:,} blocks left out, the profile has no answer: {why}" for why, count in found.refused.items()]
     return Verdict(profile.profile, str(s), parts, *about, tuple(errors), tuple(notes), odd)
@@ -401,145 +372,11 @@ def _put(s: Scheme, profile: BlockProfile, words: Array, source: str, ask: Ask, 
     return compare(s, case, ours, theirs, profile.given)
 
 
-# Differences of one part by cause ----------------------------------------------------------------
-
-
-def kinds_of(s: Scheme, found: Found, shrinker: Shrinker) -> dict[str, list[Difference]]:
-    """By part: what differs, each kind with its cause and its smallest example."""
-    kinds: dict[str, list[Difference]] = {name: [] for name in PARTS}
-    every = [record for compared in found.compared for record in records(s, compared)]
-    explanations = explain(s, every, found.compared) if every else []
-    shrinker.explanations = explanations
-    for explanation in explanations:
-        members = [record for record, ours in zip(every, explanation.which, strict=True) if ours]
-        complete = bool(explanation.which.all()) and not explanation.cause.startswith("as ")
-        for part in OF_RECORDS:
-            for cause, some in _by_cause(part, explanation.cause, members).items():
-                count = sum(_count(part, record) for record in some)
-                if count:
-                    why = _why(cause, explanation, complete)
-                    example = shrinker.of_records(part, cause, explanation, some)
-                    kinds[part].append(Difference(cause, why, count, example, error=_error_of_blocks(s, some)))
-    for part in OF_ARRAYS:
-        kinds[part] += _of_arrays(found, part)
-    for part in ("packed", "decoded"):
-        kinds[part] += _of_elements(s, part, found, shrinker)
-    return kinds
-
-
-def _by_cause(part: str, cause: str, members: list[Record]) -> dict[str, list[Record]]:
-    """Codes that differ for no word that we know, in blocks of which the scale differs: they follow from it."""
-    if part != "codes" or cause != UNEXPLAINED:
-        return {cause: members}
-    own = [record for record in members if not other_numbers(record)]
-    return {UNEXPLAINED: own, FOLLOWS: [record for record in members if other_numbers(record)]}
-
-
-def _count(part: str, record: Record) -> int:
-    """How many values of a part differ in the block."""
-    wrong = record.compared.wrong.get(part)
-    if wrong is None:
-        return 0
-    if part == "codes":
-        return int(wrong[record.compared.index == record.block].sum())
-    return int(wrong[record.block])
-
-
-def _why(cause: str, explanation: Explanation, complete: bool) -> str:
-    if cause.startswith("as "):
-        return f"no named choice gives theirs, in these blocks they are those of {explanation.scheme}"
-    if explanation.scheme is not None:
-        return f"{explanation.scheme} gives " + ("all of theirs" if complete else "theirs in these blocks")
-    return WHY_RECORD.get(cause, "no named choice gives theirs")
-
-
-def _of_arrays(found: Found, part: str) -> list[Difference]:
-    """Numbers of the whole array, and scales that are quantized again: the first that differs, and how many."""
-    bad = [c for c in found.compared if part in c.wrong and c.wrong[part].any()]
-    if not bad:
-        return []
-    counts: Counter[str] = Counter()
-    examples: dict[str, Counterexample] = {}
-    numbers: dict[str, tuple[Array, Array]] = {}
-    for compared in bad:
-        where = np.flatnonzero(compared.wrong[part])
-        ours, theirs = (_numbers(stored, part) for stored in (compared.ours, compared.theirs.stored))
-        close = np.abs(ours[where] - theirs[where]) <= 2.0**-18 * np.abs(ours[where])
-        offset = compared.wrong.get("scale_offset")
-        follows = part != "scale_offset" and offset is not None and bool(offset.any())
-        cause = AFTER_OFFSET if follows else LAST_BITS if close.all() and part != "scale_codes" else UNEXPLAINED
-        counts[cause] += where.size
-        numbers.setdefault(cause, (ours[where], theirs[where]))
-        texts = (f"{theirs[where[0]]:.9g}", f"{ours[where[0]]:.9g}")
-        at = f"[{where[0]}]" if part in ("scale_codes", "scale_scales") else ""
-        examples.setdefault(cause, Counterexample(compared.case.source, f"array {compared.case.name}", *texts, at=at))
-    return [
-        Difference(cause, WHY_ARRAY[part], count, examples[cause], error=median_error(*numbers[cause]))
-        for cause, count in counts.items()
-    ]
-
-
-def _numbers(stored: Stored, part: str) -> Array:
-    """The numbers of such a part, flat."""
-    return np.array([stored.global_scale]) if part == "global_scale" else stored.double[part]
-
-
-def _of_elements(s: Scheme, part: str, found: Found, shrinker: Shrinker) -> list[Difference]:
-    """Bytes and decoded numbers: compared with their own codes, so by causes of their own."""
-    counts: Counter[str] = Counter()
-    first: dict[str, tuple[Compared, NDArray[np.bool_]]] = {}
-    for compared in found.compared:
-        if part not in compared.wrong or not compared.wrong[part].any():
-            continue
-        if part == "packed":
-            causes = {_layout_of(s, compared): compared.wrong[part]}
-        else:
-            causes = decoded_causes(s, compared)
-        for cause, where in causes.items():
-            counts[cause] += int(where.sum())
-            first.setdefault(cause, (compared, where))
-    kinds = []
-    for cause, (compared, where) in first.items():
-        why = WHY.get(cause, "the bytes are not those that their codes make in the layout of the profile")
-        example = shrinker.of_elements(part, cause, compared, where)
-        error = None
-        if part == "decoded":
-            assert compared.spelled is not None
-            assert compared.theirs.decoded is not None
-            error = median_error(compared.spelled[where], compared.theirs.decoded[where])
-        kinds.append(Difference(cause, why, counts[cause], example, error=error))
-    return kinds
-
-
-def _error_of_blocks(s: Scheme, records: Sequence[Record]) -> float | None:
-    """The median relative error of what is stored for some blocks that differ."""
-    ours, theirs = [], []
-    for compared in {id(record.compared): record.compared for record in records[:FOR_ERROR]}.values():
-        right = replace(compared.theirs, stored=compared.ours, given=("codes", "scales"))
-        with np.errstate(invalid="ignore"):  # of zero points that there are none of
-            numbers = [spelled(s, compared.case.words.shape, each) for each in (right, compared.theirs)]
-        if numbers[0] is None or numbers[1] is None:
-            return None
-        blocks = [record.block for record in records[:FOR_ERROR] if record.compared is compared]
-        where = np.isin(compared.index, blocks)
-        ours.append(numbers[0][where])
-        theirs.append(numbers[1][where])
-    return median_error(np.concatenate(ours), np.concatenate(theirs)) if ours else None
-
-
-def _layout_of(s: Scheme, compared: Compared) -> str:
-    """The layout in which their codes make their bytes, as a word; or `other bits`."""
-    theirs = compared.theirs
-    assert theirs.packed is not None
-    for name in layouts():
-        form = layout(name)
-        if form.bits == s.dtype.bits and np.array_equal(pack(theirs.in_order, form), theirs.packed):
-            return f"+layout={name}"
-    return "other bits"
-
-
 def rows_of(
-    found: Found, kinds: dict[str, list[Difference]], known: Sequence[KnownDifference]
+    found: Found,
+    kinds: dict[str, list[Difference]],
+    known: Sequence[KnownDifference] = (),
+    diagnosis: Diagnosis | None = None,
 ) -> tuple[tuple[Row, ...], list[str]]:
     """The verdicts by part, and what is on record and did not occur."""
     parts = []
@@ -556,6 +393,7 @@ def rows_of(
                 seen.add(id(record))
                 kind = replace(kind, link=record.link)
             marked.append(kind)
-        parts.append(Row(name, tried, tuple(sorted(marked, key=lambda kind: -kind.count))))
+        in_order = tuple(sorted(marked, key=lambda kind: -kind.count))
+        parts.append(Row(name, tried, in_order, diagnosis=diagnosis if in_order else None))
     stale = [f"no longer differs: {k.part}, {k.cause} ({k.link})" for k in known if id(k) not in seen]
     return tuple(parts), stale if found.compared else []

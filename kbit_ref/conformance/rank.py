@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.arithmetic import widened
-from kbit_ref.conformance.compare import PER_BLOCK, Compared, Record, compare, records
-from kbit_ref.conformance.definition import Stored, independent, reference
-from kbit_ref.conformance.diagnosis.block_examples import Shrinker
-from kbit_ref.conformance.diagnosis.counterexample import counterexample, simplest, spell_code
-from kbit_ref.conformance.diagnosis.shrink import complexity, shrink
+from kbit_ref.conformance.compare import PER_BLOCK, Compared, compare
+from kbit_ref.conformance.definition import independent, reference
+from kbit_ref.conformance.diagnosis.counterexample import Shrinker, counterexample, simplest, spell_code
 from kbit_ref.conformance.implementations.ask import FLAT, Answer
 from kbit_ref.conformance.implementations.claims import PARTS, BlockProfile
-from kbit_ref.conformance.inputs.of_schemes import Case, cases, narrowed, shaped
+from kbit_ref.conformance.inputs.of_schemes import Case, cases
 from kbit_ref.conformance.reading import Refused, Theirs, read, read_type
 from kbit_ref.conformance.subject import Question
 from kbit_ref.conformance.variants.of_types import WORTH_A_LARGE_TABLE, with_nan
@@ -210,30 +207,21 @@ def _example(s: Scheme, profile: BlockProfile, bad: Sequence[Compared], quantize
     def put(words: Array, source: str) -> Compared:
         return _compared(s, Case("", source, words), quantize(words, source))
 
-    told = Shrinker(s, profile, None, put)
+    shrinker = Shrinker(s, put, profile.blocks, profile.size)
     found = [(c, int(block)) for c in bad for block in _blocks(c)[:MOST_RECORDS]]
     if not found:
-        return _first(bad[0], told)
-    simple = [(records(s, c, np.array([block]))[0], c, block) for c, block in found]
-    record, compared, block = min(simple, key=lambda each: _simplicity(each[0]))
-    if independent(s) and record.words.size > 1 and not record.short:
-        source = record.source
+        one = bad[0]
+        part = next(part for part in PARTS if part in one.wrong and one.wrong[part].any())
+        return shrinker.first(part, one, one.wrong[part])
 
-        def shows(blocks: Array) -> NDArray[np.bool_]:
-            result = np.zeros(len(blocks), bool)
-            try:
-                again = _blocks(put(shaped(narrowed(blocks, source), s, profile.blocks), source))
-            except Refused:
-                return result
-            result[again[again < len(blocks)]] = True
-            return result
+    def shows(one: Compared) -> NDArray[np.bool_]:
+        differ = np.zeros(one.ours.refused.size, bool)
+        differ[_blocks(one)] = True
+        return differ
 
-        best = shrink(_floats(record.words, source), shows, ROUNDS)
-        again = put(shaped(narrowed(np.stack([best, best]), source), s, profile.blocks), source)
-        if 0 in _blocks(again):
-            compared, block = again, 0
+    compared, block, _ = shrinker.simplest(found, shows, ROUNDS if independent(s) else 0)
     part = next(p for p in (*PER_BLOCK, *OF_ELEMENTS) if p in compared.wrong and _shown(compared, p, block))
-    return told.example(part, compared, block)
+    return shrinker.example(part, compared, block)
 
 
 def _blocks(compared: Compared) -> NDArray[np.intp]:
@@ -246,26 +234,3 @@ def _blocks(compared: Compared) -> NDArray[np.intp]:
 def _shown(compared: Compared, part: str, block: int) -> bool:
     wrong = compared.wrong[part]
     return bool(wrong[compared.index == block].any() if part in OF_ELEMENTS else wrong[block])
-
-
-def _simplicity(record: Record) -> tuple[Any, ...]:
-    return record.source != "float32", complexity(_floats(record.words, record.source))
-
-
-def _floats(words: Array, source: str) -> NDArray[np.float32]:
-    return np.asarray(widened(words, source), np.float32)
-
-
-def _first(compared: Compared, told: Shrinker) -> Counterexample:
-    """Where only bytes, decoded numbers or numbers of the whole array differ."""
-    part = next(part for part in PARTS if part in compared.wrong and compared.wrong[part].any())
-    if part in ("packed", "decoded"):
-        where = compared.wrong[part]
-        return told.first(part, compared, where)
-    at = int(np.flatnonzero(compared.wrong[part])[0])
-    theirs, ours = compared.theirs.stored, compared.ours
-
-    def said(stored: Stored) -> str:
-        return f"{part} {stored.global_scale if part == 'global_scale' else stored.double[part][at]:.9g}"
-
-    return Counterexample(compared.case.source, f"array {compared.case.name}", said(theirs), said(ours))

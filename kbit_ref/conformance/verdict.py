@@ -7,10 +7,13 @@ reason why answers differ, a difference its simplest `Counterexample`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from kbit_ref.conformance.departures import Departure, faults
+
+if TYPE_CHECKING:
+    from kbit_ref.conformance.diagnosis.result import Diagnosis
 
 __all__ = ["Counterexample", "Difference", "Ranked", "Ranking", "Report", "Row", "Special", "Verdict"]
 __all__ += ["ranked", "worst"]
@@ -113,6 +116,8 @@ class Row:
         The question, if this row is all of its answer: `encode` or `decode`, and the format of the inputs.
     nan_left_out
         NaN that were not tried, since the type has none.
+    diagnosis
+        What is wrong, of all rows that were judged together; None if nothing differs.
     """
 
     part: str
@@ -123,6 +128,7 @@ class Row:
     what: str = ""
     source: str = ""
     nan_left_out: int = 0
+    diagnosis: Diagnosis | None = field(default=None, repr=False, compare=False)
 
     @property
     def status(self) -> str:
@@ -145,7 +151,9 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self) | {"status": self.status, "different": self.different}
+        plain = asdict(replace(self, diagnosis=None))
+        del plain["diagnosis"]
+        return plain | {"status": self.status, "different": self.different}
 
     def __str__(self) -> str:
         head = f"{self.name}  {self.tried:,} values: {self.status}"
@@ -336,6 +344,12 @@ class Verdict:
         return tuple(difference for row in self.rows for difference in row.differences)
 
     @property
+    def diagnosis(self) -> Diagnosis | None:
+        """What is wrong with the row that differs the most; None if nothing differs."""
+        row = max(self.rows, key=lambda row: row.different, default=None)
+        return None if row is None or not row.different else row.diagnosis
+
+    @property
     def faults(self) -> tuple[Departure, ...]:
         """What is wrong with a library that does as its profile says: its departures from the published definition."""
         return faults(self.subject)
@@ -388,6 +402,7 @@ class Verdict:
               `differences`: for each `cause why count link error`, and `example`: null, or
               `source bits value at theirs ours steps`
             - `specials`: for each `number source word does status choice`
+            - `diagnosis`: null, or what `kb.diagnose` gives
             - `faults` of the profile: for each `choices effect meaning example`, text
             - `ranking`: null, or `conforms` and `rivals`
         """
@@ -400,6 +415,7 @@ class Verdict:
             "notes": list(self.notes),
             "rows": [row.as_dict() for row in self.rows],
             "specials": [asdict(special) for special in self.specials],
+            "diagnosis": None if self.diagnosis is None else self.diagnosis.as_dict(),
             "faults": [each.as_dict() for each in self.faults],
             "ranking": None if self.ranking is None else self.ranking.as_dict(),
         }
@@ -408,8 +424,10 @@ class Verdict:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        yield f"{self.spelling or self.subject}: {self.says}"
-        found = [*(f"error: {error}" for error in self.errors), *map(str, self.rows)]
+        said = "" if self.diagnosis is None else f": {self.diagnosis.sentence}"
+        yield f"{self.spelling or self.subject}: {self.says}{said}"
+        found = [] if self.diagnosis is None else str(self.diagnosis).splitlines()[1:]
+        found += [*(f"error: {error}" for error in self.errors), *map(str, self.rows)]
         found += [f"{special.number} in a block ({special.source}): {special.does}" for special in self.specials]
         found += [f"note: {note}" for note in self.notes]
         found += [f"fault of the profile: {fault.line}" for fault in self.faults]

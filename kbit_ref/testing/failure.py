@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kbit_ref.conformance.cases.of_schemes import arranged
 from kbit_ref.conformance.compare import Compared, records
 from kbit_ref.conformance.diagnosis import diagnose
-from kbit_ref.conformance.diagnosis.shrink import shrink, spell_block
+from kbit_ref.conformance.diagnosis.counterexample import shrink, spell_block
 from kbit_ref.conformance.implementations.claims import PARTS
 from kbit_ref.conformance.reading import Refused
 from kbit_ref.errors import KbitError

@@ -12,7 +12,7 @@ import kbit_ref as kb
 from kbit_ref.cli import main
 from kbit_ref.cli._page import notes
 from kbit_ref.conformance.definition import block_index, reference
-from kbit_ref.conformance.diagnosis.shrink import complexity, shrink, spell_block
+from kbit_ref.conformance.diagnosis.counterexample import complexity, shrink, spell_block
 from kbit_ref.conformance.implementations.adapters import (
     BlockAdapter,
     BlockProfile,
@@ -171,10 +171,10 @@ def test_the_shrunk_example_keeps_the_cause():
 
 
 EXPLAINED = {
-    "int4-b32-absmax-f32+arith=reciprocal+scalerange=clamp": ["+arith=reciprocal"],
-    "int4-b32-absmax-f32+scalerange=clamp+ties=away": ["+ties=away"],
-    "int4-b32-absmaxhalf-f32+scalerange=clamp": ["rule=absmaxhalf"],
-    "int4-b32-absmax-f32+arith=reciprocal+scalerange=clamp+ties=away": ["+arith=reciprocal+ties=away"],
+    "int4-b32-absmax-f32+arith=reciprocal+scalerange=clamp": ["multiplies-by-reciprocal"],
+    "int4-b32-absmax-f32+scalerange=clamp+ties=away": ["ties-away"],
+    "int4-b32-absmaxhalf-f32+scalerange=clamp": ["scale-over-half-the-range"],
+    "int4-b32-absmax-f32+arith=reciprocal+scalerange=clamp+ties=away": ["ties-away + multiplies-by-reciprocal"],
 }
 
 
@@ -187,8 +187,8 @@ def test_a_named_choice_is_found_by_name(done):
     assert "disagree" in statuses(row).values()  # it belongs in the profile
 
 
-def test_a_choice_that_holds_in_some_blocks_only_is_a_hint_and_no_explanation():
-    """A library that rounds the exponent up just below powers of two, as by a logarithm in float32."""
+def test_a_choice_that_holds_in_some_blocks_only_is_no_explanation():
+    """A library that rounds the exponent up just below powers of two: a logarithm, but for a few blocks."""
     floor, ceil = (kb.scheme(f"e2m1fn-b32@-1-pow2{way}-e8m0fnu+scalerange=clamp") for way in ("floor", "ceil"))
 
     class Logarithm(Mine):
@@ -200,9 +200,10 @@ def test_a_choice_that_holds_in_some_blocks_only_is_a_hint_and_no_explanation():
             return {"codes": codes, "scales": scales}
 
     row = judge(Logarithm(str(floor)))
-    assert kinds(row, "scales") == ["as rule=pow2ceil here"]
-    (difference,) = row.part("scales").differences
-    assert difference.why.startswith("no named choice gives theirs, in these blocks they are those of")
+    assert kinds(row, "scales") == ["exponent-by-logarithm", "unexplained"]
+    logarithm, left = row.part("scales").differences
+    assert logarithm.count > left.count
+    assert "because the exponent comes from a logarithm in float32" in row.diagnosis.sentence
 
 
 def test_bytes_in_another_layout():
@@ -242,14 +243,14 @@ def test_decoded_with_the_scale_of_another_block():
     assert row.part("codes").status == "agree"
 
 
-@pytest.mark.parametrize(("form", "cause"), [("bfloat16", "rounded to bfloat16"), ("float16", "rounded to float16")])
-def test_decoded_in_half_precision(form, cause):
+@pytest.mark.parametrize(("form", "more"), [("bfloat16", ""), ("float16", "(form=float16)")])
+def test_decoded_in_half_precision(form, more):
     def change(parts, x):
         words = narrowed(parts["decoded"], form)
         parts["decoded"] = (words.astype(np.uint32) << 16).view(np.float32) if form == "bfloat16" else words
         return parts
 
-    assert cause in kinds(judge(Mine(INT4, change=change)), "decoded")
+    assert f"values-in-bf16{more}" in kinds(judge(Mine(INT4, change=change)), "decoded")
 
 
 # Scales that are quantized again, and answers without codes ----------------------------------------
@@ -571,7 +572,7 @@ def test_the_command_tells_the_difference_and_writes_the_matrix(tmp_path, capsys
     command = write(tmp_path, scheme=INT4 + "+ties=away")
     assert main([*command, "--csv", str(file)]) == 1
     out = capsys.readouterr().out
-    assert re.search(r"^1  0\.0\d\d  fake theirs +codes: \+ties=away", out, re.M)
+    assert re.search(r"^1  0\.0\d\d  fake theirs +codes: ties-away", out, re.M)
     with file.open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
     assert tuple(rows[0]) == tables.COLUMNS
@@ -580,7 +581,7 @@ def test_the_command_tells_the_difference_and_writes_the_matrix(tmp_path, capsys
         "fake",
         INT4,
         "disagree",
-        "+ties=away",
+        "ties-away",
     )
     assert codes["differing"] != "0"
     assert "theirs 0x" in codes["example"]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kbit_ref.arithmetic import same
 from kbit_ref.conformance.definition import Stored, block_index, independent, reference
 from kbit_ref.conformance.departures import EFFECTS, Departure, definition
-from kbit_ref.conformance.diagnosis.shrink import complexity, shrink, spell_block
+from kbit_ref.conformance.diagnosis.counterexample import complexity, shrink, spell_block
 from kbit_ref.conformance.inputs.of_schemes import Case, cases, narrowed, shaped
 from kbit_ref.errors import KbitError
 from kbit_ref.exact.rules import RULES

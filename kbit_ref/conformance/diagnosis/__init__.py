@@ -7,15 +7,26 @@ them, or which two, give their answers), `settle` (an input that tells two apart
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from kbit_ref.conformance.compare import Compared
-from kbit_ref.conformance.diagnosis.evidence import Evidence, Piece, evidence, of_answers
+from kbit_ref.conformance.diagnosis.evidence import (
+    Encodes,
+    Evidence,
+    Piece,
+    evidence,
+    of_answers,
+    of_type,
+    steps_of_type,
+)
+from kbit_ref.conformance.diagnosis.groups import groups_of, groups_of_type
 from kbit_ref.conformance.diagnosis.result import (
     Diagnosis,
     Finding,
+    Group,
     Member,
     Unexplained,
     finding,
@@ -24,6 +35,8 @@ from kbit_ref.conformance.diagnosis.result import (
 )
 from kbit_ref.conformance.diagnosis.search import Found, search
 from kbit_ref.conformance.diagnosis.settle import Settling, settle
+from kbit_ref.conformance.variants.of_types import NanCodes, with_nan
+from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.engine.codec import encode
 from kbit_ref.errors import KbitError
 from kbit_ref.explanation import explain
@@ -31,14 +44,63 @@ from kbit_ref.tensors.scheme import Scheme
 from kbit_ref.tensors.scheme import scheme as scheme_of
 from kbit_ref.tensors.steps import Runner, Stored
 
-__all__ = ["Diagnosis", "Finding", "Member", "Settling", "Unexplained", "diagnose", "diagnosed", "explain_answers"]
+__all__ = ["Diagnosis", "Finding", "Group", "Member", "Settling", "Unexplained"]
+__all__ += ["becomes", "diagnose", "diagnosed", "explain_answers", "explain_type"]
 
 MEMBERS = 6  # of a class that a separating input is looked for
 
 
 def explain_answers(s: Scheme, compared: Sequence[Compared], prefer: Iterable[str] = ()) -> Diagnosis:
     """Name what is wrong with answers that have been compared: of accounts that give the same, the preferred first."""
-    return diagnosed(of_answers(s, compared), prefer)
+    e = of_answers(s, compared)
+    diagnosis, found = _searched(e, prefer)
+    return replace(diagnosis, groups=tuple(groups_of(s, compared, e, found)))
+
+
+def explain_type(
+    d: DataType,
+    kind: str,
+    x: Any,
+    theirs: Any,
+    nan: NanCodes | None = None,
+    judged: Any = None,
+    random: tuple[Any, int] | None = None,
+) -> Diagnosis:
+    """Name what is wrong with the answers of a data type.
+
+    Parameters
+    ----------
+    d, kind
+        The type; the format of the numbers, or `codes` if these are codes.
+    x, theirs : [n]
+        Numbers (float64) and codes, -1 where an answer is no level; or codes and numbers.
+    nan
+        The codes that the NaNs of both signs must have; None if any will do.
+    judged : [n]
+        Where an answer is judged.
+    random
+        For stochastic rounding: the random bits of each number, and how many there are.
+    """
+    judged = np.ones(len(x), bool) if judged is None else judged.copy()
+    another = None
+    if kind != "codes":
+        is_nan = np.append(np.isnan(d.levels), False)  # -1 is no level
+        ours = with_nan(d, Encodes(d, random)(x, x, None), x, nan)
+        another = judged & is_nan[theirs] & is_nan[ours] & (ours != theirs)
+        judged = judged & ~another
+    e = of_type(d, kind, x, theirs, nan, judged, random)
+    diagnosis, found = _searched(e)
+    return replace(diagnosis, groups=tuple(groups_of_type(d, e, found, another)))
+
+
+def becomes(d: DataType, finding: Finding, x: Any) -> Any:
+    """The numbers that a finding encodes instead of x; None if it reads them as they are."""
+    base = steps_of_type(d)
+    steps = finding.account(base)
+    if steps is None or steps.read is base.read:
+        return None
+    with np.errstate(all="ignore"):
+        return steps.read(np.asarray(x, np.float64))
 
 
 def diagnose(
@@ -102,12 +164,17 @@ def diagnose(
 
 def diagnosed(e: Evidence, prefer: Iterable[str] = ()) -> Diagnosis:
     """Search for what explains the answers, and say it."""
+    return _searched(e, prefer)[0]
+
+
+def _searched(e: Evidence, prefer: Iterable[str] = ()) -> tuple[Diagnosis, list[tuple[Finding, Any]]]:
+    """The same, and which answers each finding explains."""
     found = search(e, prefer)
     findings = tuple(finding(chosen) for chosen in found.chosen)
     verdict = verdict_of(e, found, findings, e.reads_only)
     first = _first(e, found) if found.left.any() else None
     members = found.chosen[0].members if found.chosen else ()
-    return Diagnosis(
+    diagnosis = Diagnosis(
         scheme=str(e.subject) if isinstance(e.subject, Scheme) else e.subject.name,
         verdict=verdict,
         sentence=sentence(e, found, findings, verdict, first),
@@ -119,6 +186,7 @@ def diagnosed(e: Evidence, prefer: Iterable[str] = ()) -> Diagnosis:
         settle=settle(e, members[0], members[1:MEMBERS]) if len(members) > 1 else None,
         tried=found.tried,
     )
+    return diagnosis, [(each, chosen.explained) for each, chosen in zip(findings, found.chosen, strict=True)]
 
 
 def _first(e: Evidence, found: Found) -> Unexplained:

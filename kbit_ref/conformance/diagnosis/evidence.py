@@ -22,6 +22,7 @@ from kbit_ref.conformance.inputs.of_schemes import shaped
 from kbit_ref.conformance.variants.of_types import NanCodes, with_nan
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.engine.codec import decode, encode
+from kbit_ref.engine.stochastic import encode_stochastic
 from kbit_ref.errors import BadInput, KbitError, message
 from kbit_ref.exact.rules import RULES
 from kbit_ref.inputs import as_reals
@@ -30,8 +31,8 @@ from kbit_ref.tensors.packing import unpack
 from kbit_ref.tensors.scheme import Scheme
 from kbit_ref.tensors.steps import ORDER, Codes, Runner, Steps, Stored, read, reference
 
-__all__ = ["ALIKE", "EXACT", "NAMES", "NONE", "ODD", "OTHER", "WRONG", "Evidence", "Grades", "Piece", "changes"]
-__all__ += ["encodes", "evidence", "of_answers", "of_type"]
+__all__ = ["ALIKE", "EXACT", "NAMES", "NONE", "ODD", "OTHER", "WRONG", "Encodes", "Evidence", "Grades", "Piece"]
+__all__ += ["changes", "evidence", "of_answers", "of_type"]
 
 Array = NDArray[Any]
 Grades = NDArray[np.int8]
@@ -297,7 +298,11 @@ class _Answers:
 
         codes, values = (None if each is None else taken(each) for each in (self.codes, self.values))
         blocks = {n: part.reshape(-1) if some is None else part.reshape(-1)[some] for n, part in self.blocks.items()}
-        packed = None if picked else self.packed
+        packed = self.packed
+        if some is not None and packed is not None:  # of blocks that fill whole groups of bytes
+            whole = self.size % self.answered.size == 0 and packed.size == self.s.layout.size(self.size)
+            whole = whole and self.size // self.answered.size % self.s.layout.elements == 0
+            packed = packed.reshape(self.answered.size, -1)[some].reshape(-1) if whole else None
         parts: dict[str, Any] = {"codes": codes, "packed": packed, "global_scale": self.global_scale, **blocks}
         about: dict[str, Any] = {"at": at, "of": self.of, "picked": picked}
         if self.x is not None:
@@ -402,6 +407,7 @@ def of_answers(s: Scheme, compared: Sequence[Compared]) -> Evidence:
 def _of_compared(s: Scheme, base: Steps, one: Compared, i: int) -> _Answers:
     theirs, stored = one.theirs, one.theirs.stored
     rows = s.cut.rows(np.maximum(stored.codes, 0)).reshape(-1)
+    whole: dict[str, Any] = {} if stored.global_scale is None else {"global_scale": stored.global_scale}
     in_order = theirs.packed is not None and np.array_equal(theirs.in_order, rows)
     return _Answers(
         s=s,
@@ -416,7 +422,7 @@ def _of_compared(s: Scheme, base: Steps, one: Compared, i: int) -> _Answers:
         global_scale=stored.global_scale,
         values=theirs.decoded,
         judged=tuple(name for name in (*PER_BLOCK, "global_scale", "codes") if name in one.wrong),
-        apart=theirs.says_numbers and one.spelled is not None and s["center"] != "tensor",
+        apart=theirs.says_numbers and one.spelled is not None and _says_all(s, {**stored.blocks, **whole}),
         answered=~one.ours.refused,
     )
 
@@ -440,10 +446,9 @@ def _sampled(e: Evidence, left: NDArray[np.bool_], arrays: Sequence[_Answers]) -
             for name, some in piece.parts(flags):
                 blocks = wrong[piece.of]
                 if name in ("codes", "values"):
-                    at = piece.at[name].reshape(-1) if piece.at else np.arange(some.size)
-                    blocks[arrays[piece.of].index.reshape(-1)[at[some]]] = True
-                elif name in PER_BLOCK and some.size == (piece.at[name].size if piece.at else blocks.size):
-                    blocks[piece.at[name][some] if piece.at else some] = True
+                    blocks[arrays[piece.of].index.reshape(-1)[some]] = True
+                elif some.any() and blocks.size and some.size % blocks.size == 0:  # bytes lie in the order of blocks
+                    blocks |= some.reshape(blocks.size, -1).any(axis=1)
                 elif some.any():
                     blocks[:] = True
     usable = sorted((one for one in arrays if one.usable), key=lambda one: one.size)
@@ -583,7 +588,13 @@ def _answer(s: Scheme, name: str, part: Any, shape: tuple[int, ...]) -> Array:
 
 
 def of_type(
-    d: DataType, kind: str, x: Array, theirs: Array, nan: NanCodes | None = None, judged: Array | None = None
+    d: DataType,
+    kind: str,
+    x: Array,
+    theirs: Array,
+    nan: NanCodes | None = None,
+    judged: Array | None = None,
+    random: tuple[Array, int] | None = None,
 ) -> Evidence:
     """Numbers and the codes that they became; of the source `codes`, codes and the numbers that they became.
 
@@ -597,17 +608,20 @@ def of_type(
         The codes that the NaNs of both signs must have; None if any will do.
     judged
         Where an answer is judged.
+    random
+        For stochastic rounding: the random bits of each number, and how many there are.
     """
-    base = steps_of_type(d)
-    whole = _of_type(base, d, kind, x, theirs, nan, judged)
+
+    def piece(at: Any) -> Piece:
+        bits = None if random is None else (random[0][at], random[1])
+        return _of_type(steps_of_type(d, bits), d, kind, x[at], theirs[at], nan, None if judged is None else judged[at])
 
     def sample(e: Evidence, left: NDArray[np.bool_]) -> Evidence:
         agrees = e.ours == EXACT if judged is None else (e.ours == EXACT) & judged
         at = np.concatenate([_spread(np.flatnonzero(left), SMALL), _spread(np.flatnonzero(agrees), 2 * SMALL)])
-        few = _of_type(base, d, kind, x[at], theirs[at], nan, None if judged is None else judged[at])
-        return Evidence(d, (few,), kind)
+        return Evidence(d, (piece(at),), kind)
 
-    return Evidence(d, (whole,), kind, sample)
+    return Evidence(d, (piece(slice(None)),), kind, sample)
 
 
 def _of_type(
@@ -626,7 +640,7 @@ def _of_type(
     return Piece(base, make, {part: theirs}, {} if judged is None else {part: judged}, given=x)
 
 
-def steps_of_type(d: DataType) -> Steps:
+def steps_of_type(d: DataType, random: tuple[Array, int] | None = None) -> Steps:
     """A data type as a scheme whose scale is 1: numbers are read as float64, and encoded."""
     words = dict(part.split("=") for part in d.name.split("+")[1:])
     words |= {"inf": "saturate"} | ({"nan": "code"} if d.nan_code is not None else {})
@@ -635,11 +649,20 @@ def steps_of_type(d: DataType) -> Steps:
     return replace(
         plain,
         scheme=s,
-        encode=encodes(d),
+        encode=Encodes(d, random),
         level=lambda codes: d.levels[codes],
     )
 
 
-def encodes(d: DataType) -> Callable[[Array, Array, Array | None], Codes]:
-    """The step that encodes numbers as the type itself does."""
-    return lambda y, used, zero: encode(d, np.asarray(y), threads=1)
+@dataclass(frozen=True, eq=False)
+class Encodes:
+    """The step that encodes numbers as a type does; for stochastic rounding with the random bits of each number."""
+
+    d: DataType
+    random: tuple[Array, int] | None = None
+
+    def __call__(self, y: Array, used: Array, zero: Array | None) -> Codes:
+        """The codes."""
+        if self.random is not None and self.d.rounding.startswith("stochastic"):
+            return encode_stochastic(self.d, y, *self.random)
+        return encode(self.d, np.asarray(y), threads=1)

@@ -6,17 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from kbit_ref.conformance.diagnosis.evidence import Evidence, changes, encodes
+import numpy as np
+
+from kbit_ref.conformance.diagnosis.evidence import Encodes, Evidence, changes
 from kbit_ref.conformance.variants import mutants
 from kbit_ref.conformance.variants.choices import published, singles
 from kbit_ref.conformance.variants.layouts import reads
-from kbit_ref.conformance.variants.of_types import Cause, causes
+from kbit_ref.conformance.variants.of_types import Cause, causes, choice
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.errors import KbitError
 from kbit_ref.tensors.packing import Layout, layout, layouts, pack
 from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.scheme import Scheme, scheme
-from kbit_ref.tensors.steps import READER, Array, Codes, Steps, reference
+from kbit_ref.tensors.steps import ORDER, READER, Array, Codes, Steps, reference
 
 __all__ = ["Hypothesis", "composed", "hypotheses"]
 
@@ -79,15 +81,15 @@ class Hypothesis:
 def hypotheses(e: Evidence) -> list[Hypothesis]:
     """All that might explain the answers, but for fits and pairs."""
     if isinstance(e.subject, DataType):
-        kind = "float64" if e.kind == "codes" else e.kind
-        of_type = (h for h in _of_mutants() if changes(e.bases[0], h(e.bases[0])) <= OF_TYPES)
-        return [*(() if e.kind == "codes" else _of_causes(e.subject, kind)), *of_type]
-    return [*_of_mutants(), *_of_layouts(e.subject), *_of_choices(e.subject), *_of_profiles(e.subject)]
+        some = _of_mutants(OF_TYPES) if e.subject.bits <= 8 else ()  # mutants are of schemes, whose codes are bytes
+        known = () if e.kind == "codes" else (*_of_causes(e.subject, e.kind), *_of_random(e.subject))
+        return [*known, *some]
+    return [*_of_mutants(set(ORDER)), *_of_layouts(e.subject), *_of_choices(e.subject), *_of_profiles(e.subject)]
 
 
-def _of_mutants() -> Iterator[Hypothesis]:
-    """Every mutant, then the same with other parameters."""
-    every = [variant for mutant in mutants().values() for variant in mutant.variants()]
+def _of_mutants(steps: set[str]) -> Iterator[Hypothesis]:
+    """Every mutant of these steps, then the same with other parameters."""
+    every = [variant for m in mutants().values() if set(m.steps) <= steps for variant in m.variants()]
     for kind in ("mutant", "variant"):
         for found in every:
             if ("(" in found.name) == (kind == "variant"):
@@ -152,12 +154,37 @@ def _of_causes(d: DataType, kind: str) -> Iterator[Hypothesis]:
         yield Hypothesis(cause.name, "cause", cause.why, "", partial(_caused, cause=cause), 0, allowed)
 
 
-def _caused(steps: Steps, cause: Cause) -> Steps:
+def _of_random(d: DataType) -> Iterator[Hypothesis]:
+    """Random bits at the wrong places of stochastic rounding."""
+    for by in range(1, 9) if d.rounding.startswith("stochastic") else ():
+        for way, low in (("low", True), ("high", False)):
+            why = f"the random bits are not aligned with the bits that are rounded off: they are {by} places too {way}"
+            yield Hypothesis(f"random bits {by} too {way}", "cause", why, "", partial(_misplaced, by=by, low=low))
+    if d.rounding.startswith("stochastic"):
+        for other in ("stochastic_a", "stochastic_b", "stochastic_c"):
+            if other != d.rounding:
+                why = f"theirs is what rounding={other} gives"
+                yield Hypothesis(f"rounding={other}", "cause", why, "", partial(_caused, cause=choice(rounding=other)))
+
+
+def _misplaced(steps: Steps, by: int, low: bool) -> Steps | None:
+    """Random bits that are too small or too large by a power of two."""
+    plain = steps.encode
+    if not isinstance(plain, Encodes) or plain.random is None:
+        return None
+    random, bits = plain.random
+    moved = random >> by if low else (random.astype(np.uint64) << by & (2**bits - 1)).astype(random.dtype)
+    return replace(steps, encode=replace(plain, random=(moved, bits)))
+
+
+def _caused(steps: Steps, cause: Cause) -> Steps | None:
     """The steps of a type with another choice, or with numbers or codes changed."""
     s, read, encode = steps.scheme, steps.read, steps.encode
     if cause.choices:
         s = Scheme(s.dtype.with_choices(**cause.choices), s.cut, s.rule, s.scale_dtype, s.choices)
-        encode = encodes(s.dtype)
+        if not isinstance(encode, Encodes):  # another mistake has replaced it
+            return None
+        encode = replace(encode, d=s.dtype)
     before, after, inner = cause.before, cause.after, encode
 
     def finished(y: Array, used: Array, zero: Array | None) -> Codes:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kbit_ref.conformance.diagnosis.evidence import NAMES, Evidence
 from kbit_ref.conformance.diagnosis.search import Account, Chosen, Found
 from kbit_ref.conformance.diagnosis.settle import Settling, plain
 from kbit_ref.explanation import Explanation
 
-__all__ = ["Diagnosis", "Finding", "Member", "Unexplained", "finding", "sentence"]
+__all__ = ["Diagnosis", "Finding", "Group", "Member", "Unexplained", "finding", "sentence"]
 
 SHOWN = 8  # members of a class that are told
 NAMED = {  # how kinds of explanations are told
@@ -84,6 +85,39 @@ class Finding:
         return {"explained": self.explained, "broken": self.broken, "members": members}
 
 
+@dataclass(eq=False)
+class Group:
+    """All answers of a part that differ for one reason.
+
+    Parameters
+    ----------
+    part
+        `codes`, `scales`, `decoded`, ...
+    cause, why
+        A name, and one line.
+    finding
+        What gives their answers, if that is known.
+    where
+        By the number of the array, which answers.
+    """
+
+    part: str
+    cause: str
+    why: str
+    finding: Finding | None = None
+    where: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many answers."""
+        return sum(int(flags.sum()) for flags in self.where.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all that give the same."""
+        return (self.cause,) if self.finding is None else tuple(member.name for member in self.finding.members)
+
+
 @dataclass(frozen=True)
 class Unexplained:
     """The first answer that is not explained, step by step.
@@ -143,6 +177,8 @@ class Diagnosis:
         An input that tells the first two members of the first finding apart, or None.
     tried
         How many explanations of each kind were tried.
+    groups
+        All answers that differ, by part and reason, if they are those for arrays that have been compared.
     """
 
     scheme: str
@@ -155,6 +191,7 @@ class Diagnosis:
     first: Unexplained | None
     settle: Settling | None
     tried: dict[str, int]
+    groups: tuple[Group, ...] = field(default=(), repr=False)
 
     @property
     def members(self) -> tuple[Member, ...]:

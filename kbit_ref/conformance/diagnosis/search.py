@@ -35,7 +35,7 @@ from kbit_ref.conformance.diagnosis.hypotheses import Hypothesis, composed, hypo
 from kbit_ref.tensors.scheme import Scheme
 from kbit_ref.tensors.steps import Steps, Stored
 
-__all__ = ["Account", "Chosen", "Found", "search"]
+__all__ = ["Account", "Chosen", "Found", "gained", "search"]
 
 Flags = NDArray[np.bool_]
 
@@ -180,6 +180,8 @@ class _Search:
         """Run what may explain the answers that are left on a sample of them, and choose anew."""
         if self.few is None or self.found.chosen:
             self.few, self.trials = self.e.few(self.left), []
+            for trial in self.carried.values():
+                trial.few = self.few.grades(trial.account)
             self.run(every)
         self.run(more())
         self.cover()
@@ -194,7 +196,7 @@ class _Search:
                 kind = account.parts[0].kind if len(account.parts) == 1 else "pair"
                 self.found.tried[kind] = self.found.tried.get(kind, 0) + 1
                 if (known & (grades != self.few.ours)).any():
-                    self.trials.append(_Trial(account, grades, self.e, int(_better(self.few.ours, grades).sum())))
+                    self.trials.append(_Trial(account, grades, self.e, int(gained(self.few.ours, grades).sum())))
 
     def fits(self) -> Iterator[Account]:
         """What the answers that are left propose."""
@@ -222,11 +224,11 @@ class _Search:
                 if ready and not chosen:
                     found.weak = ready[0].account, _score(e.ours, ready[0].grades, left)
                 break
-            better = _better(e.ours, best.grades)
+            gain = gained(e.ours, best.grades)
             members = best.members or self._members(best)
             broken = _score(e.ours, best.grades, left).broken
-            found.chosen.append(Chosen(best.account, better & left, broken, members))
-            left, left_few = left & ~better, left_few & ~_better(few.ours, best.few)
+            found.chosen.append(Chosen(best.account, gain & left, broken, members))
+            left, left_few = left & ~gain, left_few & ~gained(few.ours, best.few)
             best.members = members
             chosen[best.account] = best
         self.left, self.carried = left, chosen
@@ -284,10 +286,12 @@ class _Search:
         assert self.few is not None
         left = self.few.ours == WRONG
         for trial in self.carried.values():
-            left &= ~_better(self.few.ours, self.few.grades(trial.account))
+            left &= ~gained(self.few.ours, trial.few)
         ready = _Tiny(self.few, left)
         single = [trial for trial in self.trials if len(trial.account.parts) == 1]
-        usual = [t.account.parts[0] for t in single if t.account.parts[0].kind in ("mutant", "cause")]
+        known = {part: None for account in self.carried for part in account.parts}  # what is chosen already
+        known |= {trial.account.parts[0]: None for trial in single}
+        usual = [part for part in known if part.kind in ("mutant", "cause")]
         firsts = usual
         if isinstance(self.e.subject, Scheme):
             firsts = [*usual, *[t.account.parts[0] for t in single if t.account.parts[0].kind == "fit"][:FITTED]]
@@ -350,14 +354,14 @@ def _two(steps: Steps, firsts: list[Hypothesis], seconds: list[Hypothesis]) -> I
             yield from (Account(pair) for pair in composed(steps, first, second))
 
 
-def _better(ours: Grades, grades: Grades) -> Flags:
+def gained(ours: Grades, grades: Grades) -> Flags:
     """Answers that an account gives, and the reference does not."""
     return (grades > ours) & (ours >= WRONG) & (grades >= ALIKE)
 
 
 def _score(ours: Grades, grades: Grades, left: Flags) -> Score:
     """What an account does to answers that differ and are left, and to those that agree."""
-    explained = _better(ours, grades) & left
+    explained = gained(ours, grades) & left
     broken = (ours >= ALIKE) & (grades == OTHER)
     if not (explained & (ours == WRONG)).any():  # only zeros, whose signs count then
         broken |= (ours == EXACT) & (grades == ALIKE)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.diagnosis.shrink import complexity, spell_block
+from kbit_ref.conformance.diagnosis.counterexample import complexity, spell_block
 from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.ask import spelled as said_of
 from kbit_ref.conformance.implementations.claims import BlockProfile

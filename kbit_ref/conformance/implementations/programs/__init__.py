@@ -7,7 +7,6 @@ judge      lines against the definition: `judge_lines`, `judge_command`
 blocks     for schemes: a batch of rows, part by part
 packed     for schemes: the layout that bytes are in
 rows       for schemes: what differs, why, and the simplest block
-witness    for schemes: a few rows for `diagnose`
 signature  the declaration of a C function
 shared     a function of a shared library as such a program (`shared_worker` calls it)
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from kbit_ref.tensors.packing import Layout, pack, unpack
 from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["compare_decoded", "compare_stored", "layout_of_rows", "packed_row", "together"]
+__all__ = ["compare_decoded", "compare_stored", "in_rows", "layout_of_rows", "packed_row", "together"]
 
 Array = NDArray[Any]
 
@@ -28,6 +29,12 @@ def together(f: Form, n: int) -> bool:
     """Can rows of that length be judged in one array? (Else each is an array of its own.)"""
     s = f.scheme
     return independent(s) and n % (s.cut.size or n) == 0
+
+
+def in_rows(s: Scheme) -> Scheme:
+    """The scheme for many arrays of one dimension as the rows of one: each is cut by itself."""
+    flat = s.cut.kind == "b" and s.cut.axis is None
+    return Scheme(s.dtype, replace(s.cut, axis=-1), s.rule, s.scale_dtype, s.choices) if flat else s
 
 
 def layout_of_rows(f: Form, n: int, given: Words, answers: Words, before: Layout) -> Layout:
@@ -106,7 +113,8 @@ def compare_decoded(f: Form, n: int, given: Words, answers: Words) -> Compared:
     n_blocks = q.scales.size
     blocks = {name: parts[name].reshape(-1).astype(np.float64) for name in names if name in parts}
     blocks = {name: values for name, values in blocks.items() if values.size == n_blocks}
-    stored = Stored(codes.astype(np.int64), blocks, None, np.zeros(n_blocks, bool))
+    whole = None if q.global_scale is None else float(q.global_scale)
+    stored = Stored(codes.astype(np.int64), blocks, whole, np.zeros(n_blocks, bool))
     answered = Theirs(stored, theirs, None, None, codes, tuple(parts))
     found = Compared(Case("", f.source, ours.astype(np.float32)), stored, answered, block_index(s, (m, n)))
     found.wrong["decoded"] = ~same(ours, theirs)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -21,7 +20,6 @@ from kbit_ref.conformance.implementations.programs.inputs import lines as given_
 from kbit_ref.conformance.implementations.programs.process import run
 from kbit_ref.conformance.implementations.programs.rows import Again, Rows
 from kbit_ref.conformance.implementations.programs.shared import Shared
-from kbit_ref.conformance.implementations.programs.witness import Witness
 from kbit_ref.conformance.inputs.of_types import WORD, Inputs, to_float64
 from kbit_ref.conformance.judge import judge
 from kbit_ref.conformance.subject import Question
@@ -48,20 +46,17 @@ class Judged:
         Does every answer agree?
     found
         The verdict on each part.
-    witness
-        For a scheme: a few rows that differ.
     """
 
     name: str
     form: Form
     lines: int
     found: Verdict
-    witness: Witness | None = None
 
-    @cached_property
+    @property
     def diagnosis(self) -> Diagnosis | None:
-        """For a scheme, if it differs: the name of the mistake, as `diagnose` finds it in a few rows."""
-        return None if self.witness is None else self.witness.diagnosis()
+        """What is wrong, if it differs."""
+        return self.found.diagnosis
 
     @property
     def status(self) -> str:
@@ -75,10 +70,12 @@ class Judged:
 
     def __str__(self) -> str:
         lines = f"{self.lines:,} line{'s' * (self.lines != 1)}"
-        head = f"{self.name}: {self.form.what} {self.form.subject}, {lines}: {self.status}"
+        said = "" if self.diagnosis is None else f": {self.diagnosis.sentence}"
+        head = f"{self.name}: {self.form.what} {self.form.subject}, {lines}: {self.status}{said}"
         if isinstance(self.form.subject, DataType):
             return "\n".join([head, *map(str, self.found.rows)])
-        text = [head, *(f"error: {error}" for error in self.found.errors)]
+        text = [head, *([] if self.diagnosis is None else str(self.diagnosis).splitlines()[1:])]
+        text += [f"error: {error}" for error in self.found.errors]
         for part in self.found.rows:
             more = f", {part.different:,} differ" if part.different else ""
             text.append(f"{part.part:<12} {part.tried:>9,}  {part.status}{more}")
@@ -86,16 +83,12 @@ class Judged:
             for kind in part.differences:
                 text += ["", f"{part.part}: {kind.count:,} x {kind.cause}: {kind.why}"]
                 text += [f"  {line}" for line in str(kind.example or "").splitlines()]
-        if self.diagnosis is not None:
-            sure = self.diagnosis.verdict in ("mistake", "choice")
-            text += ["", f"diagnosis: {self.diagnosis if sure else self.diagnosis.sentence}"]
         return "\n".join([*text, *(f"note: {note}" for note in self.found.notes)])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         about = {"name": self.name, "subject": str(self.form.subject), "what": self.form.what}
-        named = {} if self.diagnosis is None else {"diagnosis": self.diagnosis.as_dict()}
-        return self.found.as_dict() | about | {"source": self.form.source, "lines": self.lines} | named
+        return self.found.as_dict() | about | {"source": self.form.source, "lines": self.lines}
 
 
 def judge_lines(
@@ -159,7 +152,7 @@ def judge_lines(
     if not count:
         raise BadInput(message("check", name, "it gave no line", f"write each line as it came, {ARROW}, the answer"))
     tally.add(waiting[0].n, *_arrays(waiting))
-    return Judged(name, f, count, tally.result(), tally.witness)
+    return Judged(name, f, count, tally.result())
 
 
 def judge_command(
@@ -271,8 +264,6 @@ def _arrays(cases: Sequence[Case]) -> tuple[Words, Words]:
 
 class _Values:
     """The lines of a data type, judged as the answers of a function are."""
-
-    witness = None  # the differences have their causes already
 
     def __init__(self, f: Form):
         self.form = f

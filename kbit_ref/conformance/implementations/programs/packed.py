@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.compare import Compared
-from kbit_ref.conformance.diagnosis.counterexample import spell_code
-from kbit_ref.conformance.diagnosis.shrink import complexity, shrink, spell_block
+from kbit_ref.conformance.diagnosis.counterexample import complexity, shrink, spell_block, spell_code
 from kbit_ref.conformance.implementations.programs.blocks import packed_row
 from kbit_ref.conformance.inputs.of_schemes import narrowed
 from kbit_ref.conformance.reading import Refused

@@ -11,21 +11,22 @@ from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
 from kbit_ref.conformance.compare import Compared
-from kbit_ref.conformance.diagnosis.block_causes import UNEXPLAINED, WHY, decoded_causes
-from kbit_ref.conformance.diagnosis.block_examples import Shrinker
-from kbit_ref.conformance.diagnosis.counterexample import simplest, spell_code
-from kbit_ref.conformance.implementations.claims import PARTS, BlockProfile
+from kbit_ref.conformance.diagnosis import explain_answers
+from kbit_ref.conformance.diagnosis.counterexample import Shrinker, simplest, spell_code
+from kbit_ref.conformance.diagnosis.differences import differences
+from kbit_ref.conformance.diagnosis.groups import UNEXPLAINED
+from kbit_ref.conformance.implementations.claims import PARTS
 from kbit_ref.conformance.implementations.programs.blocks import (
     compare_decoded,
     compare_stored,
+    in_rows,
     layout_of_rows,
     together,
 )
 from kbit_ref.conformance.implementations.programs.grammar import Form, Words, split
 from kbit_ref.conformance.implementations.programs.inputs import stored_words
 from kbit_ref.conformance.implementations.programs.packed import packed_kinds
-from kbit_ref.conformance.implementations.programs.witness import Witness
-from kbit_ref.conformance.judge import Found, kinds_of, rows_of
+from kbit_ref.conformance.judge import Found, rows_of
 from kbit_ref.conformance.reading import Refused
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Verdict
 from kbit_ref.errors import BadInput
@@ -52,7 +53,6 @@ class Rows:
     def __init__(self, f: Form, name: str, again: Again | None = None):
         self.form, self.name, self.again = f, name, again
         self.layout = f.scheme.layout  # of its bytes, as far as we know
-        self.witness = Witness(f)
         self.found, self.numbers = Found(), 0
         self.means = [0, 0]  # of whole rows: tried, wrong
         self.sums: list[Verdict] = []
@@ -68,7 +68,6 @@ class Rows:
             except Refused as refused:
                 self.found.errors.setdefault(str(refused), []).append(f"n={n}")
                 continue
-            self.witness.see(n, given[part], answers[part], compared)
             self.found.compared.append(compared)
             self.found.refused.update(compared.ours.reasons)
             if f.what == "encode" and f.scheme["center"] == "tensor":
@@ -98,12 +97,11 @@ class Rows:
     def _sum_up(self) -> None:
         f, found = self.form, self.found
         s = f.scheme
-        profile = BlockProfile(str(s), self.name)
         if f.what == "encode":
-            shrinker = Shrinker(s, profile, None, self._put)
-            kinds = kinds_of(s, found, shrinker)
+            by_rows = in_rows(s)
+            diagnosis, kinds = differences(by_rows, found.compared, Shrinker(by_rows, self._put))
             kinds["packed"] = packed_kinds(s, found.compared, self.layout, lambda blocks: self._put(blocks, f.source))
-            parts, _ = rows_of(found, kinds, ())
+            parts, _ = rows_of(found, kinds, (), diagnosis)
         else:
             parts = (_decoded(f, found.compared),) if found.compared else ()
         errors = tuple(f"{text} ({len(where)} rows)" for text, where in found.errors.items())
@@ -145,23 +143,23 @@ def _both(a: Verdict, b: Verdict) -> Verdict:
             first = kinds.setdefault(kind.cause, replace(kind, count=0))
             kinds[kind.cause] = replace(first, count=first.count + kind.count)
         if any(verdicts):
-            parts.append(Row(name, sum(v.tried for v in verdicts if v), tuple(kinds.values())))
+            diagnosis = next((v.diagnosis for v in verdicts if v and v.diagnosis), None)
+            parts.append(Row(name, sum(v.tried for v in verdicts if v), tuple(kinds.values()), diagnosis=diagnosis))
     errors, notes = tuple(dict.fromkeys(a.errors + b.errors)), tuple(dict.fromkeys(a.notes + b.notes))
     return replace(a, rows=tuple(parts), errors=errors, notes=notes)
 
 
 def _decoded(f: Form, compared: list[Compared]) -> Row:
     """The verdict on decoded numbers."""
-    counts: dict[str, int] = {}
-    examples: dict[str, Counterexample] = {}
-    for one in compared:
-        if one.wrong["decoded"].any():
-            for cause, where in decoded_causes(f.scheme, one).items():
-                counts[cause] = counts.get(cause, 0) + int(where.sum())
-                if cause not in examples:
-                    examples[cause] = _example(f, one, where)
-    kinds = tuple(Difference(cause, WHY[cause], count, examples[cause]) for cause, count in counts.items())
-    return Row("decoded", sum(one.tried["decoded"] for one in compared), kinds)
+    tried = sum(one.tried["decoded"] for one in compared)
+    if not any(one.wrong["decoded"].any() for one in compared):
+        return Row("decoded", tried)
+    diagnosis = explain_answers(in_rows(f.scheme), compared)
+    kinds = []
+    for group in diagnosis.groups:
+        i, where = next(iter(group.where.items()))
+        kinds.append(Difference(group.cause, group.why, group.count, _example(f, compared[i], where)))
+    return Row("decoded", tried, tuple(kinds), diagnosis=diagnosis)
 
 
 def _example(f: Form, one: Compared, where: NDArray[np.bool_]) -> Counterexample:
