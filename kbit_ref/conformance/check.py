@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from kbit_ref.conformance.decoding import judge_decoder
 from kbit_ref.conformance.implementations.claims import BlockProfile
 from kbit_ref.conformance.implementations.function import Function
 from kbit_ref.conformance.inputs.of_types import SOURCES
@@ -37,6 +38,7 @@ def check(
     shapes: bool | str = True,
     seed: int = 0,
     rank: bool = False,
+    random_bits: int = 16,
 ) -> Verdict:
     """Judge a function that encodes to a data type, decodes it, or quantizes by a scheme, bit for bit.
 
@@ -46,15 +48,20 @@ def check(
         Takes a NumPy array of any shape, returns an array of the same shape: codes (integers), an
         `ml_dtypes` array, or the decoded real numbers, whose signs of zero count. For a scheme it
         returns a dict of some of `codes packed scales offsets zero_points global_scale values`, a
-        tuple of codes (or bytes), scales, and offsets or zero points, or a QTensor.
+        tuple of codes (or bytes), scales, and offsets or zero points, or a QTensor; scales of a type of
+        8 or 16 bits as numbers, or as its codes. With stochastic rounding it takes the numbers and as
+        many random integers, uint32.
     dtype
         A data type or its name, choices included: `e4m3fn+overflow=ieee`. Or a scheme, its
         spelling, or the name of a profile: `nf4-b64-absmax-f32`, `ggml-q4_0`.
     what
         `encode` (the default), where signed integers are values for integer types and codes for all
         others; `codes` or `values` to say what the answers are; `decode` if the function takes
-        codes and returns real numbers; `multiply` if it takes two matrices and returns their product,
-        `dtype` being an accumulator, `float32+order=sequential` (see `kb.dot_bound`).
+        codes and returns real numbers, or for a scheme takes what is stored: by the names of its
+        parameters `codes packed scales scale_bytes offsets zero_points global_scale shape`, else
+        packed, scales and the others in this order, or a QTensor; `multiply` if it takes two matrices
+        and returns their product, `dtype` being an accumulator, `float32+order=sequential` (see
+        `kb.dot_bound`).
     sources
         The formats of the numbers that it takes: float16, bfloat16 (`ml_dtypes` arrays), float32,
         float64.
@@ -69,6 +76,8 @@ def check(
     rank
         Say to which other choices of the type, or profiles of the same type and cut, the function
         conforms, and where it parts from each of the others: `.ranking`.
+    random_bits
+        Of each random integer, for a type with stochastic rounding.
 
     Returns
     -------
@@ -134,7 +143,7 @@ def check(
     if what == "decode":
         asked = [question(d, "decode", "codes", nan)]
     else:
-        asked = [question(d, "encode", source, nan, seed) for source in sources]
+        asked = [question(d, "encode", source, nan, seed, random_bits) for source in sources]
     form = what if what in ("codes", "values") else None
     mine = Function(function)
     given = [(each, mine.convert(each, shapes)) for each in asked]
@@ -152,15 +161,17 @@ def _known_sources(sources: Sequence[str]) -> None:
 def _of_scheme(
     function: Callable[[Any], Any], s: Scheme, what: str | None, sources: Sequence[str], shapes: bool | str, rank: bool
 ) -> Verdict:
-    """A function that quantizes arrays."""
-    if what is not None:
+    """A function that quantizes arrays, or decodes what is stored for them."""
+    if what not in (None, "decode"):
         rule = "what is stored says itself what it is"
-        raise BadInput(message("check", f"what = {what!r} for a scheme", rule, "leave it out"))
+        raise BadInput(message("check", f"what = {what!r} for a scheme", rule, 'leave it out, or use what="decode"'))
     _known_sources(sources)
     if shapes not in (True, False, *SHAPES):
         raise UnknownName.among("check", "shapes", str(shapes), SHAPES, f"use True, False, {', '.join(SHAPES)}")
     wanted = shapes if isinstance(shapes, str) else "rows" if not shapes else "any" if s.cut.axis is None else "ragged"
     mine = Function(function)
+    if what == "decode":
+        return judge_decoder(s, mine.dequantizes, mine.name, wanted if mine.takes_shape else "rows")
     ask, profile = mine.quantizes(s), BlockProfile(str(s), mine.name, tuple(sources), wanted)
     found = judge_profile(mine, profile, ask, s)
     if not rank:

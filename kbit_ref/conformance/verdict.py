@@ -19,6 +19,7 @@ __all__ = ["Counterexample", "Difference", "Ranked", "Ranking", "Report", "Row",
 __all__ += ["ranked", "worst"]
 
 SHOWN = 12  # rivals in a text; all are in the JSON
+LINES, NAMED = 40, 8  # of a text; of it those of the diagnosis
 WORST = ("agree", "known", "disagree", "error")
 
 
@@ -93,8 +94,13 @@ class Difference:
         """Is it declared by the adapter, with its source?"""
         return bool(self.link)
 
+    @property
+    def line(self) -> str:
+        """How many, and why."""
+        return f"{self.count:,} x {self.cause}: {self.why}"
+
     def __str__(self) -> str:
-        head = f"{self.count:,} x {self.cause}: {self.why}" + (f"\nknown: {self.link}" if self.link else "")
+        head = self.line + (f"\nknown: {self.link}" if self.link else "")
         return head if self.example is None else "\n".join([head, *(f"  {e}" for e in str(self.example).splitlines())])
 
 
@@ -156,14 +162,19 @@ class Row:
         return plain | {"status": self.status, "different": self.different}
 
     def __str__(self) -> str:
+        return "\n".join(self.lines(self.differences))
+
+    def lines(self, whole: Sequence[Difference] = ()) -> list[str]:
+        """As text, with the counterexamples of some differences."""
         head = f"{self.name}  {self.tried:,} values: {self.status}"
         if self.status == "disagree":
             head += f", {self.different:,} differ"
         if self.nan_left_out:
             head += f"  ({self.nan_left_out:,} NaN left out: the type has none)"
-        parts = [*(f"error: {error}" for error in self.errors), *map(str, self.differences)]
+        parts = [f"error: {error}" for error in self.errors]
+        parts += [str(each) if any(each is one for one in whole) else each.line for each in self.differences]
         parts += [f"note: {note}" for note in self.notes]
-        return "\n".join([head, *(f"  {line}" for part in parts for line in part.splitlines())])
+        return [head, *(f"  {line}" for part in parts for line in part.splitlines())]
 
 
 @dataclass(frozen=True)
@@ -421,19 +432,30 @@ class Verdict:
         }
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        lines = [f"{self.spelling or self.subject}: {self.says}{self._why}", *(f"  {line}" for line in self._details())]
+        if len(lines) > LINES:
+            lines[LINES - 1 :] = [f"  and {len(lines) - LINES + 1} more lines (as_dict() has all)"]
+        return "\n".join(lines if self.ranking is None else [*lines, str(self.ranking)])
 
-    def _lines(self) -> Iterator[str]:
-        said = "" if self.diagnosis is None else f": {self.diagnosis.sentence}"
-        yield f"{self.spelling or self.subject}: {self.says}{said}"
-        found = [] if self.diagnosis is None else str(self.diagnosis).splitlines()[1:]
-        found += [*(f"error: {error}" for error in self.errors), *map(str, self.rows)]
-        found += [f"{special.number} in a block ({special.source}): {special.does}" for special in self.specials]
-        found += [f"note: {note}" for note in self.notes]
-        found += [f"fault of the profile: {fault.line}" for fault in self.faults]
-        yield from (f"  {line}" for each in found for line in each.splitlines())
-        if self.ranking is not None:
-            yield str(self.ranking)
+    @property
+    def _why(self) -> str:
+        """What is wrong, in a sentence: the diagnosis, or the reason for which the most values differ."""
+        if self.diagnosis is not None:
+            return f": {self.diagnosis.sentence}"
+        unknown = [each for each in self.differences if not each.known]
+        return f": {max(unknown, key=lambda each: each.count).line}" if unknown else ""
+
+    def _details(self) -> Iterator[str]:
+        """All the rest, line by line; of the counterexamples that of the most values."""
+        if self.diagnosis is not None:
+            yield from str(self.diagnosis).splitlines()[1 : 1 + NAMED]
+        yield from (f"error: {error}" for error in self.errors)
+        with_example = [each for each in self.differences if each.example is not None]
+        first = sorted(with_example, key=lambda each: (each.known, -each.count))[:1]
+        yield from (line for row in self.rows for line in row.lines(first))
+        yield from (f"{special.number} in a block ({special.source}): {special.does}" for special in self.specials)
+        yield from (f"note: {note}" for note in self.notes)
+        yield from (f"fault of the profile: {fault.line}" for fault in self.faults)
 
 
 Report = Verdict  # the name that it had

@@ -667,7 +667,7 @@ def test_four_bits_of_bitsandbytes():
     # code 8, that its encoder never writes, is +0 there
     judged = judge_shared("bnb-cpu-fp4", path, f"void cdequantize_blockwise_cpu_fp4_fp32{FOUR}", 60, what="decode")
     (kind,) = judged.found.part("decoded").differences
-    assert kind.cause == "sign of zero"
+    assert kind.cause == "negative-zero-read-as-zero"
     assert "code 0x8 = -0.0" in kind.example.at
 
 

@@ -492,6 +492,8 @@ class Shrinker:
     def example(self, part: str, compared: Compared, block: int, where: Flags | None = None) -> Counterexample:
         """A block that differs in a code or a number, step by step."""
         where = compared.wrong[part] if where is None or where.shape != compared.wrong[part].shape else where
+        if part in ("codes", "decoded") and not where[compared.index == block].any():
+            where = compared.wrong[part]
         if part == "decoded":
             return self._decoded(compared, where & (compared.index == block))
         record = records(self.s, compared, np.array([block]))[0]

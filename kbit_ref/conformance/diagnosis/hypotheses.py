@@ -173,6 +173,8 @@ def _misplaced(steps: Steps, by: int, low: bool) -> Steps | None:
     if not isinstance(plain, Encodes) or plain.random is None:
         return None
     random, bits = plain.random
+    if low and bits + by <= 32:  # so many more are rounded off
+        return replace(steps, encode=replace(plain, random=(random, bits + by)))
     moved = random >> by if low else (random.astype(np.uint64) << by & (2**bits - 1)).astype(random.dtype)
     return replace(steps, encode=replace(plain, random=(moved, bits)))
 

@@ -44,7 +44,8 @@ class Function:
         """Answer a question about a data type, and if wished in every arrangement."""
         words = asked.inputs.words.copy()
         numbers = words if asked.what == "decode" else as_numbers(words, asked.inputs.kind)
-        return _trusted(lambda: list(ask(self.function, numbers, shapes=shapes)))
+        arrays = (numbers,) if asked.random is None else (numbers, asked.random.copy())
+        return _trusted(lambda: list(ask(self.function, *arrays, shapes=shapes)))
 
     def quantizes(self, s: Scheme) -> Callable[..., Answer]:
         """Return what answers for an array of a format: the parts that a scheme stores."""

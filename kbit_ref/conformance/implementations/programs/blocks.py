@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.arithmetic import same
+from kbit_ref.conformance import decoding
 from kbit_ref.conformance.compare import Compared, compare, likely_layout
-from kbit_ref.conformance.definition import Stored, block_index, independent, reference
+from kbit_ref.conformance.definition import block_index, independent, reference
 from kbit_ref.conformance.implementations.programs.grammar import Form, Words, split
 from kbit_ref.conformance.inputs.of_schemes import Case
-from kbit_ref.conformance.reading import Refused, Theirs, read
+from kbit_ref.conformance.reading import Refused, read
 from kbit_ref.errors import KbitError
 from kbit_ref.tensors.dequantize import dequantize
 from kbit_ref.tensors.packing import Layout, pack, unpack
@@ -106,21 +106,7 @@ def compare_decoded(f: Form, n: int, given: Words, answers: Words) -> Compared:
         zero_points=_shaped(parts.get("zero_points"), _grid(s, m, n)),
         global_scale=np.float32(parts["global_scale"][0, 0]) if "global_scale" in parts else None,
     )
-    with np.errstate(all="ignore"):
-        ours = dequantize(q, threads=1).astype(np.float64)
-    theirs = outputs[0].numbers(answers).astype(np.float64)
-    names = ("scales", "offsets", "zero_points")
-    n_blocks = q.scales.size
-    blocks = {name: parts[name].reshape(-1).astype(np.float64) for name in names if name in parts}
-    blocks = {name: values for name, values in blocks.items() if values.size == n_blocks}
-    whole = None if q.global_scale is None else float(q.global_scale)
-    stored = Stored(codes.astype(np.int64), blocks, whole, np.zeros(n_blocks, bool))
-    answered = Theirs(stored, theirs, None, None, codes, tuple(parts))
-    found = Compared(Case("", f.source, ours.astype(np.float32)), stored, answered, block_index(s, (m, n)))
-    found.wrong["decoded"] = ~same(ours, theirs)
-    found.tried["decoded"] = ours.size
-    found.spelled = ours
-    return found
+    return decoding.compare_decoded(q, outputs[0].numbers(answers).astype(np.float64), "", f.source)
 
 
 def _scales_of(s: Scheme, parts: dict[str, Array]) -> dict[str, Array]:

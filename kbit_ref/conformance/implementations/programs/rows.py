@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
 from kbit_ref.conformance.compare import Compared
-from kbit_ref.conformance.diagnosis import explain_answers
-from kbit_ref.conformance.diagnosis.counterexample import Shrinker, simplest, spell_code
+from kbit_ref.conformance.decoding import decoded_row
+from kbit_ref.conformance.diagnosis.counterexample import Shrinker
 from kbit_ref.conformance.diagnosis.differences import differences
 from kbit_ref.conformance.diagnosis.groups import UNEXPLAINED
 from kbit_ref.conformance.implementations.claims import PARTS
@@ -28,7 +27,7 @@ from kbit_ref.conformance.implementations.programs.inputs import stored_words
 from kbit_ref.conformance.implementations.programs.packed import packed_kinds
 from kbit_ref.conformance.judge import Found, rows_of
 from kbit_ref.conformance.reading import Refused
-from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Verdict
+from kbit_ref.conformance.verdict import Difference, Row, Verdict
 from kbit_ref.errors import BadInput
 
 __all__ = ["Again", "Rows"]
@@ -103,7 +102,7 @@ class Rows:
             kinds["packed"] = packed_kinds(s, found.compared, self.layout, lambda blocks: self._put(blocks, f.source))
             parts, _ = rows_of(found, kinds, (), diagnosis)
         else:
-            parts = (_decoded(f, found.compared),) if found.compared else ()
+            parts = (decoded_row(in_rows(s), found.compared),) if found.compared else ()
         errors = tuple(f"{text} ({len(where)} rows)" for text, where in found.errors.items())
         notes = tuple(f"{n:,} blocks left out, the scheme has no answer: {why}" for why, n in found.refused.items())
         self.sums.append(Verdict(str(s), str(s), parts, self.name, theirs=f.what, errors=errors, notes=notes))
@@ -147,29 +146,3 @@ def _both(a: Verdict, b: Verdict) -> Verdict:
             parts.append(Row(name, sum(v.tried for v in verdicts if v), tuple(kinds.values()), diagnosis=diagnosis))
     errors, notes = tuple(dict.fromkeys(a.errors + b.errors)), tuple(dict.fromkeys(a.notes + b.notes))
     return replace(a, rows=tuple(parts), errors=errors, notes=notes)
-
-
-def _decoded(f: Form, compared: list[Compared]) -> Row:
-    """The verdict on decoded numbers."""
-    tried = sum(one.tried["decoded"] for one in compared)
-    if not any(one.wrong["decoded"].any() for one in compared):
-        return Row("decoded", tried)
-    diagnosis = explain_answers(in_rows(f.scheme), compared)
-    kinds = []
-    for group in diagnosis.groups:
-        i, where = next(iter(group.where.items()))
-        kinds.append(Difference(group.cause, group.why, group.count, _example(f, compared[i], where)))
-    return Row("decoded", tried, tuple(kinds), diagnosis=diagnosis)
-
-
-def _example(f: Form, one: Compared, where: NDArray[np.bool_]) -> Counterexample:
-    """The number of the fewest digits that differs, and what it is made of."""
-    assert one.spelled is not None
-    assert one.theirs.decoded is not None
-    at = simplest(one.spelled.reshape(-1), where.reshape(-1))
-    block = int(one.index.reshape(-1)[at])
-    place = int((one.index.reshape(-1)[:at] == block).sum())
-    code = int(one.ours.codes.reshape(-1)[at])
-    numbers = ", ".join(f"{name[:-1].replace('_', ' ')} {v[block]:.9g}" for name, v in one.ours.blocks.items())
-    theirs, ours = (repr(np.float32(a.reshape(-1)[at]).item()) for a in (one.theirs.decoded, one.spelled))
-    return Counterexample("stored", numbers, theirs, ours, at=f"[{place}], code {spell_code(f.dtype, code)}")
