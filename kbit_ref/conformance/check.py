@@ -49,8 +49,8 @@ def check(
         `ml_dtypes` array, or the decoded real numbers, whose signs of zero count. For a scheme it
         returns a dict of some of `codes packed scales offsets zero_points global_scale values`, a
         tuple of codes (or bytes), scales, and offsets or zero points, or a QTensor; scales of a type of
-        8 or 16 bits as numbers, or as its codes. With stochastic rounding it takes the numbers and as
-        many random integers, uint32.
+        8 or 16 bits as numbers, or as its codes. For a type with stochastic rounding it takes the
+        numbers and as many random integers, uint32.
     dtype
         A data type or its name, choices included: `e4m3fn+overflow=ieee`. Or a scheme, its
         spelling, or the name of a profile: `nf4-b64-absmax-f32`, `ggml-q4_0`.
@@ -165,6 +165,9 @@ def _of_scheme(
     if what not in (None, "decode"):
         rule = "what is stored says itself what it is"
         raise BadInput(message("check", f"what = {what!r} for a scheme", rule, 'leave it out, or use what="decode"'))
+    if what is None and s.dtype.rounding.startswith("stochastic"):
+        rule = "arrays that are quantized with random bits are not judged"
+        raise BadInput(message("check", f"dtype = {s}", rule, f"check the encoder alone: {s.dtype.name}"))
     _known_sources(sources)
     if shapes not in (True, False, *SHAPES):
         raise UnknownName.among("check", "shapes", str(shapes), SHAPES, f"use True, False, {', '.join(SHAPES)}")

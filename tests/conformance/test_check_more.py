@@ -97,6 +97,11 @@ def test_an_encoder_is_given_random_bits(rounding):
     assert inverted.status == "disagree"
 
 
+def test_a_scheme_with_random_bits_is_refused_in_a_line():
+    with pytest.raises(kb.KbitError, match="are not judged; check the encoder alone: e2m1fn"):
+        kb.check(kb.quantize, "e2m1fn-b32-absmax-f32+rounding=stochastic_a")
+
+
 def test_random_bits_that_are_not_aligned_are_named():
     """uxlfoundation/oneDNN#2903: float32 to e5m2 drops 21 bits, and the 16 random ones are added at bit 0."""
 
