@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import median_error, same
 from kbit_ref.conformance.compare import Compared, compare
-from kbit_ref.conformance.definition import reference
+from kbit_ref.conformance.definition import answered, reference
 from kbit_ref.conformance.diagnosis import Diagnosis, Group, becomes, explain_type
 from kbit_ref.conformance.diagnosis.counterexample import Shrinker, counterexample, simplest, spell_code
 from kbit_ref.conformance.diagnosis.differences import differences
 from kbit_ref.conformance.diagnosis.groups import UNEXPLAINED
 from kbit_ref.conformance.implementations.ask import FLAT, Answer
 from kbit_ref.conformance.implementations.claims import PARTS, BlockProfile, Known, KnownDifference
-from kbit_ref.conformance.inputs.of_schemes import Case, along_first, cases
+from kbit_ref.conformance.inputs.of_schemes import Case, cases
 from kbit_ref.conformance.inputs.of_types import arrangements
 from kbit_ref.conformance.reading import Refused, Theirs, parts_in, read, read_type
 from kbit_ref.conformance.specials import specials
@@ -332,7 +332,7 @@ def _one(s: Scheme, profile: BlockProfile, case: Case, ask: Ask, found: Found) -
         compared = _put(s, profile, case.words, case.source, ask, case)
     except Refused as refused:
         ours = reference(s, case.words, case.source)
-        rest = _accepted(s, case.words, ours.refused)
+        rest = answered(s, case.words, ours.refused)
         if refused.raised and ours.refused.any() and (rest.size or ours.refused.all()):
             found.refused.update(ours.reasons)  # both refuse at least one block
             if rest.size:
@@ -344,14 +344,6 @@ def _one(s: Scheme, profile: BlockProfile, case: Case, ask: Ask, found: Found) -
     found.refused.update(compared.ours.reasons)
 
 
-def _accepted(s: Scheme, words: Array, refused: NDArray[np.bool_]) -> Array:
-    """The blocks that the scheme has an answer for, of an array whose rows (or columns) are blocks; else nothing."""
-    axis = 1 if along_first(s) else 0
-    if words.ndim != 2 or words.shape[axis] != refused.size:
-        return words[:0]
-    return np.ascontiguousarray(words.compress(~refused, axis))
-
-
 def _put(s: Scheme, profile: BlockProfile, words: Array, source: str, ask: Ask, case: Case | None = None) -> Compared:
     """Both answers for one array, compared."""
     case = case or Case("", source, words)
@@ -360,7 +352,7 @@ def _put(s: Scheme, profile: BlockProfile, words: Array, source: str, ask: Ask, 
         given = given_scales(s, profile, words, source)
     except KbitError:
         ours = reference(s, words, source)
-        words = _accepted(s, words, ours.refused)
+        words = answered(s, words, ours.refused)
         if not words.size:
             raise Refused("the profile has no answer for any of the blocks") from None
         case, arrays["x"] = Case(case.name, source, words), words
