@@ -52,7 +52,8 @@ MOST_ARRAYS = 32  # of a class, where an array has one scale
 MOST_NUMBERS = 16384  # of a class that asks about many scales
 GLOBAL = (1.0, 0.961, 2.0**-7, 1 / 3)  # the largest number, over the largest that a global scale of 1 would allow
 EXPONENTS = (
-    *(-149, -148, -140, -130, -128, -127, -126, -125, -120, -119, -118, -117, -100, -60, -30, -24, -20, -15, -14, -10),
+    *(-149, -148, -140, -130, -128, -127, -126, -125, -120, -119, -118, -117, -116, -112, -108, -104, -100, -60, -30),
+    *(-24, -20, -15, -14, -10),
     *(-9, -7, -6, -4, -3, -2, -1, 0, 1, 2, 3, 5, 8, 12, 14, 15, 16, 20, 40, 80, 120, 125, 126, 127),
 )
 
@@ -335,6 +336,9 @@ def _maxima(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float
     top = float(s.dtype.top)
     exact = [2.0**e for e in EXPONENTS] + [top * 2.0**e for e in EXPONENTS if abs(e) < 118]
     with np.errstate(over="ignore", under="ignore"):
+        some = np.floor(top * np.array([1, 1.25, 1.4, 1.5]))
+        counts = np.concatenate([np.arange(1, 13), some, some + 1])
+        exact += list(counts * 2.0**-149)  # subnormal scales
         largest = np.array(exact, F32)
         largest = largest[np.isfinite(largest) & (largest > 0)]
         beside = [largest, np.nextafter(largest, F32(0)), np.nextafter(largest, F32(np.inf))]

@@ -1,0 +1,102 @@
+"""The kill matrix: every variant of every profile is told from it by the inputs of `check`, or cannot be."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kbit_ref.cli import main
+from kbit_ref.conformance import equal
+from kbit_ref.conformance.kill import FATES, fates, read_kills, subjects, variants, write_kills
+from kbit_ref.errors import KbitError
+from kbit_ref.tensors.profiles import profiles
+from kbit_ref.tensors.scheme import scheme
+from kbit_ref.tensors.steps import reference
+
+ROOT = Path(__file__).parents[2]
+RECORD = ROOT / "data" / "kill" / "kill.csv"
+SAMPLE = ("nf4-b64-absmax-f32", "ocp-mxfp4", "torchao-nvfp4", "ggml-q8_0")
+
+
+def applicable(spelling):
+    """The variants of a scheme that can be made of it, by today's registries."""
+    base = reference(spelling)
+    return {name for name, make in variants(scheme(spelling)) if make(base) is not None}
+
+
+def test_the_record_has_every_profile_and_every_variant_of_today():
+    """Stale? kbit-ref kill --find -o data/kill/kill.csv"""
+    found = {}
+    for each in read_kills(RECORD):
+        found.setdefault(each.scheme, []).append(each.variant)
+    assert list(found) == list(subjects())
+    for spelling, names in found.items():
+        assert len(names) == len(set(names))
+        assert set(names) == applicable(spelling), spelling
+
+
+def test_nothing_survives():
+    found = read_kills(RECORD)
+    assert {each.fate for each in found} == {"killed", "equal", "outside"}
+    assert [each for each in found if not each.by] == []
+    counts = Counter(each.fate for each in found)
+    assert counts["killed"] > 8 * (counts["equal"] + counts["outside"])
+    assert RECORD.stat().st_size < 1_000_000
+
+
+def test_the_schemes_of_the_readme_are_among_them():
+    text = re.sub(r"<!-- generated.*?<!-- end -->", "", (ROOT / "README.md").read_text("utf-8"), flags=re.S)
+    named = set()
+    for word in re.findall(r"[\w@+=.-]*-(?:b\d+|channel|tensor)[\w@+=.-]*-[\w+=.-]+", text):
+        try:
+            named.add(str(scheme(word.rstrip("."))))
+        except KbitError:
+            continue
+    known = set(subjects())
+    assert {str(scheme(name)) for name in profiles()} <= known
+    assert named - known == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_sample_of_the_record_is_computed_again(name):
+    spelling = str(scheme(name))
+    committed = {each.variant: each for each in read_kills(RECORD) if each.scheme == spelling}
+    assert {each.variant: each for each in fates(spelling)} == committed
+
+
+def test_a_record_is_read_as_it_is_written(tmp_path):
+    write_kills(tmp_path / "again.csv", read_kills(RECORD))
+    assert (tmp_path / "again.csv").read_bytes() == RECORD.read_bytes()
+
+
+def test_no_reason_is_given_where_a_variant_differs():
+    """Encoders that part at one float32, a scale that parts at one stored scale, a level that parts at one code."""
+    base = reference("int4-b32@-1-absmax-f32")
+    tie = np.float32(2.5)
+    parted = replace(base, encode=lambda y, *more: np.where(y == tie, 3, base.encode(y, *more)).astype(np.uint8))
+    assert equal.reason(base.scheme, "ties-up", base, base)[0] == "equal"
+    assert equal.reason(base.scheme, "ties-up", base, parted) is None
+    base = reference("ocp-mxfp4")
+    assert equal.reason(base.scheme, "multiplies-by-reciprocal", base, base)[0] == "equal"
+
+    def at_one_scale(p, used, whole):
+        return base.quotient(p, used, whole) * np.where(used == np.float32(2.0**-127), 2, 1)
+
+    parted = replace(base, quotient=at_one_scale)
+    assert equal.reason(base.scheme, "multiplies-by-reciprocal", base, parted) is None
+    parted = replace(base, level=lambda codes: np.where(codes == 9, np.float32(-3), base.level(codes)))
+    assert equal.reason(base.scheme, "negative-subnormals-misread", base, parted) is None
+
+
+def test_the_command(capsys, tmp_path):
+    assert main(["kill", "ocp-mxfp4", "--all"]) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[0].split() == [*FATES, "scheme"]
+    assert "multiplies-by-reciprocal: scales are powers of two" in text
+    assert main(["kill", "ocp-mxfp4", "--json"]) == 0
+    assert {row["fate"] for row in json.loads(capsys.readouterr().out)} <= set(FATES)
