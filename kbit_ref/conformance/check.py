@@ -14,6 +14,7 @@ from kbit_ref.conformance.judge import judge, judge_profile
 from kbit_ref.conformance.product import check_product
 from kbit_ref.conformance.rank import rank_blocks, ranking_of
 from kbit_ref.conformance.reading import parts_in
+from kbit_ref.conformance.specials import told_of_nan
 from kbit_ref.conformance.subject import question
 from kbit_ref.conformance.variants.of_types import NanCodes
 from kbit_ref.conformance.verdict import Verdict
@@ -91,7 +92,7 @@ def check(
 
     Choices
     -------
-    NaN is left out for a type without NaN; the verdict says how many. A function that raises,
+    NaN is not judged for a type without NaN; a note of the verdict says what becomes of it. A function that raises,
     answers with too few values, changes its input or leaves flush-to-zero on gets an error. What
     becomes of NaN and infinity in a block is told in `.specials`.
 
@@ -148,6 +149,10 @@ def check(
     mine = Function(function)
     given = [(each, mine.convert(each, shapes)) for each in asked]
     rows = tuple(judge(each, answers, form) for each, answers in given)
+    if what != "decode":
+        told = [told_of_nan(d, row.source, lambda asked: mine.convert(asked, False)) for row in rows]
+        noted = zip(rows, told, strict=True)
+        rows = tuple(replace(row, notes=(*row.notes, nan) if nan else row.notes) for row, nan in noted)
     ranking = ranking_of(given, form) if rank and what != "decode" else None
     return Verdict(d.name, d.name, rows, theirs=mine.name, ranking=ranking)
 

@@ -6,6 +6,7 @@ one that answers is told about. With `nan=code`, `nan=zero` or `inf=saturate` th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,13 +15,18 @@ from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
 from kbit_ref.conformance.definition import Stored, block_index, independent, reference
+from kbit_ref.conformance.diagnosis.counterexample import spell_code
+from kbit_ref.conformance.implementations.ask import Answer
 from kbit_ref.conformance.inputs.of_schemes import narrowed, shaped
-from kbit_ref.conformance.reading import Refused, Theirs, spelled
+from kbit_ref.conformance.inputs.of_types import Inputs, nan_words, to_float64
+from kbit_ref.conformance.reading import Refused, Theirs, read_type, spelled
+from kbit_ref.conformance.subject import Question
 from kbit_ref.conformance.variants.choices import changed
 from kbit_ref.conformance.verdict import Special
+from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.tensors.scheme import CHOICES, Scheme
 
-__all__ = ["NUMBERS", "specials"]
+__all__ = ["NUMBERS", "specials", "told_of_nan"]
 
 NUMBERS = {"nan": np.nan, "inf": np.inf}
 ROW = 1  # the row of a block that holds it
@@ -158,3 +164,33 @@ def _judged(s: Scheme, name: str, source: str, seen: list[_Seen]) -> Special:
     else:
         status = "agree" if s[name] in common else "disagree"
     return Special(name, source, word, does, status, f"+{name}={common[0]}" if common else "")
+
+
+# NaN into a type that has none --------------------------------------------------------------------
+
+
+def told_of_nan(d: DataType, source: str, convert: Callable[[Question], list[Answer]]) -> str:
+    """Say what becomes of NaN of a format in a type that has none; empty if the type has one.
+
+    Parameters
+    ----------
+    convert
+        Asks the implementation: the flat answer first.
+    """
+    if d.definition.nan is not None or d.rounding.startswith("stochastic"):
+        return ""
+    words = nan_words(source)
+    asked = Question(d, "encode", Inputs(source, words), to_float64(words, source), np.zeros(words.size, d.code_dtype))
+    head = f"{words.size:,} NaN, which {d.name.partition('+')[0]} has none of"
+    try:
+        answer = convert(asked)[0]
+        if answer.array is None:
+            return f"{head}: {answer.error}"
+        got = read_type(asked, answer, words.shape)
+    except Refused as refused:
+        return f"{head}: {refused}"
+    if got.decoded is not None:
+        names = ["NaN" if value != value else repr(float(value)) for value in got.decoded]
+    else:
+        names = [spell_code(d, int(code)) if code >= 0 else "no code" for code in got.stored.codes]
+    return f"{head}: " + ", ".join(f"{n:,} become {name}" for name, n in Counter(names).most_common(4))

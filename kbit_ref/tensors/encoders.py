@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -34,7 +34,8 @@ def encoder(name: str) -> Callable[[Encoder], Encoder]:
     return decorate
 
 
-def _constants(texts: Iterable[str]) -> NDArray[np.float32]:
+@lru_cache(maxsize=4)
+def _constants(texts: tuple[str, ...]) -> NDArray[np.float32]:
     return np.array([float(constant(text)) for text in texts], np.float32)
 
 
@@ -81,7 +82,7 @@ def _midpoints32(dtype: DataType) -> tuple[Codes, Array]:
 @encoder("bnb_nf4")
 def bnb_nf4(s: Scheme, a: Arithmetic, y: Array) -> Codes:
     """The tree as sorted thresholds."""
-    thresholds = _constants(NF4_TREE)
+    thresholds = _constants(tuple(NF4_TREE))
     lowest = np.where(np.isnan(y), -np.inf, y)  # no comparison with NaN holds
     return np.searchsorted(thresholds, lowest).astype(np.uint8)
 
@@ -89,7 +90,7 @@ def bnb_nf4(s: Scheme, a: Arithmetic, y: Array) -> Codes:
 @encoder("bnb_fp4")
 def bnb_fp4(s: Scheme, a: Arithmetic, y: Array) -> Codes:
     """The tree as sorted thresholds: how many lie below the magnitude."""
-    thresholds = _constants(text for text, _ in reversed(FP4_TREE))
+    thresholds = _constants(tuple(text for text, _ in reversed(FP4_TREE)))
     codes = np.array([0, *(code for _, code in reversed(FP4_TREE))], np.uint8)
     with np.errstate(invalid="ignore"):
         magnitude = np.where(np.isnan(y), 0, np.abs(y))

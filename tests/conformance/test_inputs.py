@@ -117,6 +117,19 @@ def test_numbers_of_float64_are_more_than_float32_numbers():
     assert kb.check(wrong, text, sources=("float64",)).part("codes").different
 
 
+def test_what_becomes_of_nan_is_told_where_a_type_has_none():
+    def sign_kept(x):
+        return np.where(np.isnan(x), np.where(np.signbit(x), 8, 0), kb.encode("e2m1fn", np.where(np.isnan(x), 0, x)))
+
+    (row,) = kb.check(sign_kept, "e2m1fn", sources=("float16",), what="codes").rows
+    assert row.status == "agree"
+    assert row.notes[-1] == "2,046 NaN, which e2m1fn has none of: 1,023 become 0x0 = 0, 1,023 become 0x8 = -0.0"
+    (row,) = kb.check(lambda x: kb.encode("e2m1fn", x), "e2m1fn").rows
+    assert row.notes[-1].startswith("6 NaN, which e2m1fn has none of: it raised BadInput: encode: x[0] = nan")
+    (row,) = kb.check(lambda x: kb.encode("e4m3fn", x), "e4m3fn").rows
+    assert not any("NaN" in note for note in row.notes)
+
+
 # What they are made of ---------------------------------------------------------------------------
 
 

@@ -1,51 +1,27 @@
 """The kill matrix: every variant of every profile is told from it by the inputs of `check`, or cannot be."""
 
-import json
 import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from kbit_ref.cli import main
 from kbit_ref.conformance import equal
-from kbit_ref.conformance.kill import FATES, fates, read_kills, subjects, variants, write_kills
+from kbit_ref.conformance.kill import FATES, Fate, read_kills, subjects, variants, write_kills
 from kbit_ref.errors import KbitError
 from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.scheme import scheme
 from kbit_ref.tensors.steps import reference
 
 ROOT = Path(__file__).parents[2]
-RECORD = ROOT / "data" / "kill" / "kill.csv"
-SAMPLE = ("nf4-b64-absmax-f32", "ocp-mxfp4", "torchao-nvfp4", "ggml-q8_0")
 
 
 def applicable(spelling):
     """The variants of a scheme that can be made of it, by today's registries."""
     base = reference(spelling)
     return {name for name, make in variants(scheme(spelling)) if make(base) is not None}
-
-
-def test_the_record_has_every_profile_and_every_variant_of_today():
-    """Stale? kbit-ref kill --find -o data/kill/kill.csv"""
-    found = {}
-    for each in read_kills(RECORD):
-        found.setdefault(each.scheme, []).append(each.variant)
-    assert list(found) == list(subjects())
-    for spelling, names in found.items():
-        assert len(names) == len(set(names))
-        assert set(names) == applicable(spelling), spelling
-
-
-def test_nothing_survives():
-    found = read_kills(RECORD)
-    assert {each.fate for each in found} == {"killed", "equal", "outside"}
-    assert [each for each in found if not each.by] == []
-    counts = Counter(each.fate for each in found)
-    assert counts["killed"] > 8 * (counts["equal"] + counts["outside"])
-    assert RECORD.stat().st_size < 1_000_000
 
 
 def test_the_schemes_of_the_readme_are_among_them():
@@ -61,17 +37,11 @@ def test_the_schemes_of_the_readme_are_among_them():
     assert named - known == set()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SAMPLE)
-def test_a_sample_of_the_record_is_computed_again(name):
-    spelling = str(scheme(name))
-    committed = {each.variant: each for each in read_kills(RECORD) if each.scheme == spelling}
-    assert {each.variant: each for each in fates(spelling)} == committed
-
-
 def test_a_record_is_read_as_it_is_written(tmp_path):
-    write_kills(tmp_path / "again.csv", read_kills(RECORD))
-    assert (tmp_path / "again.csv").read_bytes() == RECORD.read_bytes()
+    found = [Fate("int4-b32-absmax-f32", name, "killed", "ties") for name in ("ties-up", "rule=clip", "wraps")]
+    found.append(Fate("int4-b32-absmax-f32", "nan=zero", "outside", "only for NaN, which the scheme refuses"))
+    write_kills(tmp_path / "some.csv", found)
+    assert read_kills(tmp_path / "some.csv") == found
 
 
 def test_no_reason_is_given_where_a_variant_differs():
@@ -94,9 +64,16 @@ def test_no_reason_is_given_where_a_variant_differs():
 
 
 def test_the_command(capsys, tmp_path):
-    assert main(["kill", "ocp-mxfp4", "--all"]) == 0
+    """Blind spots are told; a product with the reciprocal of a power of two is equal, and shown to be."""
+    path = tmp_path / "kill.csv"
+    assert main(["kill", "ocp-mxfp4", "--find", "--all", "--processes", "1", "-o", str(path)]) == 1
     text = capsys.readouterr().out
     assert text.splitlines()[0].split() == [*FATES, "scheme"]
-    assert "multiplies-by-reciprocal: scales are powers of two" in text
-    assert main(["kill", "ocp-mxfp4", "--json"]) == 0
-    assert {row["fate"] for row in json.loads(capsys.readouterr().out)} <= set(FATES)
+    assert "equal     multiplies-by-reciprocal: scales are powers of two" in text
+    found = read_kills(path)
+    assert {each.variant for each in found} == applicable("ocp-mxfp4")
+    counts = Counter(each.fate for each in found)
+    assert counts["killed"] > 8 * (counts["equal"] + counts["outside"])
+    assert all(each.by for each in found if each.fate != "survives")
+    blind = ("numbers-through-bf16(form=float32)", "scales-along-another-axis(away=2)", "scales-swizzled(tiles=4 x 4")
+    assert [each for each in found if each.fate == "survives" and not each.variant.startswith(blind)] == []

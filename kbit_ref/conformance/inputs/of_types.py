@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from kbit_ref.arithmetic import widened
 from kbit_ref.datatypes.datatype import DataType
 
-__all__ = ["SOURCES", "Inputs", "arrangements", "encode_inputs", "to_float64"]
+__all__ = ["SOURCES", "Inputs", "arrangements", "encode_inputs", "nan_words", "to_float64"]
 
 Words = NDArray[Any]
 WORD: dict[str, Any] = {"float16": np.uint16, "bfloat16": np.uint16, "float32": np.uint32, "float64": np.uint64}
@@ -73,6 +73,24 @@ def encode_inputs(dtype: DataType, kind: str, seed: int = 0) -> Inputs:
     if dtype.definition.nan is None:
         return Inputs(kind, words[~nan], int(nan.sum()))
     return Inputs(kind, words)
+
+
+def nan_words(kind: str) -> Words:
+    """[n]: NaN of both signs: of 16 bits all of them, else the quiet one, a signalling one, and all bits set.
+
+    Examples
+    --------
+    >>> nan_words("float16").size, nan_words("float32").size
+    (2046, 6)
+    """
+    word = WORD[kind]
+    if kind in ("float16", "bfloat16"):
+        words = np.arange(65536, dtype=np.uint16)
+        return words[np.isnan(to_float64(words, kind))]
+    infinity, quiet = np.array([np.inf, np.nan], kind).view(word)
+    most = word(2 ** (word(0).nbytes * 8 - 1) - 1)
+    magnitudes = np.array([infinity + word(1), quiet & most, most], word)
+    return np.concatenate([magnitudes, magnitudes | ~most])
 
 
 def _beside(dtype: DataType, kind: str) -> Words:
