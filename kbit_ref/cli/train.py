@@ -22,7 +22,7 @@ from kbit_ref.transformer.family import run as train_run
 from kbit_ref.transformer.world import N_SEQ
 
 HELP = "train a model in NumPy, for a chosen number of bits if you like"
-EXAMPLE = "kbit-ref train --size s --steps 100 -o /tmp/models"
+EXAMPLE = "kbit-ref train --size s --steps 100 -o models"
 OUTPUT = (
     "the directory of the model: config.json, safetensors, the curve of the loss; progress shows loss and tokens/s."
 )

@@ -121,7 +121,7 @@ def anchors(s: Scheme, shift: float = 0.0) -> Reals:
     if facts.power_of_two:
         top = np.array([[s.dtype.top]], F32)
         alone = RULES[s.rule].scale(s, Arithmetic("float32"), top, None)[0, 0]
-        return np.array([s.dtype.top if alone == 1 else np.exp2(np.floor(np.log2(s.dtype.top)))])
+        return np.array([s.dtype.top if alone == 1 else 2.0 ** (np.frexp(s.dtype.top)[1] - 1)])
     reach: float = getattr(RULES[s.rule], "reach", lambda _: s.dtype.top)(s)
     return np.array([reach])
 

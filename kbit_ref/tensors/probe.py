@@ -107,10 +107,10 @@ def _kinds(s: Scheme, size: int, rng: np.random.Generator) -> Iterator[Block]:
             yield block
     for exponent in (-3, 0, 1, 7):  # the largest element at, below and above a power of two, and that times top
         edge = f32(2.0**exponent)
-        for largest in (edge, edge * top):
+        for most in (edge, edge * top):
             for way in (0, -np.inf, np.inf):
                 values = _filled(rng, rng.standard_normal(size).astype(np.float32) * edge / 8, size)
-                values[rng.integers(size)] = np.nextafter(largest, f32(way)) if way else largest
+                values[rng.integers(size)] = np.nextafter(most, f32(way)) if way else most
                 yield values
     yield np.zeros(size, np.float32)
     yield np.where(np.arange(size) == size // 2, f32(1), f32(1e-6) * (np.arange(size) % 3 - 1).astype(np.float32))

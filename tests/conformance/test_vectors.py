@@ -333,7 +333,7 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["file"] for row in json.loads(capsys.readouterr().out)} == set(files_of("full"))
     assert main(["vectors", "write", "layouts", "-o", str(tmp_path)]) == 0
     assert main(["vectors", "lint", *map(str, sorted(tmp_path.iterdir()))]) == 0
-    assert capsys.readouterr().out.count("well made") == 2
+    assert capsys.readouterr().out.count("well formed") == 2
     assert main(["vectors", "write", "layouts", "-o", str(tmp_path)]) == 2  # it exists
     assert main(["vectors", "check", str(tmp_path / "layouts.safetensors"), "--only", "low*", "--json"]) == 0
     capsys.readouterr()

@@ -409,7 +409,7 @@ def _scales_on_edges(s: Scheme, inner: Scheme, width: int, rng: np.random.Genera
     at = np.concatenate([np.concatenate([[1, -1], at[i : i + size]]) for i in range(0, len(at), size)])
     rows = rng.uniform(-1, 1, (len(at), width)) * (1 + at / 2)[:, None]
     rows[:, :1] = (1 + at / 2)[:, None]
-    return (rows * anchors(s)[0]).astype(F32)
+    return np.asarray(rows * anchors(s)[0], F32)
 
 
 def _specials(s: Scheme, width: int) -> NDArray[np.float32]:

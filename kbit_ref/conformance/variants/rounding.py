@@ -342,15 +342,17 @@ def lowest_level_unused(steps: Steps) -> Steps | None:
     return before_encoding(steps, lambda y: np.maximum(y, -s.dtype.top))
 
 
-@mutant("largest-level-unused", "encode", source=CONSTRUCTED)
-def largest_level_unused(steps: Steps) -> Steps | None:
-    """The level of largest magnitude is never used."""
+@mutant("largest-level-unused", "encode", source=CONSTRUCTED, sign=("either", "positive", "negative"))
+def largest_level_unused(steps: Steps, sign: str = "either") -> Steps | None:
+    """The level of largest magnitude ({sign} sign) is never used."""
     s = steps.scheme
     levels = np.unique(s.dtype.levels[s.dtype.emitted])
     levels = levels[np.isfinite(levels)]
     if s["encoder"].startswith("add") or levels.size < 4:
         return None
-    return before_encoding(steps, lambda y: np.where(np.isfinite(y), np.clip(y, -levels[-2], levels[-2]), y))
+    low = -levels[-2] if sign == "either" else levels[1] if sign == "negative" else -np.inf
+    high = levels[-2] if sign != "negative" else np.inf
+    return before_encoding(steps, lambda y: np.where(np.isfinite(y), np.clip(y, low, high), y))
 
 
 @mutant("last-binade-saturates", "encode", source="sgl-project/sglang/pull/40581")

@@ -53,10 +53,15 @@ def scale_over_the_negative_end(steps: Steps) -> Steps | None:
     return by_rule(steps, "absmaxfull") if steps.scheme.rule in SYMMETRIC else None
 
 
-@mutant("sign-of-the-largest-ignored", "scale", source="Xilinx/brevitas/pull/1308")
-def sign_of_the_largest_ignored(steps: Steps) -> Steps | None:
-    """The scale is max|x| / top, without the sign of the largest element."""
-    return by_rule(steps, "absmax") if steps.scheme.rule == "signedmax" else None
+@mutant("sign-of-the-largest-ignored", "scale", source="Xilinx/brevitas/pull/1308", over=("top", "lowest"))
+def sign_of_the_largest_ignored(steps: Steps, over: str = "top") -> Steps | None:
+    """The scale is max|x| over the {over} level, without the sign of the largest element."""
+    if steps.scheme.rule != "signedmax":
+        return None
+    if over == "top":
+        return by_rule(steps, "absmax")
+    lowest = float(steps.scheme.dtype.levels.min())
+    return _raw(steps, lambda raw: np.copysign(raw, lowest)) if lowest < 0 else None
 
 
 @mutant("max-without-abs", "scale", source="kit-cel/lecture-examples/pull/15")
