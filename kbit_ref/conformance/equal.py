@@ -125,13 +125,15 @@ def _alike(f: Callable[..., Any], g: Callable[..., Any], low: Any, high: Any) ->
 def _same(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
     a, b = np.asarray(a), np.asarray(b)
     alike = a == b
-    return alike & (np.signbit(a) == np.signbit(b)) | (a != a) & (b != b) if a.dtype.kind == "f" else alike
+    if a.dtype.kind == "f":
+        alike = alike & (np.signbit(a) == np.signbit(b)) | (a != a) & (b != b)
+    return np.asarray(alike)
 
 
 def _halves(bound: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The negative and the positive numbers up to a bound."""
     top = by_word(np.array([LARGEST])) if math.isinf(bound) else np.array([bound], F32)
-    return np.concatenate([-top, F32([0])]), np.concatenate([F32([-0.0]), top])
+    return np.array([-top[0], 0], F32), np.array([-0.0, top[0]], F32)
 
 
 def _encoder(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
@@ -170,8 +172,11 @@ def _reach(s: Scheme) -> float:
     facts = FACTS[s.rule]
     if facts.power_of_two:
         a = reference(s).arithmetic
-        raw = lambda x: RULES[s.rule].scale(s, a, x[:, None], None)[:, 0]  # noqa: E731
-        low, high = int(in_order(F32([1.0]))[0]), int(in_order(F32([2.0]))[0])
+
+        def raw(x: NDArray[np.float32]) -> Any:
+            return RULES[s.rule].scale(s, a, x[:, None], None)[:, 0]
+
+        low, high = in_order(np.array([1, 2], F32)).tolist()
         jumps = in_order(changes(raw, low, high))
         m = by_word(np.unique(np.concatenate([[low, high], jumps, jumps - 1])))
         return float((m / raw(m)).max())
@@ -258,10 +263,10 @@ def _stored(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
     try:
         if FACTS[s.rule].power_of_two:
             raw = np.concatenate([[0.0], np.exp2(np.arange(-149.0, 128))]).astype(F32)
-            same = _same(function(base)(raw, 0), function(steps)(raw, 0)).all()
+            same = bool(_same(function(base)(raw, 0), function(steps)(raw, 0)).all())
         else:
             top = by_word(np.array([LARGEST]))
-            same = _alike(function(base), function(steps), F32([least]), top)
+            same = _alike(function(base), function(steps), np.array([least], F32), top)
     except Exception:  # one of them refuses
         return None
     low = f" from {least:.6g} on" if least else ""

@@ -30,7 +30,6 @@ from kbit_ref.conformance.reading import Refused, read
 from kbit_ref.conformance.variants import mutants
 from kbit_ref.conformance.variants.choices import OF_TYPE, changed
 from kbit_ref.conformance.variants.layouts import reads
-from kbit_ref.data import data_folder
 from kbit_ref.errors import KbitError
 from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.packing import Layout, layout, layouts, pack
@@ -80,15 +79,19 @@ def variants(s: Scheme, source: str = "float32") -> Iterator[tuple[str, Make]]:
         form = layout(name)
         if form.bits == s.dtype.bits and not form.digits and name != s.layout.name:
             yield f"read as {name}", partial(reads, other=form)
-            yield f"packed as {name}", lambda steps, form=form: _packs(steps, form)
+            yield f"packed as {name}", partial(_packs, form=form)
     for word, value in _words(s):
         made = changed(s, (word, value))
         if made is not None:
-            yield f"{word}={value}", lambda _, made=made: steps_of(made, source)
+            yield f"{word}={value}", partial(_as, made=made, source=source)
 
 
 def _packs(steps: Steps, form: Layout) -> Steps:
     return replace(steps, pack=lambda codes: pack(codes, form))
+
+
+def _as(steps: Steps, made: Scheme, source: str) -> Steps:
+    return steps_of(made, source)
 
 
 def _words(s: Scheme) -> Iterator[tuple[str, str]]:
@@ -204,9 +207,8 @@ def write_kills(path: str | Path, found: Iterable[Fate]) -> None:
         rows.writerows([*key, "; ".join(names)] for key, names in groups.items())
 
 
-def read_kills(path: str | Path | None = None) -> list[Fate]:
-    """The fates of a record; of the committed one if there is no path."""
-    place = data_folder("kill") / "kill.csv" if path is None else Path(path)
-    with place.open(encoding="utf-8", newline="") as file:
+def read_kills(path: str | Path) -> list[Fate]:
+    """The fates of a record."""
+    with Path(path).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [Fate(row["scheme"], name, row["fate"], row["by"]) for row in rows for name in row["variants"].split("; ")]

@@ -97,13 +97,13 @@ def _kinds(s: Scheme, size: int, rng: np.random.Generator) -> Iterator[Block]:
     top = f32(s.dtype.top)
     scales = [1 / 3, 1.0, *telling_scales(s, rng, 4 if size <= 64 else 2), 0.75, 0.1, 1 + 2.0**-23, 2.0**-5, 448.0]
     for i, scale in enumerate(scales):
-        aligned, largest = _aligned(s, _used(s, scale))
+        aligned, anchored = _aligned(s, _used(s, scale))
         aligned = rng.permutation(aligned)
         parts = min(4 if i < 2 else 1, -(-aligned.size // size))
         for part in range(parts):
             block = _filled(rng, aligned[part * size :][:size], size)
-            places = rng.permutation(size)[: largest.size]
-            block[places] = largest[: places.size]
+            places = rng.permutation(size)[: anchored.size]
+            block[places] = anchored[: places.size]
             yield block
     for exponent in (-3, 0, 1, 7):  # the largest element at, below and above a power of two, and that times top
         edge = f32(2.0**exponent)

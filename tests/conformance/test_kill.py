@@ -66,7 +66,7 @@ def test_no_reason_is_given_where_a_variant_differs():
 def test_the_command(capsys, tmp_path):
     """Blind spots are told; a product with the reciprocal of a power of two is equal, and shown to be."""
     path = tmp_path / "kill.csv"
-    assert main(["kill", "ocp-mxfp4", "--find", "--all", "--processes", "1", "-o", str(path)]) == 1
+    assert main(["kill", "ocp-mxfp4", "--all", "--processes", "1", "-o", str(path)]) == 1
     text = capsys.readouterr().out
     assert text.splitlines()[0].split() == [*FATES, "scheme"]
     assert "equal     multiplies-by-reciprocal: scales are powers of two" in text
