@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.check import check
-from kbit_ref.conformance.implementations.programs import judge_shared
+from kbit_ref.conformance.programs import judge_shared
 
 __all__ = ["FAULTS", "IN_C", "RIGHT", "Planted", "compiled", "escaped", "markdown", "verdicts"]
 

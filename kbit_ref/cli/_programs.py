@@ -7,11 +7,11 @@ import json
 import sys
 from collections.abc import Iterable
 
-from kbit_ref.conformance.implementations.programs import Judged, judge_command, judge_lines, judge_shared
 from kbit_ref.conformance.implementations.programs.grammar import form
 from kbit_ref.conformance.implementations.programs.inputs import lines
 from kbit_ref.conformance.implementations.programs.process import read_pipe
 from kbit_ref.conformance.inputs.of_types import SOURCES
+from kbit_ref.conformance.programs import Judged, judge_command, judge_lines, judge_shared
 from kbit_ref.errors import BadInput, message
 
 EXAMPLE = "void f(const float *x, float *scales, uint8_t *packed, int64_t n)"

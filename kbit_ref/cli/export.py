@@ -9,9 +9,9 @@ from pathlib import Path
 
 from kbit_ref import __version__
 from kbit_ref.cli import _programs
-from kbit_ref.conformance.implementations.programs.c_header import c_header
 from kbit_ref.conformance.implementations.programs.grammar import form
-from kbit_ref.conformance.implementations.programs.memory import memory, rom
+from kbit_ref.conformance.programs.c_header import c_header
+from kbit_ref.conformance.programs.memory import memory, rom
 from kbit_ref.errors import BadInput, message
 
 HELP = "write levels and test cases as a C header or Verilog memory files"

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
-from kbit_ref.conformance.definition import Stored, block_index
+from kbit_ref.conformance.definition import Stored, block_index, repacked
 from kbit_ref.conformance.inputs.of_schemes import Case
-from kbit_ref.conformance.reading import Refused, Theirs, repacked, spelled
+from kbit_ref.conformance.reading import Refused, Theirs, spelled
 from kbit_ref.tensors.packing import Layout, layout, layouts, unpack
 from kbit_ref.tensors.scheme import Scheme
 

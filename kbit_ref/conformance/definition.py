@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from kbit_ref.errors import KbitError
 from kbit_ref.tensors.dequantize import dequantize
+from kbit_ref.tensors.packing import Layout, pack
 from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.tensors.quantize import quantize
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["Stored", "answered", "block_index", "independent", "reference"]
+__all__ = ["Stored", "answered", "block_index", "independent", "reference", "repacked"]
 
 Array = NDArray[Any]
 PER_BLOCK = ("scales", "offsets", "zero_points")
@@ -129,3 +130,9 @@ def _nothing(s: Scheme, shape: tuple[int, ...], error: str) -> Stored:
     nothing = np.full(shape, np.nan, np.float32)
     codes = np.full(shape, -1, np.int64)
     return Stored(codes, {}, None, np.ones(n_blocks, bool), Counter({reason: n_blocks}), decoded=nothing)
+
+
+def repacked(s: Scheme, codes: NDArray[np.uint8], form: Layout | None = None) -> NDArray[np.uint8]:
+    """Return the bytes of codes in a layout, by default the scheme's, which says how a short last group is filled."""
+    form = form or s.layout
+    return pack(np.concatenate([codes, np.full(-codes.size % form.elements, s.fill, np.uint8)]), form)

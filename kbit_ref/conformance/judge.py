@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kbit_ref.arithmetic import median_error, same
 from kbit_ref.conformance.compare import Compared, compare
 from kbit_ref.conformance.definition import answered, reference
+from kbit_ref.conformance.departures import faults
 from kbit_ref.conformance.diagnosis import Diagnosis, Group, becomes, explain_type
 from kbit_ref.conformance.diagnosis.counterexample import Shrinker, counterexample, simplest, spell_code
 from kbit_ref.conformance.diagnosis.differences import differences
@@ -301,7 +302,8 @@ def judge_profile(adapter: Claimant, profile: BlockProfile, ask: Ask, s: Scheme 
     parts, errors = rows_of(found, kinds, known, diagnosis)
     errors = [*(f"{text} ({_some(where)})" for text, where in found.errors.items()), *errors]
     notes = [f"{count:,} blocks left out, the profile has no answer: {why}" for why, count in found.refused.items()]
-    return Verdict(profile.profile, str(s), parts, *about, tuple(errors), tuple(notes), odd)
+    about_all = (*about, tuple(errors), tuple(notes), odd)
+    return Verdict(profile.profile, str(s), parts, *about_all, faults=faults(profile.profile))
 
 
 def _specials(s: Scheme, profile: BlockProfile, source: str, ask: Ask) -> tuple[Special, ...]:

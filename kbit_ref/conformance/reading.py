@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import identity
-from kbit_ref.conformance.definition import Stored, block_index
+from kbit_ref.conformance.definition import Stored, block_index, repacked
 from kbit_ref.conformance.implementations.ask import Answer, told
 from kbit_ref.conformance.implementations.claims import DOUBLE, PARTS
 from kbit_ref.conformance.inputs.of_types import to_float64
@@ -22,7 +22,7 @@ from kbit_ref.tensors.packing import pack, unpack
 from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["Refused", "Theirs", "parts_in", "read", "read_type", "repacked", "spelled"]
+__all__ = ["Refused", "Theirs", "parts_in", "read", "read_type", "spelled"]
 
 Array = NDArray[Any]
 EXTRA = ("order",)
@@ -239,12 +239,6 @@ def _unpacked(s: Scheme, shape: tuple[int, ...], packed: Array | None, order: Ar
         flat[order] = flat.copy()
     rows = s.cut.rows(np.empty(shape, np.uint8)).shape
     return np.ascontiguousarray(s.cut.join(flat.reshape(rows), shape))
-
-
-def repacked(s: Scheme, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the bytes of codes in the scheme's layout; a short last group is filled up as the scheme says."""
-    short = -codes.size % s.layout.elements
-    return pack(np.concatenate([codes, np.full(short, s.fill, np.uint8)]), s.layout)
 
 
 def _per_block(s: Scheme, name: str, values: Array, n_blocks: int) -> NDArray[np.float64]:

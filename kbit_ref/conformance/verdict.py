@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from kbit_ref.conformance.departures import Departure, faults
-
 if TYPE_CHECKING:
+    from kbit_ref.conformance.departures import Departure
     from kbit_ref.conformance.diagnosis.result import Diagnosis
 
 __all__ = ["Counterexample", "Difference", "Ranked", "Ranking", "Report", "Row", "Special", "Verdict"]
@@ -313,6 +312,8 @@ class Verdict:
         What becomes of NaN and infinity in a block.
     ranking
         The rivals, if they were asked for.
+    faults
+        What is wrong with a library that does as its profile says: departures from the published definition.
     """
 
     subject: str
@@ -325,6 +326,7 @@ class Verdict:
     notes: tuple[str, ...] = ()
     specials: tuple[Special, ...] = ()
     ranking: Ranking | None = None
+    faults: tuple[Departure, ...] = ()
 
     @property
     def status(self) -> str:
@@ -359,11 +361,6 @@ class Verdict:
         """What is wrong with the row that differs the most; None if nothing differs."""
         row = max(self.rows, key=lambda row: row.different, default=None)
         return None if row is None or not row.different else row.diagnosis
-
-    @property
-    def faults(self) -> tuple[Departure, ...]:
-        """What is wrong with a library that does as its profile says: its departures from the published definition."""
-        return faults(self.subject)
 
     @property
     def says(self) -> str:

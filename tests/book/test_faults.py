@@ -9,7 +9,7 @@ import pytest
 import kbit_ref as kb
 from kbit_ref.book import FOLDER
 from kbit_ref.book.faults import DECLARATION, FAULTS, IN_C, NF, RIGHT, Planted, compiled, escaped, first_line
-from kbit_ref.conformance.implementations.programs import judge_shared
+from kbit_ref.conformance.programs import judge_shared
 
 PAGE = (FOLDER / "faults.md").read_text("utf-8")
 

@@ -19,11 +19,11 @@ from kbit_ref.conformance.implementations.adapters import (
     KnownDifference,
     block_adapters,
 )
-from kbit_ref.conformance.implementations.libraries import by
 from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.implementations.worker import stored
 from kbit_ref.conformance.inputs.of_schemes import cases, narrowed
 from kbit_ref.conformance.judge import judge_profile
+from kbit_ref.conformance.libraries import by
 from kbit_ref.conformance.matrix import tables
 from kbit_ref.conformance.variants import choices
 from kbit_ref.conformance.verdict import Verdict

@@ -12,10 +12,10 @@ import pytest
 from helpers.libraries import cases, needed
 
 import kbit_ref as kb
-from kbit_ref.conformance.implementations import libraries
+from kbit_ref.conformance import libraries
 from kbit_ref.conformance.implementations.adapters import adapters
-from kbit_ref.conformance.implementations.libraries import judge_libraries
 from kbit_ref.conformance.inputs.of_types import encode_inputs
+from kbit_ref.conformance.libraries import judge_libraries
 
 # For each adapter a profile that agrees from float32, and the index of the input whose code is flipped.
 FLIPPED = {

@@ -32,9 +32,9 @@ from kbit_ref.conformance.departures import (
 from kbit_ref.conformance.departures import find as finding
 from kbit_ref.conformance.departures.find import find
 from kbit_ref.conformance.implementations.adapters import block_adapters
-from kbit_ref.conformance.implementations.libraries import parts_by
 from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.inputs.of_schemes import shaped
+from kbit_ref.conformance.libraries import parts_by
 from kbit_ref.conformance.matrix.matrix import Matrix, as_dict
 from kbit_ref.conformance.matrix.pages import html, markdown
 from kbit_ref.conformance.reading import spelled

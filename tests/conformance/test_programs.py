@@ -20,14 +20,14 @@ from helpers.libraries import needed
 
 from kbit_ref import exact
 from kbit_ref.cli import main
-from kbit_ref.conformance.implementations.programs import judge as judge_room
-from kbit_ref.conformance.implementations.programs import judge_command, judge_lines, judge_shared
-from kbit_ref.conformance.implementations.programs import rows as rows_room
-from kbit_ref.conformance.implementations.programs.blocks import compare_stored
 from kbit_ref.conformance.implementations.programs.grammar import form
 from kbit_ref.conformance.implementations.programs.inputs import batches, lines, stored_words
 from kbit_ref.conformance.implementations.programs.process import run
 from kbit_ref.conformance.implementations.programs.signature import C_TYPES, parse
+from kbit_ref.conformance.programs import judge as judge_room
+from kbit_ref.conformance.programs import judge_command, judge_lines, judge_shared
+from kbit_ref.conformance.programs import rows as rows_room
+from kbit_ref.conformance.programs.blocks import compare_stored
 from kbit_ref.datatypes.datatype import datatype
 from kbit_ref.errors import BadInput, KbitError
 
@@ -675,7 +675,7 @@ def test_four_bits_of_bitsandbytes():
 def test_no_torch_is_imported():
     text = f"""
 import sys
-from kbit_ref.conformance.implementations.programs import judge_shared
+from kbit_ref.conformance.programs import judge_shared
 judged = judge_shared("bnb-cpu-dynamic8", {bitsandbytes()!r}, {BLOCKWISE["encode"]!r}, 60, count=20)
 print(judged.agree, "torch" in sys.modules, "bitsandbytes" in sys.modules)
 """

@@ -17,10 +17,10 @@ from kbit_ref.conformance.diagnosis.counterexample import complexity, spell_bloc
 from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.ask import spelled as said_of
 from kbit_ref.conformance.implementations.claims import BlockProfile
-from kbit_ref.conformance.implementations.libraries import parts_by
 from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.inputs.of_schemes import cases
 from kbit_ref.conformance.judge import given_scales
+from kbit_ref.conformance.libraries import parts_by
 from kbit_ref.conformance.matrix.pairs import Group, Member, group_of
 from kbit_ref.conformance.reading import Refused, read, spelled
 from kbit_ref.errors import KbitError

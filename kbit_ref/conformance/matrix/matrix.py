@@ -16,8 +16,8 @@ from kbit_ref.conformance.diagnosis.counterexample import simplest, spell_code
 from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.ask import FLAT
 from kbit_ref.conformance.implementations.claims import Profile
-from kbit_ref.conformance.implementations.libraries import Judged, expect, judge_library, with_libraries
 from kbit_ref.conformance.implementations.library import Library
+from kbit_ref.conformance.libraries import Judged, expect, judge_library, with_libraries
 from kbit_ref.conformance.matrix.block_pairs import Answers, BlockGroups
 from kbit_ref.conformance.matrix.pairs import Group, Member, group_of
 from kbit_ref.conformance.reading import Refused, read_type

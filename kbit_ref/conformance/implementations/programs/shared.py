@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
-from kbit_ref.conformance.implementations.programs.blocks import packed_row
+from kbit_ref.conformance.definition import repacked
 from kbit_ref.conformance.implementations.programs.grammar import ARROW, Case, Field, Form, Words
 from kbit_ref.conformance.implementations.programs.process import run
 from kbit_ref.conformance.implementations.programs.signature import Call, Parameter, parse
@@ -174,7 +174,7 @@ class Shared:
         else:
             if "packed" in fields and "packed" not in found:
                 codes = found["codes"].astype(np.uint8)
-                found["packed"] = packed_row(f.scheme, codes, f.scheme.layout).astype(np.uint64)
+                found["packed"] = repacked(f.scheme, codes, f.scheme.layout).astype(np.uint64)
             order = [name for name in fields if f.what == "decode" or name != "codes"]
             sides = zip(cases, [np.concatenate([found[name] for name in order])], strict=True)
         for case, words in sides:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance import decoding
 from kbit_ref.conformance.compare import Compared, compare, likely_layout
-from kbit_ref.conformance.definition import block_index, independent, reference
+from kbit_ref.conformance.definition import block_index, independent, reference, repacked
 from kbit_ref.conformance.implementations.programs.grammar import Form, Words, split
 from kbit_ref.conformance.inputs.of_schemes import Case
 from kbit_ref.conformance.reading import Refused, read
@@ -20,7 +20,7 @@ from kbit_ref.tensors.packing import Layout, pack, unpack
 from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["compare_decoded", "compare_stored", "in_rows", "layout_of_rows", "packed_row", "together"]
+__all__ = ["compare_decoded", "compare_stored", "in_rows", "layout_of_rows", "together"]
 
 Array = NDArray[Any]
 
@@ -83,7 +83,7 @@ def compare_stored(f: Form, n: int, given: Words, answers: Words, form: Layout) 
     theirs = read(s, x.shape, parts)
     found = compare(s, Case("", f.source, x), ours, theirs)
     theirs.packed = packed.reshape(-1)
-    theirs.repacked = np.concatenate([packed_row(s, row, s.layout) for row in parts["codes"]])
+    theirs.repacked = np.concatenate([repacked(s, row, s.layout) for row in parts["codes"]])
     found.wrong["packed"] = theirs.packed != theirs.repacked
     found.tried["packed"] = theirs.packed.size
     return found
@@ -143,7 +143,3 @@ def _unpacked(form: Layout, packed: NDArray[np.uint8], n: int) -> NDArray[np.uin
         raise Refused(str(error)) from None
 
 
-def packed_row(s: Scheme, codes: NDArray[np.uint8], form: Layout) -> NDArray[np.uint8]:
-    """The bytes of a row; a short last group is filled up as the scheme says."""
-    short = -codes.size % form.elements
-    return pack(np.concatenate([codes, np.full(short, s.fill, np.uint8)]), form)

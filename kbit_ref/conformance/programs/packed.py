@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.compare import Compared
+from kbit_ref.conformance.definition import repacked
 from kbit_ref.conformance.diagnosis.counterexample import complexity, shrink, spell_block, spell_code
-from kbit_ref.conformance.implementations.programs.blocks import packed_row
 from kbit_ref.conformance.inputs.of_schemes import narrowed
 from kbit_ref.conformance.reading import Refused
 from kbit_ref.conformance.verdict import Counterexample, Difference
@@ -52,7 +52,7 @@ def _causes(s: Scheme, compared: Compared, form: Layout) -> Iterator[tuple[int, 
     theirs, codes = _bytes(compared, "packed"), compared.theirs.in_order.reshape(compared.case.words.shape)
     wrong = (theirs != _bytes(compared, "repacked")).sum(axis=1)
     for row in np.flatnonzero(wrong):
-        other = form is not s.layout and np.array_equal(theirs[row], packed_row(s, codes[row], form))
+        other = form is not s.layout and np.array_equal(theirs[row], repacked(s, codes[row], form))
         yield int(row), f"+layout={form.name}" if other else OTHER, int(wrong[row])
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kbit_ref.conformance.definition import independent
-from kbit_ref.conformance.implementations.programs.blocks import compare_decoded, together
 from kbit_ref.conformance.implementations.programs.grammar import Field, Form, Words, form, split
 from kbit_ref.conformance.implementations.programs.inputs import ROW, accepted, batches, stored_words
+from kbit_ref.conformance.programs.blocks import compare_decoded, together
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.engine.codec import encode
 from kbit_ref.engine.staircase import staircase

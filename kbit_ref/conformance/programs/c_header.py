@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kbit_ref.conformance.implementations.programs.grammar import Form
-from kbit_ref.conformance.implementations.programs.tables import Table, case_tables, identifier, type_tables
+from kbit_ref.conformance.programs.tables import Table, case_tables, identifier, type_tables
 
 __all__ = ["c_header"]
 

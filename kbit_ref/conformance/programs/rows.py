@@ -15,17 +15,17 @@ from kbit_ref.conformance.diagnosis.counterexample import Shrinker
 from kbit_ref.conformance.diagnosis.differences import differences
 from kbit_ref.conformance.diagnosis.groups import UNEXPLAINED
 from kbit_ref.conformance.implementations.claims import PARTS
-from kbit_ref.conformance.implementations.programs.blocks import (
+from kbit_ref.conformance.implementations.programs.grammar import Form, Words, split
+from kbit_ref.conformance.implementations.programs.inputs import stored_words
+from kbit_ref.conformance.judge import Found, rows_of
+from kbit_ref.conformance.programs.blocks import (
     compare_decoded,
     compare_stored,
     in_rows,
     layout_of_rows,
     together,
 )
-from kbit_ref.conformance.implementations.programs.grammar import Form, Words, split
-from kbit_ref.conformance.implementations.programs.inputs import stored_words
-from kbit_ref.conformance.implementations.programs.packed import packed_kinds
-from kbit_ref.conformance.judge import Found, rows_of
+from kbit_ref.conformance.programs.packed import packed_kinds
 from kbit_ref.conformance.reading import Refused
 from kbit_ref.conformance.verdict import Difference, Row, Verdict
 from kbit_ref.errors import BadInput

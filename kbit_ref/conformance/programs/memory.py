@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kbit_ref.conformance.implementations.programs.grammar import Form
-from kbit_ref.conformance.implementations.programs.tables import Table, case_tables, type_tables
+from kbit_ref.conformance.programs.tables import Table, case_tables, type_tables
 
 __all__ = ["memory", "rom"]
 

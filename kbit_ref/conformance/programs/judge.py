@@ -18,10 +18,10 @@ from kbit_ref.conformance.implementations.ask import Answer
 from kbit_ref.conformance.implementations.programs.grammar import ARROW, Case, Form, Words, form
 from kbit_ref.conformance.implementations.programs.inputs import lines as given_lines
 from kbit_ref.conformance.implementations.programs.process import run
-from kbit_ref.conformance.implementations.programs.rows import Again, Rows
 from kbit_ref.conformance.implementations.programs.shared import Shared
 from kbit_ref.conformance.inputs.of_types import WORD, Inputs, to_float64
 from kbit_ref.conformance.judge import judge
+from kbit_ref.conformance.programs.rows import Again, Rows
 from kbit_ref.conformance.subject import Question
 from kbit_ref.conformance.verdict import Difference, Row, Verdict
 from kbit_ref.datatypes.datatype import DataType
