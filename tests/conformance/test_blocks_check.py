@@ -200,7 +200,7 @@ def test_a_choice_that_holds_in_some_blocks_only_is_no_explanation():
             return {"codes": codes, "scales": scales}
 
     row = judge(Logarithm(str(floor)))
-    assert kinds(row, "scales") == ["exponent-by-logarithm", "unexplained"]
+    assert kinds(row, "scales") == ["exponent-by-logarithm(by=log2)", "unexplained"]
     logarithm, left = row.part("scales").differences
     assert logarithm.count > left.count
     assert "because the exponent comes from a logarithm in float32" in row.diagnosis.sentence

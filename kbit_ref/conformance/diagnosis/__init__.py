@@ -1,7 +1,8 @@
-"""`diagnose`: name the bug of an implementation from what it produced.
+"""`diagnose`: name the bug of an implementation from what it produced; the judge does it for all that it compares.
 
-Reading order: `evidence` (what is known), `hypotheses` and `fits` (what might be wrong), `search` (which of
-them, or which two, give their answers), `settle` (an input that tells two apart), `result` (how it is told).
+Reading order: `evidence`, `of_arrays` and `of_types` (what is known), `hypotheses` and `fits` (what might be wrong),
+`search` (which of them, alone or two at once, explain the answers), `settle` (an input that tells two apart),
+`result` (how it is told), `groups` and `differences` (every answer with its reason), `counterexample`.
 """
 
 from __future__ import annotations
@@ -13,16 +14,10 @@ from typing import Any
 import numpy as np
 
 from kbit_ref.conformance.compare import Compared
-from kbit_ref.conformance.diagnosis.evidence import (
-    Encodes,
-    Evidence,
-    Piece,
-    evidence,
-    of_answers,
-    of_type,
-    steps_of_type,
-)
+from kbit_ref.conformance.diagnosis.evidence import Evidence, Piece
 from kbit_ref.conformance.diagnosis.groups import groups_of, groups_of_type
+from kbit_ref.conformance.diagnosis.of_arrays import evidence, of_answers
+from kbit_ref.conformance.diagnosis.of_types import Encodes, of_type, steps_of_type
 from kbit_ref.conformance.diagnosis.result import (
     Diagnosis,
     Finding,

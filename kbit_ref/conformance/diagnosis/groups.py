@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
 from kbit_ref.conformance.compare import PER_BLOCK, Compared
-from kbit_ref.conformance.diagnosis.evidence import EXACT, WRONG, Evidence, of_answers
+from kbit_ref.conformance.diagnosis.evidence import EXACT, WRONG, Evidence
+from kbit_ref.conformance.diagnosis.of_arrays import of_answers
 from kbit_ref.conformance.diagnosis.result import Finding, Group
 from kbit_ref.conformance.diagnosis.search import gained
 from kbit_ref.conformance.inputs.of_schemes import narrowed
@@ -127,9 +128,13 @@ def _of_array(one: Compared, part: str, left: Flags) -> str:
     offset = one.wrong.get("scale_offset")
     if part != "scale_offset" and offset is not None and offset.any():
         return AFTER_OFFSET
-    ours, theirs = (one.ours.double[part], one.theirs.stored.double[part]) if part in one.ours.double else (
-        np.array([one.ours.global_scale], np.float64),
-        np.array([one.theirs.stored.global_scale], np.float64),
+    ours, theirs = (
+        (one.ours.double[part], one.theirs.stored.double[part])
+        if part in one.ours.double
+        else (
+            np.array([one.ours.global_scale], np.float64),
+            np.array([one.theirs.stored.global_scale], np.float64),
+        )
     )
     close = np.abs(ours - theirs)[left] <= CLOSE * np.abs(ours[left])
     return LAST_BITS if close.all() and part != "scale_codes" else UNEXPLAINED

@@ -8,7 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from kbit_ref.conformance.diagnosis.evidence import Encodes, Evidence, changes
+from kbit_ref.conformance.diagnosis.evidence import Evidence, changes
+from kbit_ref.conformance.diagnosis.of_types import Encodes
 from kbit_ref.conformance.variants import mutants
 from kbit_ref.conformance.variants.choices import published, singles
 from kbit_ref.conformance.variants.layouts import reads
