@@ -203,7 +203,7 @@ def test_a_choice_that_holds_in_some_blocks_only_is_no_explanation():
     assert kinds(row, "scales") == ["exponent-by-logarithm(by=log2)", "unexplained"]
     logarithm, left = row.part("scales").differences
     assert logarithm.count > left.count
-    assert "because the exponent comes from a logarithm in float32" in row.diagnosis.sentence
+    assert "because the exponent comes from log2 in float32" in row.diagnosis.sentence
 
 
 def test_bytes_in_another_layout():
