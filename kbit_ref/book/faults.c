@@ -20,14 +20,15 @@ static unsigned nearest(float y)
     return code;
 }
 
-/* Round to half precision and back, for numbers of its normal range. */
+/* Round to half precision and back. */
 static float half(float x)
 {
     int exponent;
     float fraction = frexpf(x, &exponent);
     if (exponent < -13)
         return ldexpf(rintf(ldexpf(x, 24)), -24);
-    return ldexpf(rintf(ldexpf(fraction, 11)), exponent - 11);
+    x = ldexpf(rintf(ldexpf(fraction, 11)), exponent - 11);
+    return x > 65504 ? INFINITY : x;
 }
 
 void f(const float *x, float *scales, uint8_t *packed, int64_t n)

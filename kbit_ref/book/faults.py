@@ -319,8 +319,9 @@ def verdicts() -> Iterator[tuple[str, str, str, float]]:
 
 
 def first_line(text: str) -> str:
-    """What a verdict says first, without the name of the subject."""
-    return text.partition("\n")[0]
+    """What a verdict says first, without the name of the subject and the status."""
+    line = text.partition("\n")[0]
+    return line.partition(": disagree: ")[2] or line
 
 
 def escaped(text: str) -> str:

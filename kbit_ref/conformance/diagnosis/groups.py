@@ -110,7 +110,8 @@ def _of_blocks(one: Compared, left: Where) -> Iterator[tuple[str, str, Flags]]:
         ours, theirs = one.ours.blocks[part], one.theirs.stored.blocks[part]
         other |= left[part]
         zeros &= same(ours, theirs, zeros=False)
-        close &= np.abs(ours - theirs) <= CLOSE * np.abs(theirs)
+        with np.errstate(invalid="ignore", over="ignore"):
+            close &= np.abs(ours - theirs) <= CLOSE * np.abs(theirs)
     coded = np.zeros(n_blocks, bool)
     if "codes" in left:
         coded[one.index[one.wrong["codes"]]] = True

@@ -44,7 +44,9 @@ FITTED, OTHERS = 4, 8  # fits that are paired; choices and profiles that mistake
 ENOUGH = 0.5  # of the answers that an account changes must become theirs, else it is a coincidence
 NEARLY = 0.95  # of all that differ must be explained by another format
 CHARGE = 4  # as many times must an account explain what it would break
+MOSTLY = 0.75  # of what is left must be explained by an account that would break anything
 A_NUMBER = 0.02  # of all that differ must be explained by a fitted number
+FEW = 0.02  # of all that differ: so many may be explained by chance where most are not
 TINY = 768  # answers on which pairs are looked at first
 
 
@@ -161,6 +163,7 @@ def search(e: Evidence, prefer: Iterable[str] = ()) -> Found:
             if work.left.any():
                 work.stage(every, more)
     work.found.left = work.left & (e.ours == WRONG)
+    work.without_coincidences()
     return work.found
 
 
@@ -233,6 +236,18 @@ class _Search:
             chosen[best.account] = best
         self.left, self.carried = left, chosen
 
+    def without_coincidences(self) -> None:
+        """Where most answers stay unexplained, an account of very few of them is a coincidence and names nothing."""
+        found, total = self.found, int(self.wrong.sum())
+        if int(found.left.sum()) <= total / 2:
+            return
+        few = [c for c in found.chosen if int(c.explained.sum()) < FEW * total and c.account.name not in self.prefer]
+        for one in few:
+            found.left = found.left | (one.explained & (self.e.ours == WRONG))
+            n = int(one.explained.sum())
+            found.weak = found.weak or (one.account, Score(n, one.broken, n))
+        found.chosen = [one for one in found.chosen if one not in few]
+
     def _promising(self, pool: list[_Trial], left: Flags) -> list[_Trial]:
         """Those that do the most in the sample, and those that do the most in its whole arrays."""
         assert self.few is not None
@@ -275,6 +290,8 @@ class _Search:
         if account.cost and score.explained <= account.cost * max(1.0, A_NUMBER * int(left.sum())):
             return False
         if any(part.kind == "profile" for part in account.parts) and score.explained < NEARLY * self.wrong.sum():
+            return False
+        if score.broken and score.explained < MOSTLY * int(left.sum()):
             return False
         enough = score.explained >= max(1, CHARGE * score.broken, 2 * (len(account.parts) - 1))
         return enough and score.explained >= ENOUGH * score.changed

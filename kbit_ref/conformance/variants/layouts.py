@@ -209,27 +209,31 @@ def rows_padded(steps: Steps) -> Steps | None:
     "bytes-not-written",
     "pack",
     source="ml-explore/mlx/issues/4250",
-    where=("last", "tail", "all", "last block's", "last code's"),
+    where=("last", "tail", "all", "last block's", "last code's", "last odd code's", "rows' last blocks'"),
     holds=("0", "0xa5"),
 )
 def bytes_not_written(steps: Steps, where: str = "last", holds: str = "0") -> Steps | None:
     """The packer does not write its {where} bytes, which hold {holds}.
 
-    The last byte; the tail: from the last whole block on; all; those of the last block, or of the last code, of which
-    the other bits of a byte are written.
+    The last byte; the tail: from the last whole block on; all; those of the last block, or of the last code (in rows
+    of an odd length only), of which the other bits of a byte are written; of the last block of every row.
     """
     size = steps.cut.size
-    if size is None and where in ("tail", "last block's"):
+    if size is None and where in ("tail", "last block's", "rows' last blocks'"):
         return None
+    by_code = ("last block's", "last code's", "last odd code's", "rows' last blocks'")
 
     def wrong(codes: Codes) -> Codes:
         packed, width = steps.pack(codes).copy(), size or 1
         n, length = codes.size, codes.shape[-1]
         first = {"last": n, "all": 0, "tail": n // width * width, "last code's": max(n - 1, 0)}
-        first["last block's"] = n - (length % width or min(width, length))
-        if where in ("last block's", "last code's") and holds == "0":
-            kept = np.where(np.arange(n).reshape(codes.shape) < first[where], codes, np.uint8(0))
-            return steps.pack(kept)
+        last = length % width or min(width, length)
+        first |= {"last block's": n - last, "last odd code's": n - length % 2, "rows' last blocks'": n}
+        if where in by_code and holds == "0":
+            written = np.arange(n).reshape(codes.shape) < first[where]
+            if where == "rows' last blocks'":
+                written = written & (np.arange(length) < length - last)
+            return steps.pack(np.where(written, codes, np.uint8(0)))
         begin = packed.size - 1 if where == "last" else -(-first[where] * packed.size // max(n, 1))
         packed[begin:] = int(holds, 16)
         return packed

@@ -138,16 +138,25 @@ def _raw(steps: Steps, change: Any) -> Steps:
     return replace(steps, scale=wrong)
 
 
-@mutant("tail-scale-of-leftovers", "scale", source="bitsandbytes-foundation/bitsandbytes/pull/1884")
-def tail_scale_of_leftovers(steps: Steps) -> Steps | None:
-    """The scale of a short last block also comes from what is left in the buffer, here ones."""
+LEFT, BEFORE = "also comes from what is left in the buffer, here ones", "is that of the block before it"
+
+
+@mutant("tail-scale-of-leftovers", "scale", source="bitsandbytes-foundation/bitsandbytes/pull/1884", it=(LEFT, BEFORE))
+def tail_scale_of_leftovers(steps: Steps, it: str = LEFT) -> Steps | None:
+    """The scale of a short last block {it}."""
     if steps.scheme.rule not in (*SYMMETRIC[:3], *POWERS):
         return None
+    full: list[tuple[Whole, Plan]] = []  # of the blocks before, which come first, and whose array is `whole`
 
     def wrong(numbers: Array, finite: Array | None, width: int, whole: Whole) -> Plan:
         found = steps.scale(numbers, finite, width, whole)
         if not found.short:
+            full[:] = [(whole, found)]
             return found
+        if it == BEFORE:
+            if not full or full[0][0] is not whole:
+                return found
+            return replace(found, raw=full[0][1].raw.reshape(len(numbers), -1)[:, -1:])
         more = np.ones((len(numbers), width - numbers.shape[1]), numbers.dtype)
         known = None if finite is None else np.concatenate([finite, more > 0], axis=1)
         return replace(found, raw=steps.scale(np.concatenate([numbers, more], axis=1), known, width, whole).raw)
