@@ -160,7 +160,7 @@ def per_tensor(rounds):
     def mine(x):
         with np.errstate(all="ignore"):
             scale = np.float32(np.abs(x).max(initial=0) / 127)
-            codes = np.nan_to_num(np.clip(rounds(x / scale), -127, 127)).astype(np.int8)
+            codes = np.nan_to_num(np.clip(rounds(x / scale), -128, 127)).astype(np.int8)
         return codes, np.full((1, 1), scale, np.float32)
 
     return mine
