@@ -342,16 +342,19 @@ def lowest_level_unused(steps: Steps) -> Steps | None:
     return before_encoding(steps, lambda y: np.maximum(y, -s.dtype.top))
 
 
-@mutant("largest-level-unused", "encode", source=CONSTRUCTED, sign=("either", "positive", "negative"))
-def largest_level_unused(steps: Steps, sign: str = "either") -> Steps | None:
-    """The level of largest magnitude ({sign} sign) is never used."""
+POSITIVE, NEGATIVE = "positive ", "negative "
+
+
+@mutant("largest-level-unused", "encode", source=CONSTRUCTED, sign=("", POSITIVE, NEGATIVE))
+def largest_level_unused(steps: Steps, sign: str = "") -> Steps | None:
+    """The {sign}level of largest magnitude is never used."""
     s = steps.scheme
     levels = np.unique(s.dtype.levels[s.dtype.emitted])
     levels = levels[np.isfinite(levels)]
     if s["encoder"].startswith("add") or levels.size < 4:
         return None
-    low = -levels[-2] if sign == "either" else levels[1] if sign == "negative" else -np.inf
-    high = levels[-2] if sign != "negative" else np.inf
+    low = {NEGATIVE: levels[1], POSITIVE: -np.inf}.get(sign, -levels[-2])
+    high = np.inf if sign == NEGATIVE else levels[-2]
     return before_encoding(steps, lambda y: np.where(np.isfinite(y), np.clip(y, low, high), y))
 
 

@@ -53,9 +53,9 @@ def scale_over_the_negative_end(steps: Steps) -> Steps | None:
     return by_rule(steps, "absmaxfull") if steps.scheme.rule in SYMMETRIC else None
 
 
-@mutant("sign-of-the-largest-ignored", "scale", source="Xilinx/brevitas/pull/1308", over=("top", "lowest"))
+@mutant("sign-of-the-largest-ignored", "scale", source="Xilinx/brevitas/pull/1308", over=("top", "the lowest level"))
 def sign_of_the_largest_ignored(steps: Steps, over: str = "top") -> Steps | None:
-    """The scale is max|x| over the {over} level, without the sign of the largest element."""
+    """The scale is max|x| / {over}, without the sign of the largest element."""
     if steps.scheme.rule != "signedmax":
         return None
     if over == "top":
