@@ -48,7 +48,7 @@ def test_command_writes_the_record(monkeypatch, tmp_path, capsys) -> None:
     assert proof_record.read(tmp_path)["nf4"].inputs == 1000
     capsys.readouterr()
     assert main(["prove", "int4", "uint4", "--record", str(tmp_path), "--missing"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["uint4"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["type", "uint4"]
     assert main(["prove", "int4", "uint4", "--record", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "2 types, 2,000 inputs, 0 types with faults"
 
