@@ -114,22 +114,27 @@ def judge_libraries(
     rank
         Rank the choices of each type, and the kin of each format, too.
     """
-    lock = threading.Lock()
-    tell, show = _alone(progress, lock), _alone(each, lock)
+    lock, over = threading.Lock(), threading.Event()
+    tell, show = _alone(progress, lock, over), _alone(each, lock, over)
     expect(libraries, tell)
 
     def work(adapter: Adapter, library: Library) -> list[Judged]:
         return judge_library(adapter, library, progress=tell, each=show, rank=rank)
 
-    return [judged for some in with_libraries(work, libraries, timeout, folders) for judged in some]
+    try:
+        return [judged for some in with_libraries(work, libraries, timeout, folders) for judged in some]
+    finally:
+        with lock:  # a thread that an interrupt leaves behind prints no more
+            over.set()
 
 
-def _alone(call: Callable[..., None], lock: threading.Lock) -> Callable[..., None]:
-    """The same, for one thread at a time."""
+def _alone(call: Callable[..., None], lock: threading.Lock, over: threading.Event) -> Callable[..., None]:
+    """The same, for one thread at a time, and until it is over."""
 
     def alone(*arguments: Any) -> None:
         with lock:
-            call(*arguments)
+            if not over.is_set():
+                call(*arguments)
 
     return alone
 

@@ -7,11 +7,13 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 __all__ = ["Processes", "side_by_side"]
 
 AT_ONCE = 2
+LEFT = 1.6  # seconds in which threads may finish after an interrupt
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -56,7 +58,7 @@ class Processes:
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], processes: Processes) -> list[Result]:
     """`[work(item) for item in items]`, two at a time; an error or an interrupt ends the processes and is raised.
 
-    The threads are daemons, and nobody waits for what they compute: a thread pool would keep Ctrl-C waiting.
+    The threads are daemons, and an interrupt waits for them no longer than `LEFT`: a thread pool would keep it waiting.
 
     Examples
     --------
@@ -79,10 +81,16 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], processe
             except BaseException as error:
                 result.set_exception(error)
 
-    for _ in range(AT_ONCE):
-        threading.Thread(target=one_after_the_other, daemon=True).start()
+    threads = [threading.Thread(target=one_after_the_other, daemon=True) for _ in range(AT_ONCE)]
+    for thread in threads:
+        thread.start()
     try:
         return [result.result() for result in results]
     except BaseException:
         processes.end()
+        with suppress(queue.Empty):
+            while True:
+                waiting.get_nowait()
+        for thread in threads:  # one that computes while the interpreter ends would abort it
+            thread.join(LEFT / AT_ONCE)
         raise

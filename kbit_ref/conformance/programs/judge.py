@@ -126,9 +126,9 @@ def judge_lines(
 
     Examples
     --------
-    >>> print(judge_lines("e2m1fn", ["3f000000 -> 1", "3e800000 -> 1", "3e700000 -> 0"]))
-    lines: encode e2m1fn, 3 lines: disagree
-    e2m1fn  encode float32  3 values: disagree, 1 differ
+    >>> print(judge_lines("e2m1fn", ["3f000000 -> 1", "3e800000 -> 1", "3e700000 -> 0"]))  # doctest: +ELLIPSIS
+    lines: encode e2m1fn, 3 lines: disagree: 1 answer differs (of 3 codes), because theirs is what ties=upper gives ...
+    encode float32  3 values: disagree, 1 differ
       1 x ties=upper: theirs is what ties=upper gives
         input   0x3e800000 = 0.25  (float32)
         theirs  0x1 = 0.5
