@@ -18,6 +18,11 @@ def judged(function: Any, subject: str, shapes: bool | str) -> Any:
     return kb.check(function, subject) if shapes is True else kb.check(function, subject, shapes=shapes)
 
 
+def in_page(first: str) -> bool:
+    """Does the page say so, whichever of several equal choices is told?"""
+    return escaped(first.partition("; +")[0]) in PAGE
+
+
 @pytest.mark.parametrize("subject", RIGHT)
 def test_the_right_ones_agree(subject: str) -> None:
     function, shapes = RIGHT[subject]
@@ -35,7 +40,7 @@ def test_there_are_enough_of_them() -> None:
 def test_a_planted_fault_is_named_first(planted: Planted) -> None:
     first = first_line(str(judged(planted.function, planted.subject, planted.shapes)))
     assert re.search(planted.named, first), first
-    assert escaped(first) in PAGE, "write it again: python -m kbit_ref.book faults"
+    assert in_page(first), "write it again: python -m kbit_ref.book faults"
 
 
 @pytest.mark.slow
@@ -46,4 +51,4 @@ def test_a_fault_in_c_is_named_first(number: int, tmp_path: Path) -> None:
         pytest.skip("no C compiler")
     verdict = judge_shared(NF, str(library), DECLARATION)
     assert verdict.agree == (number == 0)
-    assert number == 0 or escaped(first_line(str(verdict))) in PAGE
+    assert number == 0 or in_page(first_line(str(verdict)))
