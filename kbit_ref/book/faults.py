@@ -282,13 +282,14 @@ FAULTS = tuple(
 # The page -----------------------------------------------------------------------------------------
 
 DECLARATION = "void f(const float *x, float *scales, uint8_t *packed, int64_t n)"
-IN_C = {  # the number of the fault in faults.c: what it is
-    1: "C: the nibbles of each byte are swapped",
-    2: "C: x is multiplied by the reciprocal of the scale",
-    3: "C: the last block is not written",
-    4: "C: the scale goes through a half-precision variable",
-    5: "C: a short last block ends at the last whole pair of numbers",
-    6: "C: the sign of the scale is lost in max(x)",
+UNNAMED = "no reason that is known"  # found, and said to be unexplained
+IN_C = {  # the number of the fault in faults.c: what it is, and what a right name has
+    1: ("C: the nibbles of each byte are swapped", "other end of each byte"),
+    2: ("C: x is multiplied by the reciprocal of the scale", r"fl\(1 / scale\)"),
+    3: ("C: the last block is not written", UNNAMED),
+    4: ("C: the scale goes through a half-precision variable", "float16"),
+    5: ("C: a short last block ends at the last whole pair of numbers", UNNAMED),
+    6: ("C: the sign of the scale is lost in max(x)", r"max\(x\)"),
 }
 
 
@@ -310,7 +311,7 @@ def verdicts() -> Iterator[tuple[str, str, str, float]]:
         verdict = check(planted.function, planted.subject, shapes=planted.shapes)
         yield planted.fault, planted.subject, first_line(str(verdict)), time.perf_counter() - begin
     with tempfile.TemporaryDirectory() as folder:
-        for number, fault in IN_C.items():
+        for number, (fault, _) in IN_C.items():
             library = compiled(number, Path(folder))
             if library is not None:
                 begin = time.perf_counter()

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.conformance.variants import mutants
+from kbit_ref.errors import KbitError
 from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.exact.rules import significand_bits
 from kbit_ref.tensors.aligned import LARGEST, anchors, by_word, changes, in_order, stored_scales
@@ -267,7 +268,7 @@ def _stored(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
         else:
             top = by_word(np.array([LARGEST]))
             same = _alike(function(base), function(steps), np.array([least], F32), top)
-    except Exception:  # one of them refuses
+    except (KbitError, ValueError):  # one of them refuses
         return None
     low = f" from {least:.6g} on" if least else ""
     return ("equal", f"the same scale in use for every scale before it is stored{low}") if same else None
