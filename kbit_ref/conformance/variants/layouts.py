@@ -222,6 +222,8 @@ def bytes_not_written(steps: Steps, where: str = "last", holds: str = "0") -> St
     if size is None and where in ("tail", "last block's", "rows' last blocks'"):
         return None
     by_code = ("last block's", "last code's", "last odd code's", "rows' last blocks'")
+    if where in by_code[2:] and holds != "0":  # of these only what zeros leave is told
+        return None
 
     def wrong(codes: Codes) -> Codes:
         packed, width = steps.pack(codes).copy(), size or 1
