@@ -282,13 +282,12 @@ FAULTS = tuple(
 # The page -----------------------------------------------------------------------------------------
 
 DECLARATION = "void f(const float *x, float *scales, uint8_t *packed, int64_t n)"
-UNNAMED = "no reason that is known"  # found, and said to be unexplained
 IN_C = {  # the number of the fault in faults.c: what it is, and what a right name has
     1: ("C: the nibbles of each byte are swapped", "other end of each byte"),
     2: ("C: x is multiplied by the reciprocal of the scale", r"fl\(1 / scale\)"),
-    3: ("C: the last block is not written", UNNAMED),
+    3: ("C: the last block is not written", "last blocks. bytes"),
     4: ("C: the scale goes through a half-precision variable", "float16"),
-    5: ("C: a short last block ends at the last whole pair of numbers", UNNAMED),
+    5: ("C: a short last block ends at the last whole pair of numbers", "last odd code"),
     6: ("C: the sign of the scale is lost in max(x)", r"max\(x\)"),
 }
 

@@ -45,8 +45,7 @@ def test_a_planted_fault_is_named_first(planted: Planted) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, *IN_C])
-def test_a_fault_in_c_is_named_first_or_unexplained(number: int, tmp_path: Path) -> None:
-    """Two of them are found and not named: a program's rows are judged as one array."""
+def test_a_fault_in_c_is_named_first(number: int, tmp_path: Path) -> None:
     library = compiled(number, tmp_path)
     if library is None:
         pytest.skip("no C compiler")

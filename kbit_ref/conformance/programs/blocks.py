@@ -84,6 +84,8 @@ def compare_stored(f: Form, n: int, given: Words, answers: Words, form: Layout) 
     found = compare(s, Case("", f.source, x), ours, theirs)
     theirs.packed = packed.reshape(-1)
     theirs.repacked = np.concatenate([repacked(s, row, s.layout) for row in parts["codes"]])
+    if form is s.layout:  # the codes are those of the bytes
+        theirs.given = tuple("packed" if name == "codes" else name for name in theirs.given)
     found.wrong["packed"] = theirs.packed != theirs.repacked
     found.tried["packed"] = theirs.packed.size
     return found
