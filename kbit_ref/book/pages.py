@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kbit_ref.book import faults
+from kbit_ref.book.faults import escaped
 from kbit_ref.cli import audit, departures, vectors
 from kbit_ref.cli.list_ import markdown
 from kbit_ref.data import data_folder
@@ -42,6 +45,22 @@ def findings() -> str:
     answer = report.partition("\n## The answer\n")[2].partition("\n![")[0].strip()
     table = report.partition("\n## The paper's eight findings\n")[2].partition("\n|")[2].partition("\n\n")[0]
     return f"{answer}\n\n|{table}"
+
+
+def libraries() -> str:
+    """What the record of the matrix says of libraries that differ: the formats that differ for one reason in one row."""
+    record = json.loads(max(data_folder("matrix").glob("*.json")).read_text("utf-8"))
+    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for verdict in (*record["types"], *record["blocks"]):
+        if verdict["status"] == "disagree" and verdict["diagnosis"] is not None:
+            names = [member["name"] for finding in verdict["diagnosis"]["findings"] for member in finding["members"][:1]]
+            rows.setdefault((verdict["library"], *(names or [verdict["theirs"]])), []).append(verdict)
+    lines = ["| library | format | what `check` says first | in others too |", "|---|---|---|---:|"]
+    for first, *others in rows.values():
+        said = first["diagnosis"]["sentence"].partition("; the first:")[0]
+        name = f"{first['library']} {first['version']}"
+        lines.append(f"| {name} | {escaped(first['theirs'])} | {escaped(said)} | {len(others) or ''} |")
+    return "\n".join(lines)
 
 
 PAGES = {
@@ -94,6 +113,12 @@ PAGES = {
         "long it took on two cores.",
         faults.markdown,
         slow=True,
+    ),
+    "libraries": Page(
+        "What `check` says of libraries",
+        "The installed libraries that differ from their profiles, by the record in `data/matrix/`: the first line of the "
+        "verdict, formats that differ for the same reasons in one row.",
+        libraries,
     ),
     "findings": Page(
         "The study's answer",
