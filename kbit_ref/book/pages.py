@@ -48,12 +48,13 @@ def findings() -> str:
 
 
 def libraries() -> str:
-    """What the record of the matrix says of libraries that differ: the formats that differ for one reason in one row."""
+    """What the record of the matrix says of libraries that differ: formats that differ for one reason in a row."""
     record = json.loads(max(data_folder("matrix").glob("*.json")).read_text("utf-8"))
     rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for verdict in (*record["types"], *record["blocks"]):
         if verdict["status"] == "disagree" and verdict["diagnosis"] is not None:
-            names = [member["name"] for finding in verdict["diagnosis"]["findings"] for member in finding["members"][:1]]
+            found = verdict["diagnosis"]["findings"]
+            names = [member["name"] for finding in found for member in finding["members"][:1]]
             rows.setdefault((verdict["library"], *(names or [verdict["theirs"]])), []).append(verdict)
     lines = ["| library | format | what `check` says first | in others too |", "|---|---|---|---:|"]
     for first, *others in rows.values():
@@ -116,8 +117,8 @@ PAGES = {
     ),
     "libraries": Page(
         "What `check` says of libraries",
-        "The installed libraries that differ from their profiles, by the record in `data/matrix/`: the first line of the "
-        "verdict, formats that differ for the same reasons in one row.",
+        "The installed libraries that differ from their profiles, by the record in `data/matrix/`: the first line of "
+        "the verdict, formats that differ for the same reasons in one row.",
         libraries,
     ),
     "findings": Page(
