@@ -267,8 +267,9 @@ def spelled(s: Scheme, shape: tuple[int, ...], theirs: Theirs) -> NDArray[np.flo
         return None
     zeros = blocks.get("zero_points")
     kind = _zero_kind(s)
-    if zeros is not None and not np.array_equal(zeros, zeros.astype(kind)):
-        return None
+    with np.errstate(invalid="ignore"):  # a zero point of NaN or infinity is none
+        if zeros is not None and not np.array_equal(zeros, zeros.astype(kind)):
+            return None
     codes = np.where(theirs.stored.codes < 0, 0, theirs.stored.codes).astype(np.uint8)
     offsets = blocks.get("offsets")
     whole = theirs.stored.global_scale
