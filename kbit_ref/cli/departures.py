@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 from kbit_ref.cli._terminal import width, wrapped
-from kbit_ref.conformance.departures import EFFECTS, Departure, definition, departures, distinct, write
+from kbit_ref.conformance.departures import EFFECTS, Departure, departures, distinct, write
 from kbit_ref.conformance.departures.find import find
 from kbit_ref.datatypes.everyday import resolve
 from kbit_ref.errors import UnknownName
 from kbit_ref.progress import Progress
+from kbit_ref.tensors.definitions import definition
 from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.scheme import scheme
 

@@ -14,12 +14,13 @@ from kbit_ref import exact
 from kbit_ref.cli._options import refuse_idle
 from kbit_ref.cli._terminal import table, width, wrapped
 from kbit_ref.cli.list_ import first_line, summary
-from kbit_ref.conformance.departures import definition, faults
+from kbit_ref.conformance.departures import faults
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.datatypes.levels import order, spelled
 from kbit_ref.engine.staircase import in_pairs
 from kbit_ref.exact.encoders import ENCODERS
 from kbit_ref.exact.rules import RULES
+from kbit_ref.tensors.definitions import definition
 from kbit_ref.tensors.packing import rows as layout_rows
 from kbit_ref.tensors.profiles import Profile, profiles
 from kbit_ref.tensors.quantize import quantize

@@ -14,17 +14,14 @@ from numpy.typing import NDArray
 import kbit_ref as kb
 from kbit_ref.arithmetic import same
 from kbit_ref.cli import main
-from kbit_ref.conformance import departures as module
 from kbit_ref.conformance import reading
 from kbit_ref.conformance.departures import (
     EFFECTS,
     Departure,
     as_row,
-    definition,
     departures,
     distinct,
     faults,
-    parsed,
     read,
     sentences,
     write,
@@ -38,6 +35,8 @@ from kbit_ref.conformance.libraries import parts_by
 from kbit_ref.conformance.matrix.matrix import Matrix, as_dict
 from kbit_ref.conformance.matrix.pages import html, markdown
 from kbit_ref.conformance.reading import spelled
+from kbit_ref.tensors import definitions
+from kbit_ref.tensors.definitions import definition, parsed
 from kbit_ref.tensors.profiles import Profile, profiles
 from kbit_ref.tensors.scheme import scheme
 
@@ -76,7 +75,7 @@ def test_every_profile_has_a_definition_and_no_definition_is_stale() -> None:
         assert str(made.cut) == str(scheme(name).cut)
         if "no published definition" in found.source:
             assert found.spelling == ".-.-.-."
-    patterns = [p for line in module._lines("definitions.txt") for p in line.split(maxsplit=1)[0].split(",")]
+    patterns = [p for found in definitions._definitions() for p in found.profiles]
     used = {next(p for p in found.profiles if fnmatch(name, p)) for name, found in named.items()}
     assert used == set(patterns)
     assert {row.profile for row in read()} <= {p.name for p in distinct()}
@@ -201,7 +200,7 @@ def planted(patch: pytest.MonkeyPatch, spelling: str, defined: str, left_open: s
     name = f"planted-{len(profiles())}"  # names of schemes are looked up once
     patch.setitem(profiles(), name, Profile(name, spelling, "here"))
     line = f"{name}  {defined}  float32  {left_open}  a test"
-    patch.setattr(module, "_definitions", lambda: parsed([line]))
+    patch.setattr(definitions, "_definitions", lambda: parsed([line]))
     found = find(name)
     return [(*each.choices, each.effect, "bad" if each.bad else "good") for each in found]
 

@@ -607,14 +607,22 @@ def test_most_is_better_than_nothing() -> None:
     assert found.first.index == (10, 10)
 
 
-def test_another_profile_is_no_accusation() -> None:
-    x = kb.probe("int8-b32-absmax-f32")
+def as_another(text: str, other: str) -> Diagnosis:
+    x = kb.probe(text)
     x = np.where(np.isfinite(x), x, F32(0))
-    q = kb.quantize(x, "int8-b32-absmax-f32+ties=away")
-    found = diagnose(kb.dequantize(q), x=x, scheme="int8-b32-absmax-f32")
+    return diagnose(kb.dequantize(kb.quantize(x, other)), x=x, scheme=text)
+
+
+def test_what_a_document_allows_is_no_accusation() -> None:
+    found = as_another("ocp-mxfp4", "e2m1fn-b32@-1-pow2ceil-e8m0fnu")  # OCP MX 1.0, section 6.3, allows other rules
     assert found.verdict == "choice"
-    assert "ties-away" in found.names
     assert "no mistake in itself" in found.sentence
+
+
+def test_what_no_document_says_is_a_mistake_whichever_library_does_it() -> None:
+    found = as_another("int8-b32-absmax-f32", "int8-b32-absmax-f32+ties=away")
+    assert found.verdict == "mistake"
+    assert "ties-away" in found.names
 
 
 def test_signs_of_zeros_are_told_and_not_held_against_anybody() -> None:

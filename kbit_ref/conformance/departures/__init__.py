@@ -1,7 +1,7 @@
 """Departures: where a profile, which says what a library does, parts from the published definition of its format.
 
-They are found, not typed in (`find.py`), and kept in a file. Written by hand are the definitions (`definitions.txt`)
-and a sentence for each choice of a library (`sentences.txt`).
+They are found, not typed in (`find.py`), and kept in a file. Written by hand are the definitions
+(`tensors/definitions.txt`) and a sentence for each choice of a library (`sentences.txt`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
-from fnmatch import fnmatch
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -23,8 +22,7 @@ from kbit_ref.tensors.profiles import Profile, profiles
 from kbit_ref.tensors.scheme import Scheme, scheme
 
 __all__ = [
-    *("EFFECTS", "Definition", "Departure", "as_row", "definition", "departures", "distinct", "faults", "parsed"),
-    *("read", "sentences", "write"),
+    *("EFFECTS", "Departure", "as_row", "departures", "distinct", "faults", "read", "sentences", "write"),
 ]
 
 EFFECTS = {  # the worst first; what lies before `changed` breaks a law whatever a definition allows
@@ -41,48 +39,6 @@ EFFECTS = {  # the worst first; what lies before `changed` breaks a law whatever
     "zero": "a zero comes back with another sign",
     "stored": "the same numbers come back, stored otherwise",
 }
-# What published formulas leave open: the order of roundings, blocks of zeros, scales beyond their type.
-OPEN = (
-    *("arith", "compute", "flatzero", "globalat", "globalby", "scalerange", "scaleuse", "signedtie"),
-    *("tail", "tailarith", "zeroadd", "zeroblock"),
-)
-
-
-@dataclass(frozen=True)
-class Definition:
-    """The published definition of a family of formats.
-
-    Parameters
-    ----------
-    profiles
-        Patterns of the names of profiles.
-    spelling
-        A scheme, with `.` where the profile decides.
-    source_format
-        The format of the numbers that such a library quantizes: float32, or float16.
-    open
-        The choices that it leaves open, besides those that every formula leaves open; `*`: all.
-    source
-        Where it is published; or that it is not.
-    """
-
-    profiles: tuple[str, ...]
-    spelling: str
-    source_format: str
-    open: tuple[str, ...]
-    source: str
-
-    def leaves_open(self, choice: str) -> bool:
-        """Say whether it leaves a choice open."""
-        return choice in OPEN or choice in self.open or "*" in self.open
-
-    def scheme(self, s: Scheme) -> Scheme:
-        """Return it as a scheme of the type, the cut, ... of a profile; scales beyond their type are kept in it."""
-        head, *choices = self.spelling.split("+")
-        parts = zip(head.split("-"), (s.dtype.name.partition("+")[0], str(s.cut), s.rule, s.scale_dtype), strict=True)
-        if s["scalerange"] != "error":
-            choices.append("scalerange=clamp")
-        return scheme("+".join(["-".join(own if word == "." else word for word, own in parts), *choices]))
 
 
 @dataclass(frozen=True)
@@ -164,40 +120,11 @@ class Departure:
         return f"{self.block}: {x} comes back as {theirs}, by the definition as {ours}"
 
 
-def definition(profile: str) -> Definition:
-    """Return the definition of the format of a profile.
-
-    Examples
-    --------
-    >>> definition("bnb-cpu-nf4").spelling
-    'nf4-.-absmax-f32'
-    """
-    return next(d for d in _definitions() if any(fnmatch(profile, pattern) for pattern in d.profiles))
-
-
-@cache
-def _definitions() -> tuple[Definition, ...]:
-    return parsed(_lines("definitions.txt"))
-
-
-def parsed(lines: Iterable[str]) -> tuple[Definition, ...]:
-    """Read definitions from lines of patterns, spelling, format of numbers, choices left open or -, source."""
-    found = []
-    for line in lines:
-        names, spelling, source_format, free, source = line.split(maxsplit=4)
-        left_open = () if free == "-" else tuple(free.split(","))
-        found.append(Definition(tuple(names.split(",")), spelling, source_format, left_open, source))
-    return tuple(found)
-
-
 @cache
 def sentences() -> dict[str, str]:
     """Return what a choice of a library means for numbers, by `choice=value`."""
-    return dict(line.split(maxsplit=1) for line in _lines("sentences.txt"))
-
-
-def _lines(name: str) -> list[str]:
-    return (files("kbit_ref.conformance.departures") / name).read_text("utf-8").splitlines()
+    text = (files("kbit_ref.conformance.departures") / "sentences.txt").read_text("utf-8")
+    return dict(line.split(maxsplit=1) for line in text.splitlines())
 
 
 # The departures that were found ------------------------------------------------------------------

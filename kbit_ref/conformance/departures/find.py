@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import same
 from kbit_ref.conformance.definition import Stored, block_index, independent, reference
-from kbit_ref.conformance.departures import EFFECTS, Departure, definition
+from kbit_ref.conformance.departures import EFFECTS, Departure
 from kbit_ref.conformance.diagnosis.counterexample import complexity, shrink, spell_block
 from kbit_ref.conformance.inputs.of_schemes import Case, cases, narrowed, shaped
 from kbit_ref.errors import KbitError
 from kbit_ref.exact.rules import RULES
+from kbit_ref.tensors.definitions import definition
 from kbit_ref.tensors.scheme import Scheme, scheme
 
 __all__ = ["find"]

@@ -16,6 +16,7 @@ from kbit_ref.conformance.variants.layouts import reads
 from kbit_ref.conformance.variants.of_types import Cause, causes, choice
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.errors import KbitError
+from kbit_ref.tensors.definitions import definition
 from kbit_ref.tensors.packing import Layout, layout, layouts, pack
 from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.scheme import Scheme, scheme
@@ -138,7 +139,9 @@ def _of_profiles(s: Scheme) -> Iterator[Hypothesis]:
         made = scheme(name)
         if made.dtype.bits == s.dtype.bits and str(made) != str(s):
             make = partial(_as, s=s, made=made)
-            yield Hypothesis(name, "profile", f"it is the format {name}", profile.source, make, 0, profile.source)
+            document = definition(name)
+            allowed = name if document.is_published and str(document.scheme(made)) == str(made) else ""
+            yield Hypothesis(name, "profile", f"it is the format {name}", profile.source, make, 0, allowed)
 
 
 def _as(steps: Steps, s: Scheme, made: Scheme) -> Steps | None:

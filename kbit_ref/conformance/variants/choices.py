@@ -10,6 +10,7 @@ from kbit_ref import exact
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.errors import KbitError
 from kbit_ref.exact.rules import RULES
+from kbit_ref.tensors.definitions import definition
 from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.scheme import CHOICES, Scheme, scheme
 
@@ -19,7 +20,6 @@ __all__ = ["changed", "changes", "pairs", "published", "singles"]
 LEFT_OUT = {"layout", "fill", "double", "global", "center", "percentile", "nan", "inf"}
 NOT_PAIRED = {"compute", "overflow", "rounding", "percentile"}
 OF_TYPE = ("ties", "zero_sign", "overflow", "rounding")
-DEPARTS = {"leastused", "tailarith"}  # words for what libraries do, and no definition of a format says
 SAYS = {  # what documents say of types, whatever profiles use
     ("overflow", "ieee"): "IEEE 754, and OCP 8-bit floating point 1.0 without saturation",
     ("overflow", "saturate"): "OCP 8-bit floating point 1.0 with saturation",
@@ -45,7 +45,7 @@ def changes(s: Scheme) -> Iterator[tuple[str, str]]:
 
 @cache
 def published(d: DataType, word: str, value: str) -> str:
-    """Who publishes a choice for the type as a definition: a document, or a profile; empty if nobody does.
+    """Return who makes a choice for the type as a document says or allows it; empty if nobody does.
 
     Examples
     --------
@@ -53,16 +53,21 @@ def published(d: DataType, word: str, value: str) -> str:
     >>> published(datatype("e2m1fn"), "rule", "pow2ceil"), published(datatype("e2m1fn"), "rounding", "toward_zero")
     ('torchao-mxfp4-ceil', '')
     """
-    if word in DEPARTS:
-        return ""
     for name in profiles():
         s = scheme(name)
-        if s.dtype.name.partition("+")[0] == d.name.partition("+")[0]:
-            own = {"rule": s.rule, "layout": s.layout.name}
-            has = getattr(s.dtype, word) if word in exact.CHOICES else own[word] if word in own else s[word]
-            if has == value:
+        if s.dtype.name.partition("+")[0] == d.name.partition("+")[0] and _choice(s, word) == value:
+            document = definition(name)
+            says = _choice(document.scheme(s), word) == value or document.leaves_open(word) or word == "layout"
+            if document.is_published and says:
                 return name
     return SAYS.get((word, value), "")
+
+
+def _choice(s: Scheme, word: str) -> str:
+    """The value of a word of a scheme, or of its type."""
+    if word in exact.CHOICES:
+        return str(getattr(s.dtype, word))
+    return s.rule if word == "rule" else s.layout.name if word == "layout" else s[word]
 
 
 def changed(s: Scheme, *words: tuple[str, str]) -> Scheme | None:
