@@ -12,6 +12,7 @@ import kbit_ref  # noqa: F401  # fills the registry
 
 os.environ.setdefault("KBIT_REF_ADAPTER", str(Path(__file__).parent / "helpers" / "own_schemes.py"))
 os.environ.setdefault("KBIT_REF_EXAMPLES", "3")
+os.environ.pop("COLUMNS", None)  # pages are as wide as where there is no terminal
 
 settings.register_profile("oracle", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("oracle")

@@ -30,7 +30,7 @@ from kbit_ref.cli._terminal import width, wrapped
 from kbit_ref.conformance.findings import Baseline, Finding, findings_of, junit
 from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.claims import BlockProfile, Profile
-from kbit_ref.conformance.libraries import judge_libraries
+from kbit_ref.conformance.judges import judge_libraries
 from kbit_ref.conformance.matrix import tables
 from kbit_ref.conformance.verdict import Verdict
 from kbit_ref.datatypes.datatype import datatype

@@ -1,4 +1,4 @@
-"""Judge libraries: ask each in a process of its own, compare here, where nothing of theirs runs.
+"""Judge a library: ask it in a process of its own, compare here, where nothing of theirs runs.
 
 The inputs and the answers by the definition are made in this process. A library that crashes or
 hangs loses the question it was at; a new process goes on with the next one. Whatever goes wrong
@@ -7,12 +7,10 @@ with one profile, asking or judging, is an error of that profile.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -20,7 +18,6 @@ from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.ask import Answer, spelled
 from kbit_ref.conformance.implementations.claims import BlockProfile, Known, Profile
 from kbit_ref.conformance.implementations.library import Library
-from kbit_ref.conformance.implementations.processes import Processes, side_by_side
 from kbit_ref.conformance.judge import Ask, judge, judge_profile
 from kbit_ref.conformance.rank import rank_blocks, ranking_of
 from kbit_ref.conformance.reading import parts_in
@@ -29,7 +26,7 @@ from kbit_ref.conformance.verdict import Row, Verdict
 from kbit_ref.datatypes.datatype import datatype
 from kbit_ref.tensors.scheme import scheme
 
-__all__ = ["Judged", "answers_by", "by", "expect", "judge_libraries", "judge_library", "parts_by", "with_libraries"]
+__all__ = ["Claim", "Judged", "Progress", "answers_by", "by", "effort", "judge_library", "parts_by", "questions"]
 
 FLUSHES = "the library switches on flush-to-zero in its process"
 GIVEN = "not ranked: its scales are given to it"
@@ -37,7 +34,6 @@ GIVEN = "not ranked: its scales are given to it"
 Claim = Profile | BlockProfile
 Heard = tuple[tuple[Question, Sequence[Answer]], ...]
 Progress = Callable[[str, int, int], None]
-Result = TypeVar("Result")
 
 questions = lru_cache(maxsize=1024)(question)  # each is made once, for all libraries
 
@@ -67,46 +63,18 @@ class Judged:
         return self.report.version
 
 
-def with_libraries(
-    work: Callable[[Adapter, Library], Result],
-    libraries: Sequence[Adapter],
-    timeout: float = 120.0,
-    folders: Iterable[str | Path] = (),
-) -> list[Result]:
-    """Call `work(adapter, library)` for each of the libraries, with a process to ask; return what it returns, in order.
-
-    Two work at a time; those that are imported the most quickly come first.
-    """
-    places, processes = list(folders), Processes()
-
-    def one(adapter: Adapter) -> Result:
-        with Library(adapter.library, timeout, places, processes) as library:
-            return work(adapter, library)
-
-    order = sorted(libraries, key=lambda adapter: adapter.import_seconds)
-    results = dict(zip(map(id, order), side_by_side(one, order, processes), strict=True))
-    return [results[id(adapter)] for adapter in libraries]
-
-
-def judge_libraries(
-    libraries: Sequence[Adapter],
+def judge_library(
+    adapter: Adapter,
+    library: Library,
     *,
-    timeout: float = 120.0,
-    folders: Iterable[str | Path] = (),
     progress: Progress = lambda *_: None,
-    each: Callable[[Verdict], None] = lambda _: None,
+    each: Callable[[Judged], None] = lambda _: None,
     rank: bool = False,
 ) -> list[Judged]:
-    """Judge the profiles of libraries; the verdicts are in the order of the libraries.
+    """Judge the profiles of one library by its process.
 
     Parameters
     ----------
-    libraries
-        Adapters, all of them installed.
-    timeout
-        Seconds that a library may be silent, its import included.
-    folders
-        Where adapters that are not ours were found.
     progress
         Called with the library, the work done and all of its work.
     each
@@ -114,47 +82,7 @@ def judge_libraries(
     rank
         Rank the choices of each type, and the kin of each format, too.
     """
-    lock, over = threading.Lock(), threading.Event()
-    tell, show = _alone(progress, lock, over), _alone(each, lock, over)
-    expect(libraries, tell)
-
-    def work(adapter: Adapter, library: Library) -> list[Judged]:
-        return judge_library(adapter, library, progress=tell, each=show, rank=rank)
-
-    try:
-        return [judged for some in with_libraries(work, libraries, timeout, folders) for judged in some]
-    finally:
-        with lock:  # a thread that an interrupt leaves behind prints no more
-            over.set()
-
-
-def _alone(call: Callable[..., None], lock: threading.Lock, over: threading.Event) -> Callable[..., None]:
-    """The same, for one thread at a time, and until it is over."""
-
-    def alone(*arguments: Any) -> None:
-        with lock:
-            if not over.is_set():
-                call(*arguments)
-
-    return alone
-
-
-def expect(libraries: Iterable[Adapter], progress: Progress) -> None:
-    """Tell how much work there is, before any is done."""
-    for adapter in libraries:
-        progress(adapter.library, 0, sum(map(_effort, adapter.profiles)))
-
-
-def judge_library(
-    adapter: Adapter,
-    library: Library,
-    *,
-    progress: Progress = lambda *_: None,
-    each: Callable[[Verdict], None] = lambda _: None,
-    rank: bool = False,
-) -> list[Judged]:
-    """Judge the profiles of one library by its process; as `judge_libraries`."""
-    done, total = 0, sum(map(_effort, adapter.profiles))
+    done, total = 0, sum(map(effort, adapter.profiles))
     found: list[Judged] = []
     for profile in adapter.profiles:
         if isinstance(profile, Profile):
@@ -165,14 +93,14 @@ def judge_library(
         if library.flushes:
             judged = replace(judged, report=replace(judged.report, notes=(*judged.report.notes, FLUSHES)))
         found.append(judged)
-        done += _effort(profile)
-        each(judged.report)
+        done += effort(profile)
+        each(judged)
         progress(adapter.library, done, total)
     return found
 
 
-def _effort(profile: Claim) -> int:
-    """About how many arrays a library is asked about."""
+def effort(profile: Claim) -> int:
+    """Return about how many arrays a library is asked about."""
     return len(_asked(profile)) if isinstance(profile, Profile) else 8 * len(profile.sources)
 
 

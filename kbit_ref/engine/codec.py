@@ -20,7 +20,7 @@ from kbit_ref import exact
 from kbit_ref.datatypes.datatype import DataType, datatype
 from kbit_ref.datatypes.levels import rounded, spelled
 from kbit_ref.engine.staircase import INFINITY, WORD, Boundaries, boundaries, fine_boundaries
-from kbit_ref.engine.tables import Scratch, table_for
+from kbit_ref.engine.tables import Scratch, coder_for
 from kbit_ref.errors import BadInput, message
 from kbit_ref.inputs import as_codes, as_out, real_array, refuse_codes
 
@@ -125,7 +125,7 @@ def encode(
     flat_codes = codes.reshape(-1)
     nan = d.nan_code
     table_kind = "float64" if kind == "longdouble" else kind
-    table = table_for(d, table_kind)
+    table = coder_for(d, table_kind)
     word = WORD[table_kind]
 
     def piece(numbers: NDArray[Any], begin: int, scratch: Scratch) -> None:

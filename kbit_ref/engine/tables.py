@@ -1,10 +1,10 @@
 """A staircase made into tables that NumPy walks fast: one object that turns words into codes.
 
-    Table16      16-bit words: look the word up
-    CarryTable   32- and 64-bit words: one look-up by the upper bits and one addition,
-                 exact when no cell of the table holds two steps (checked when it is built)
-    RankTable    the same for codes in any order: the carry counts steps, a look-up names them
-    SearchTable  any staircase: a look-up, then a halving search among the steps of the cell
+Table16      16-bit words: look the word up
+CarryTable   32- and 64-bit words: one look-up by the upper bits and one addition,
+             exact when no cell of the table holds two steps (checked when it is built)
+RankTable    the same for codes in any order: the carry counts steps, a look-up names them
+SearchTable  any staircase: a look-up, then a halving search among the steps of the cell
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.engine.staircase import WORD, Codes, Words, staircase
 
-__all__ = ["CarryTable", "RankTable", "Scratch", "SearchTable", "Table16", "table_for"]
+__all__ = ["CarryTable", "RankTable", "Scratch", "SearchTable", "Table16", "coder_for", "table_for"]
+
+
+PAYS = 1 << 17  # words of float64 from which on a table costs less than searches
 
 
 class Table16:
@@ -144,6 +147,27 @@ class Scratch:
     def words(self, word: Any) -> Words:
         """[n] words; 32-bit ones lie in the first half."""
         return self._sums.view(word)
+
+
+class Steps64:
+    """The steps of a type over the words of float64, searched; once as many were searched as it pays, by a table."""
+
+    def __init__(self, dtype: DataType):
+        self.first, self.codes = staircase(dtype, "float64")
+        self.dtype, self.left = dtype, PAYS
+
+    def __call__(self, words: Words, out: Codes, scratch: Scratch) -> None:
+        if self.left <= 0 or words.size >= PAYS:
+            table_for(self.dtype, "float64")(words, out, scratch)
+            return
+        self.left -= words.size
+        self.codes.take(np.searchsorted(self.first, words, side="right") - 1, out=out, mode="clip")
+
+
+@lru_cache(maxsize=256)
+def coder_for(dtype: DataType, kind: str) -> Callable[[Words, Codes, Scratch], None]:
+    """Return what makes codes of words: a table, but for the few numbers of float64 that do not pay for its 4 MiB."""
+    return Steps64(dtype) if kind == "float64" else table_for(dtype, kind)
 
 
 @lru_cache(maxsize=64)

@@ -35,7 +35,7 @@ from kbit_ref.tensors.rules import RULES, in_order
 from kbit_ref.tensors.scales import Plan, Whole, centred, effective, plan, step, stored_scale, used_scale, whole_numbers
 from kbit_ref.tensors.scheme import Scheme, scheme
 
-__all__ = ["ORDER", "READER", "WRITER", "Output", "Runner", "Steps", "Stored", "reference", "run"]
+__all__ = ["ORDER", "READER", "WRITER", "Output", "Reader", "Runner", "Steps", "Stored", "reference", "run"]
 
 Array = NDArray[Any]
 Codes = NDArray[np.uint8]
@@ -387,15 +387,48 @@ class Runner:
 
 
 def read(steps: Steps, stored: Stored) -> NDArray[np.float32]:
-    """The reader's side: values of what is stored."""
+    """Return the values of what is stored: the reader's side."""
+    return Reader(stored)(steps)
+
+
+class Reader:
+    """The reader's side, run on one array of bytes; what two records of steps begin with in common is computed once."""
+
+    def __init__(self, stored: Stored):
+        self.stored = stored
+        self._known: dict[tuple[Any, ...], Array] = {}
+
+    def __call__(self, steps: Steps, *, keep: bool = False) -> NDArray[np.float32]:
+        """Return the values; with `keep` levels and scales are remembered."""
+        stored, shape, cut = self.stored, self.stored.shape, steps.scheme.cut
+
+        def once(work: Callable[[], Array], *key: Any) -> Array:
+            found = self._known.get(key)
+            if found is None:
+                found = work()
+                if keep:
+                    self._known[key] = found
+            return found
+
+        def in_rows() -> Array:
+            return _reordered(cut, steps.cut, steps.unpack(stored.packed, cut.grid(shape)), shape)
+
+        codes = once(in_rows, steps.unpack, cut, steps.cut)
+        levels = once(lambda: steps.level(codes), steps.unpack, cut, steps.cut, steps.level)
+        scales = once(
+            lambda: steps.spread(steps.effective(stored.scales, stored.global_scale), shape),
+            *(steps.effective, steps.spread),
+        )
+        return _values(steps, stored, levels, scales)
+
+
+def _values(steps: Steps, stored: Stored, levels: Array, scales: Array) -> NDArray[np.float32]:
+    """The last steps of the reader."""
     shape = stored.shape
 
     def each(grid: Array | None) -> Array | None:
         return None if grid is None else grid if grid.shape == (1, 1) else steps.spread(grid, shape)
 
-    codes = steps.unpack(stored.packed, steps.scheme.cut.grid(shape))
-    levels = steps.level(_reordered(steps.scheme.cut, steps.cut, codes, shape))
-    scales = steps.spread(steps.effective(stored.scales, stored.global_scale), shape)
     zeros = None if stored.zero_points is None else steps.zeros(stored.zero_points)
     values = steps.times(levels, scales, each(zeros), each(stored.offsets))
     return np.ascontiguousarray(steps.join(values, shape), np.float32)

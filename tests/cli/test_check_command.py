@@ -19,7 +19,7 @@ from kbit_ref.cli import main
 from kbit_ref.cli._page import Libraries, details, finding_lines, legend, summary, verdict_tables
 from kbit_ref.conformance.findings import findings_of
 from kbit_ref.conformance.implementations.adapters import adapters
-from kbit_ref.conformance.libraries import judge_libraries
+from kbit_ref.conformance.judges import judge_libraries
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Verdict
 
 ADAPTER = """

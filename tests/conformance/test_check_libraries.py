@@ -15,7 +15,7 @@ import kbit_ref as kb
 from kbit_ref.conformance import libraries
 from kbit_ref.conformance.implementations.adapters import adapters
 from kbit_ref.conformance.inputs.of_types import encode_inputs
-from kbit_ref.conformance.libraries import judge_libraries
+from kbit_ref.conformance.judges import judge_libraries
 
 # For each adapter a profile that agrees from float32, and the index of the input whose code is flipped.
 FLIPPED = {

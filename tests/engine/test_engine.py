@@ -68,6 +68,26 @@ def test_every_landmark_in_every_format(name: str) -> None:
     compare_everywhere(kb.datatype(name))
 
 
+@pytest.mark.parametrize("name", [*NARROW, *WIDE])
+def test_few_numbers_of_float64_are_searched_to_the_same_codes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "PAYS", 1 << 30)
+    tables.coder_for.cache_clear()
+    compare_everywhere(kb.datatype(name), ulps=1, most=200, kinds=("float64",))
+    assert tables.coder_for(kb.datatype(name), "float64").left < 1 << 30
+
+
+def test_many_numbers_of_float64_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "PAYS", 100)
+    tables.coder_for.cache_clear()
+    d, asked = kb.datatype("e4m3fn"), []
+    right = tables.table_for
+    monkeypatch.setattr(tables, "table_for", lambda *about: asked.append(about) or right(*about))
+    x = np.linspace(-500, 500, 60)
+    for times in range(4):
+        assert (kb.encode(d, x) == kb.encode(d, x.astype(np.longdouble))).all()
+        assert bool(asked) == (times > 0)  # after 120 numbers
+
+
 @pytest.mark.parametrize("name", NARROW)
 def test_all_16_bit_inputs(name: str) -> None:
     compare_all_words(kb.datatype(name))
@@ -243,7 +263,7 @@ def test_one_wrong_entry_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     d = kb.datatype("nf4")
     table = tables.Table16(*staircase(d, "float16"))
     table.codes[0x3800] ^= 1  # 0.5
-    monkeypatch.setattr("kbit_ref.engine.codec.table_for", lambda *_: table)
+    monkeypatch.setattr("kbit_ref.engine.codec.coder_for", lambda *_: table)
     with pytest.raises(AssertionError, match=r"\(0\.5, 12, 13\)\] == \[\]"):
         compare_all_words(d)
 
@@ -258,7 +278,7 @@ def test_one_wrong_threshold_is_found(monkeypatch: pytest.MonkeyPatch, name: str
     moved[step] += 1  # one word of 2**32 or 2**64 changes its code
     monkeypatch.setattr("kbit_ref.engine.tables.staircase", lambda *_: (moved, codes))
     table = tables.table_for.__wrapped__(d, kind)
-    monkeypatch.setattr("kbit_ref.engine.codec.table_for", lambda *_: table)
+    monkeypatch.setattr("kbit_ref.engine.codec.coder_for", lambda *_: table)
     wrong = faults(d, probes(d, kind))
     assert [float(x) for x, _, _ in wrong] == [number(int(first[step]), kind)]
 
@@ -279,5 +299,5 @@ def test_a_single_wrong_word_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     d = kb.datatype("e5m2")
     tie = np.float32(1.125).view(np.uint32)
     table = tables.table_for(d, "float32")
-    monkeypatch.setattr("kbit_ref.engine.codec.table_for", lambda *_: Broken(table, lambda words: words == tie))
+    monkeypatch.setattr("kbit_ref.engine.codec.coder_for", lambda *_: Broken(table, lambda words: words == tie))
     assert faults(d, probes(d, "float32")) == [(1.125, 60, 61)]

@@ -40,6 +40,7 @@ FLOORS = {
         "departures decoding specials rank kill",
         "judge product findings",
         "check libraries programs",
+        "judges",
         "matrix audit vectors",
         "adapters blocks __init__",
     ),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.arithmetic import same
+from kbit_ref.arithmetic import identity
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.errors import KbitError
 from kbit_ref.tensors.scheme import Scheme
@@ -66,6 +66,8 @@ class Piece:
         Only some of its blocks: what depends on their places is told by others.
     given
         What it begins with: the numbers, or what is stored.
+    uses
+        The steps that its answers depend on.
     """
 
     base: Steps
@@ -76,6 +78,7 @@ class Piece:
     of: int = 0
     picked: bool = False
     given: Any = None
+    uses: frozenset[str] = frozenset(ORDER)
 
     @cached_property
     def size(self) -> int:
@@ -91,21 +94,38 @@ class Piece:
             return {}
 
     def grades(self, steps: Steps | None) -> Grades:
-        """How well steps give each answer; answers that are not judged are given by all."""
+        """Grade each answer by what steps make; answers that are not judged are given by all."""
         if steps is None or not self.ours:
             return np.full(self.size, NONE, np.int8)
+        if self._same(steps):
+            return self._of_base
         try:
             with np.errstate(all="ignore"):
-                made = self.ours if steps is self.base else self.make(steps, False)
+                return self._graded(self.make(steps, False))
         except ODD:
             return np.full(self.size, NONE, np.int8)
+
+    def _same(self, steps: Steps) -> bool:
+        """Whether nothing that the answers depend on is other than in the reference."""
+        same = steps.scheme is self.base.scheme and steps.arithmetic is self.base.arithmetic
+        return same and not changes(self.base, steps) & self.uses
+
+    @cached_property
+    def _of_base(self) -> Grades:
+        return self._graded(self.ours)
+
+    def _graded(self, made: dict[str, Array]) -> Grades:
         found = []
-        for name, theirs in self.theirs.items():
-            grade = _grade(made.get(name), theirs, self.ours.get(name))
+        for name, theirs in self._theirs.items():
+            grade = theirs.grade(made.get(name))
             if name in self.open:
                 grade[~self.open[name].reshape(-1)] = EXACT
             found.append(grade)
         return np.concatenate(found)
+
+    @cached_property
+    def _theirs(self) -> dict[str, _Part]:
+        return {name: _Part.of(theirs, self.ours.get(name)) for name, theirs in self.theirs.items()}
 
     def everything(self, steps: Steps | None) -> tuple[tuple[str, bytes], ...] | None:
         """All that steps make, as bytes."""
@@ -210,23 +230,48 @@ def changes(base: Steps, steps: Steps | None) -> set[str]:
     return set(ORDER) if steps is None else {n for n in ORDER if getattr(steps, n) is not getattr(base, n)}
 
 
-def _grade(made: Array | None, theirs: Array, ours: Array | None) -> Grades:
-    """How well one part is given; narrower answers are compared in their own format."""
-    if made is None or made.size != theirs.size:
-        return np.full(theirs.size, OTHER, np.int8)
-    made, theirs = made.reshape(-1), theirs.reshape(-1)
-    if theirs.dtype.kind == "f":
-        if theirs.dtype.itemsize < made.dtype.itemsize:
-            with np.errstate(over="ignore", under="ignore"):
-                made = made.astype(theirs.dtype)
-        found = np.where(same(made, theirs), EXACT, np.where((made == 0) & (theirs == 0), ALIKE, WRONG))
-    else:
-        found = np.where(made == theirs, EXACT, WRONG)
-    grades = found.astype(np.int8)
-    if ours is not None and ours.size == made.size:
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One part of the answers, as words that are equal where the numbers are."""
+
+    dtype: np.dtype[Any]
+    theirs: Array  # [n]
+    ours: Array | None  # [n]
+    zero: NDArray[np.bool_]  # [n]
+
+    @classmethod
+    def of(cls, theirs: Array, ours: Array | None) -> _Part:
+        """Make it of their answers and those of the reference."""
+        zero = theirs.reshape(-1) == 0 if theirs.dtype.kind == "f" else np.zeros(0, bool)
+        same_size = ours is not None and ours.size == theirs.size
+        right = _words(ours, theirs.dtype)[0] if ours is not None and same_size else None
+        return cls(theirs.dtype, _words(theirs, theirs.dtype)[0], right, zero)
+
+    def grade(self, made: Array | None) -> Grades:
+        """Grade what is made for it; narrower answers are compared in their own format."""
+        if made is None or made.size != self.theirs.size:
+            return np.full(self.theirs.size, OTHER, np.int8)
+        words, numbers = _words(made, self.dtype)
+        grades = np.where(words == self.theirs, np.int8(EXACT), np.int8(WRONG))
         wrong = np.flatnonzero(grades == WRONG)
-        grades[wrong[~same(made[wrong], ours.reshape(-1)[wrong])]] = OTHER
-    return grades
+        if not wrong.size:
+            return grades
+        if self.zero.size:
+            grades[wrong[self.zero[wrong] & (numbers[wrong] == 0)]] = ALIKE
+        if self.ours is not None:
+            grades[wrong[(grades[wrong] == WRONG) & (words[wrong] != self.ours[wrong])]] = OTHER
+        return grades
+
+
+def _words(numbers: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """[n] words that are equal where the numbers are in a format that is as narrow as that of theirs; and these."""
+    flat = numbers.reshape(-1)
+    if dtype.kind != "f":
+        return flat, flat
+    if dtype.itemsize < flat.dtype.itemsize:
+        with np.errstate(over="ignore", under="ignore"):
+            flat = flat.astype(dtype)
+    return identity(flat), flat
 
 
 def spread_evenly(at: NDArray[np.intp], n: int) -> NDArray[np.intp]:

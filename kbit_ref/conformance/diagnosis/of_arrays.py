@@ -20,7 +20,7 @@ from kbit_ref.exact.rules import RULES
 from kbit_ref.inputs import as_reals
 from kbit_ref.tensors.packing import unpack
 from kbit_ref.tensors.scheme import Scheme
-from kbit_ref.tensors.steps import Runner, Steps, Stored, read, reference
+from kbit_ref.tensors.steps import READER, WRITER, Reader, Runner, Steps, Stored, reference
 
 __all__ = ["evidence", "of_answers"]
 
@@ -141,20 +141,26 @@ class _Answers:
 def _write(base: Steps, x: Array, theirs: dict[str, Array], from_bytes: bool, **about: Any) -> Piece:
     """From numbers to what is stored, and if there are values among the answers to these."""
     runner = Runner(x)
-    values = "values" in theirs
+    values, packs = "values" in theirs, from_bytes or "packed" in theirs
 
     def make(steps: Steps, keep: bool) -> dict[str, Array]:
         if values:
             made = runner(steps, keep=keep).parts()
         else:
-            written = runner.write(steps, keep=keep)
+            written = runner.write(steps if packs else replace(steps, pack=_nothing), keep=keep)
             made = {name: part for name, part in vars(written.stored).items() if part is not None}
             made["codes"] = written.codes
-        if from_bytes:
+        if from_bytes and steps.pack is not base.pack:
             made["codes"] = base.cut.join(base.unpack(made["packed"], base.cut.grid(x.shape)), x.shape)
         return made
 
-    return Piece(base, make, theirs, given=x, **about)
+    uses = {*WRITER, *(READER if values else ())} - (set() if packs or values else {"pack"})
+    return Piece(base, make, theirs, given=x, uses=frozenset(uses), **about)
+
+
+def _nothing(codes: Array) -> NDArray[np.uint8]:
+    """No bytes, where none are judged."""
+    return np.zeros(0, np.uint8)
 
 
 def _read(base: Steps, stored: Stored, codes: Array | None, theirs: dict[str, Array], **about: Any) -> Piece:
@@ -165,16 +171,20 @@ def _read(base: Steps, stored: Stored, codes: Array | None, theirs: dict[str, Ar
         return replace(stored, packed=steps.pack(np.ascontiguousarray(base.cut.rows(codes))))
 
     right = stored if codes is None else packed(base)
+    reader = Reader(right)
 
-    def make(steps: Steps, _: bool) -> dict[str, Array]:
+    def make(steps: Steps, keep: bool) -> dict[str, Array]:
         given = right
         if steps.cut != base.cut:
             given = _in_rows(steps, right if codes is None else packed(steps))
         elif codes is not None and steps.pack is not base.pack:
             given = packed(steps)
-        return {"packed": given.packed} | ({"values": read(steps, given)} if "values" in theirs else {})
+        if "values" not in theirs:
+            return {"packed": given.packed}
+        return {"packed": given.packed, "values": (reader if given is right else Reader(given))(steps, keep=keep)}
 
-    return Piece(base, make, theirs, given=right, **about)
+    uses = frozenset(("cut", "pack", *READER)) if "values" in theirs else frozenset(("cut", "pack"))
+    return Piece(base, make, theirs, given=right, uses=uses, **about)
 
 
 def _in_rows(steps: Steps, stored: Stored) -> Stored:

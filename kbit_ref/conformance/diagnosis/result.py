@@ -55,13 +55,17 @@ class Finding:
     explained, broken
         Answers that differ and have no explanation before this one; answers that agree, and would not.
     account
-        What gives their answers, to be tried on others.
+        What gives their answers, to be tried on others; it is left behind where a finding is sent to another process.
     """
 
     members: tuple[Member, ...]
     explained: int
     broken: int
     account: Account = field(repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the account, which is made of functions."""
+        return {**vars(self), "account": None}
 
     @property
     def name(self) -> str:

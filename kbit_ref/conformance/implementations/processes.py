@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -33,7 +35,7 @@ class Processes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._started: list[subprocess.Popen[bytes]] = []
+        self._started: list[tuple[subprocess.Popen[bytes], bool]] = []  # and whether it leads those it started
         self._over = False
 
     def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
@@ -42,17 +44,25 @@ class Processes:
             if self._over:
                 raise RuntimeError("no process is started after the end")
             process = subprocess.Popen(command, **options)
-            self._started.append(process)
+            self._started.append((process, bool(options.get("start_new_session"))))
         return process
 
     def end(self) -> None:
         """Kill all that run, and let nobody start another one."""
         with self._lock:
             self._over = True
-            for process in self._started:
-                process.kill()  # of one that is known to have ended, this does nothing
-            for process in self._started:
+            for process, leads in self._started:
+                _kill(process, leads)
+            for process, _ in self._started:
                 process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes], leads: bool) -> None:
+    """Kill a process that runs, and all that it has started if it leads them."""
+    if leads and hasattr(os, "killpg") and process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # of one that is known to have ended, this does nothing
 
 
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], processes: Processes) -> list[Result]:

@@ -45,12 +45,18 @@ class BlockGroups:
                 if made is not None and "float32" in profile.sources:
                     formats.setdefault(_key(made, profile), []).append((adapter, profile, made))
         self.formats = {key: found for key, found in formats.items() if len(found) > 1}
-        self.inputs = {key: _inputs(found) for key, found in self.formats.items()}
+        self._inputs: dict[Key, list[NDArray[np.float32]]] = {}
+
+    def inputs(self, key: Key) -> list[NDArray[np.float32]]:
+        """Return the arrays of a group."""
+        if key not in self._inputs:
+            self._inputs[key] = _inputs(self.formats[key])
+        return self._inputs[key]
 
     def ask(self, adapter: Adapter, library: Library) -> Answers:
         """The numbers that one library stores for the inputs of its groups, by group and name."""
         return {
-            (key, profile.theirs): tuple(_numbers(library, profile, s, x) for x in self.inputs[key])
+            (key, profile.theirs): tuple(_numbers(library, profile, s, x) for x in self.inputs(key))
             for key, found in self.formats.items()
             for other, profile, s in found
             if other is adapter
@@ -59,8 +65,11 @@ class BlockGroups:
     def compared(self, heard: Mapping[str, Answers]) -> Iterator[Group]:
         """The groups, from the answers of each library."""
         for key, found in self.formats.items():
-            members = [Member(f"{a.library} {p.theirs}", heard[a.library][key, p.theirs]) for a, p, _ in found]
-            yield _group(key, found, members, self.inputs[key])
+            nothing = ("its judge died",) * len(self.inputs(key))
+            members = [
+                Member(f"{a.library} {p.theirs}", heard[a.library].get((key, p.theirs), nothing)) for a, p, _ in found
+            ]
+            yield _group(key, found, members, self.inputs(key))
 
 
 def _scheme(profile: BlockProfile) -> Scheme | None:

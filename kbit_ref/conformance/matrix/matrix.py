@@ -17,7 +17,8 @@ from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.ask import FLAT
 from kbit_ref.conformance.implementations.claims import Profile
 from kbit_ref.conformance.implementations.library import Library
-from kbit_ref.conformance.libraries import Judged, expect, judge_library, with_libraries
+from kbit_ref.conformance.judges import judge_side_by_side
+from kbit_ref.conformance.libraries import Judged
 from kbit_ref.conformance.matrix.block_pairs import Answers, BlockGroups
 from kbit_ref.conformance.matrix.pairs import Group, Member, group_of
 from kbit_ref.conformance.reading import Refused, read_type
@@ -62,20 +63,21 @@ def make_matrix(
     timeout, folders, progress
         As in `judge_libraries`.
     """
-    blocks = BlockGroups(libraries)
-    expect(libraries, progress)
-
-    def work(adapter: Adapter, library: Library) -> tuple[list[Judged], Answers]:
-        return judge_library(adapter, library, progress=progress), blocks.ask(adapter, library)
-
-    found = with_libraries(work, libraries, timeout, folders)
-    judged = [each for some, _ in found for each in some]
+    found = judge_side_by_side(
+        libraries, timeout=timeout, folders=folders, progress=progress, heard=True, more=f"{__name__}:stored_by"
+    )
+    judged = [each for one in found for each in one.judged]
     rows = [each for each in judged if isinstance(each.profile, Profile)]
     formats = [each.report for each in judged if not isinstance(each.profile, Profile)]
-    heard = {adapter.library: answers for adapter, (_, answers) in zip(libraries, found, strict=True)}
-    groups = [*type_groups(rows), *blocks.compared(heard)]
+    heard = {adapter.library: one.more or {} for adapter, one in zip(libraries, found, strict=True)}
+    groups = [*type_groups(rows), *BlockGroups(libraries).compared(heard)]
     light = tuple(replace(row, heard=()) for row in rows)
     return Matrix(datetime.date.today().isoformat(), light, tuple(formats), tuple(groups))
+
+
+def stored_by(libraries: Sequence[Adapter], adapter: Adapter, library: Library) -> Answers:
+    """Return what one of the libraries stores for the inputs of its groups."""
+    return BlockGroups(libraries).ask(adapter, library)
 
 
 def as_dict(matrix: Matrix) -> dict[str, Any]:
@@ -118,9 +120,7 @@ def _type_group(base: str, rows: Sequence[Judged], sources: Sequence[str]) -> Gr
             if put.what == "encode" and put.inputs.kind in sources:
                 asked.setdefault(put.inputs.kind, put)
     order = [source for source in sources if source in asked]
-    members = [
-        Member(f"{row.library} {row.report.theirs}", tuple(_codes(row, kind) for kind in order)) for row in rows
-    ]
+    members = [Member(f"{row.library} {row.report.theirs}", tuple(_codes(row, kind) for kind in order)) for row in rows]
 
     def zeros(codes: NDArray[Any]) -> NDArray[np.bool_]:
         return np.asarray(np.append(d.levels == 0, False)[codes])  # -1 is no level
