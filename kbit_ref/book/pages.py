@@ -8,15 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kbit_ref import cli, exact
 from kbit_ref.book import faults
 from kbit_ref.book.faults import escaped
 from kbit_ref.cli import audit, departures, vectors
 from kbit_ref.cli.list_ import markdown
 from kbit_ref.data import data_folder
 
-__all__ = ["FOLDER", "PAGES", "Page", "contents", "page"]
+__all__ = ["CHOICES", "FOLDER", "PAGES", "Page", "contents", "page"]
 
 FOLDER = Path(__file__).parent
+CHOICES = {  # of a data type
+    "rounding": "which neighbour; the stochastic ones take random bits (`kb.encode_stochastic`)",
+    "ties": "halfway between two levels",
+    "overflow": "beyond the last level",
+    "zero_sign": "which x become -0, in a type with a code for it",
+    "negative": "x < 0 in a type without negative levels",
+}
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,23 @@ class Page:
     slow: bool = False
 
 
+def commands() -> str:
+    """Return a row per command: what it does, and an example."""
+    lines = ["| command | what it does | example |", "|---|---|---|"]
+    found = ((name, cli.command(name)) for name in cli.commands())
+    lines += [f"| `kbit-ref {name}` | {escaped(it.HELP)} | `{escaped(it.EXAMPLE)}` |" for name, it in found]
+    return "\n".join(lines)
+
+
+def choices() -> str:
+    """Return a row per choice of a data type: its names, the default first, and what it decides."""
+    lines = ["| choice | names | what it decides |", "|---|---|---|"]
+    lines += [f"| `{name}` | `{'` `'.join(names)}` | {CHOICES[name]} |" for name, names in exact.CHOICES.items()]
+    return "\n".join(lines)
+
+
 def findings() -> str:
-    """The answer of the study, and what it says of the paper's findings."""
+    """Return the answer of the study, and its verdicts on the paper's findings."""
     report = (data_folder("study") / "report" / "report.md").read_text("utf-8")
     answer = report.partition("\n## The answer\n")[2].partition("\n![")[0].strip()
     table = report.partition("\n## The paper's eight findings\n")[2].partition("\n|")[2].partition("\n\n")[0]
@@ -48,7 +71,7 @@ def findings() -> str:
 
 
 def libraries() -> str:
-    """What the record of the matrix says of libraries that differ: formats that differ for one reason in a row."""
+    """Return a row per reason for which a library differs, by the record of the matrix."""
     record = json.loads(max(data_folder("matrix").glob("*.json")).read_text("utf-8"))
     rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for verdict in (*record["types"], *record["blocks"]):
@@ -65,7 +88,14 @@ def libraries() -> str:
 
 
 PAGES = {
+    "commands": Page("Commands", "`kbit-ref COMMAND --help` says what the output means.", commands),
     "types": Page("Data types", "`kbit-ref list`; `kbit-ref show NAME` draws one.", lambda: markdown("types")),
+    "choices": Page(
+        "Choices of data types",
+        "A name can carry them: `e4m3fn+overflow=ieee`. Further: `e2m1fn+ties=away`, "
+        "`Binary8p3se+rounding=toward_zero`; `kbit_ref.exact.Definition` defines each name.",
+        choices,
+    ),
     "schemes": Page(
         "Schemes",
         "`kbit-ref list schemes`. A scheme takes two choices more: `layout`, a name from the page of layouts whose "
@@ -81,8 +111,11 @@ PAGES = {
     ),
     "departures": Page(
         "Faults inside profiles",
-        "`kbit-ref departures`: what is wrong with a library that does as its profile says. Each profile is compared "
-        "with the published definition of its format over the inputs of `check`.",
+        "`kbit-ref departures`: what is wrong with a library that does as its profile says. Each profile is "
+        "compared with the published definition of its format (`kbit_ref/tensors/definitions.txt`) over the inputs "
+        "of `check`. A departure is a fault if it breaks a law (a finite number becomes infinite, the largest of a "
+        "block is lost, 0 becomes another number), or changes numbers that the definition gives back exactly and "
+        "leaves no choice about.",
         departures.markdown,
     ),
     "layouts": Page(
@@ -131,7 +164,7 @@ PAGES = {
 
 
 def page(name: str) -> str:
-    """The Markdown of a page.
+    """Return the Markdown of a page.
 
     Examples
     --------
@@ -143,7 +176,7 @@ def page(name: str) -> str:
 
 
 def contents() -> str:
-    """The table of the README: a row a page, with the number of its rows."""
+    """Return the table of the README: a row per page, with the number of its rows."""
     lines = ["| page | rows | what |", "|---|---|---|"]
     for name, one in PAGES.items():
         text = (FOLDER / f"{name}.md").read_text("utf-8")

@@ -94,6 +94,11 @@ def quantize_file(
     BadInput
         `quantize: model.weight[3, 7] = nan, a block with NaN has no scale; ...`
         and whatever is wrong with the files.
+
+    Choices
+    -------
+    Tensors are cut into blocks as they lie in the file: GPT-2's files hold matrices as [inputs, outputs], so that
+    blocks run along outputs there, and along inputs where a model is quantized after it was loaded.
     """
     s = scheme(scheme_)
     if s.dtype.rounding.startswith("stochastic"):

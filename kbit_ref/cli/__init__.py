@@ -22,7 +22,7 @@ from kbit_ref import __version__
 from kbit_ref.cli._parser import Parser
 from kbit_ref.errors import KbitError
 
-__all__ = ["commands", "main", "parser"]
+__all__ = ["command", "commands", "main", "parser"]
 
 MORE = "`kbit-ref COMMAND --help` has an example, and says what the output means. Begin with `kbit-ref check`."
 INTERRUPTED = 130  # as a shell has it: 128 and the number of the signal
@@ -40,7 +40,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"kbit-ref {__version__}")
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name in commands():
-        module = _module(name)
+        module = command(name)
         sub = subparsers.add_parser(name, help=module.HELP, description=module.__doc__)
         module.arguments(sub)
         sub.explain(module.EXAMPLE, module.OUTPUT)
@@ -49,7 +49,8 @@ def parser() -> Parser:
     return top
 
 
-def _module(name: str):  # type: ignore[no-untyped-def]  # a module is not a type mypy can name
+def command(name: str):  # type: ignore[no-untyped-def]  # a module is not a type mypy can name
+    """Return the module of a command."""
     for spelled in (name, name + "_"):  # `list_` and the like keep clear of builtins
         if any(found.name == spelled for found in pkgutil.iter_modules(__path__)):
             return importlib.import_module(f"{__name__}.{spelled}")

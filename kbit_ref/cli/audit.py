@@ -36,14 +36,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mutant", action="append", default=[], metavar="M", help="try only this wrong quantizer (repeatable)"
     )
-    parser.add_argument("--markdown", action="store_true", help="print the table of the README")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown, as in the book")
 
 
 def run(args: argparse.Namespace) -> int:
     """Audit, print; 1 if a wrong quantizer is accepted."""
     if args.markdown:
         if args.rule or args.json:
-            rule = "only the worked examples stand in the README"
+            rule = "only the worked examples have a Markdown table"
             raise BadInput(message("audit", "--markdown", rule, "leave out the rule and --json"))
         print(markdown())
         return 0
@@ -74,7 +74,7 @@ def _examples(args: argparse.Namespace) -> list[Audit]:
 
 
 def markdown() -> str:
-    """Return the table of worked examples as it stands in the README."""
+    """Return the table of worked examples in Markdown, as it stands in the book."""
     table = rows()
     heads = list(table[0])
     lines = [heads, ["---"] * len(heads), *([row[head] for head in heads] for row in table)]

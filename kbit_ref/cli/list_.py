@@ -1,4 +1,4 @@
-"""List what has a name: data types, the parts of schemes, profiles, layouts, methods. The README holds these tables."""
+"""List what has a name: data types, the parts of schemes, profiles, layouts, methods."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="types (default), schemes, profiles, layouts or methods",
     )
     parser.add_argument("--all", action="store_true", help="one row per name, instead of one for names that are alike")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown, as it stands in the README")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown, as in the pages of the book")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,7 +86,7 @@ def _stacked(rows: Sequence[Row]) -> list[str]:
 
 
 def markdown(what: str = "types", *, every: bool = False) -> str:
-    """Return the tables as they stand in the README."""
+    """Return the tables in Markdown, as they stand in the book."""
     parts = []
     for title, rows in TABLES[what](every).items():
         head = list(rows[0])
@@ -101,7 +101,7 @@ CODE = ("name", "names", "spelling", "values")  # columns of spelled words
 
 
 def _cell(column: str, value: object) -> str:
-    """Return a cell: what is spelled as code, powers as the README writes them, no bar that would end the cell."""
+    """Return a cell: what is spelled as code, powers with ^, no bar that would end the cell."""
     text = str(value)
     if column == "values":
         text = "` `".join(text.split())

@@ -106,7 +106,7 @@ def _print(args: argparse.Namespace, rows: Sequence[Mapping[str, object]]) -> No
 
 
 def markdown() -> str:
-    """Return the table of the README: what each file of `quick` kills, all of them, and the tests of `full`."""
+    """Return the table of the book: what each file of `quick` kills, all of them, and the tests of `full`."""
     files = [read_vectors(path) for path in vector_files()]
     rows = [{**row, "file": f"`{row['file']}`"} for row in coverage(files)[:-1]]
     whole = [{**row, "file": f"all of {row['level']}"} for row in levels(files)]

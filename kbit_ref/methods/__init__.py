@@ -5,7 +5,7 @@
     >>> coded.bits_per_parameter
     4.25
 
-A new method is one file here with one decorated function; the table of the README, the study and the
+A new method is one file here with one decorated function; the page of the book, the study and the
 tests read the registry.
 """
 

@@ -4,8 +4,10 @@ import re
 
 import pytest
 
-from kbit_ref import profiles
+from kbit_ref import exact, profiles
 from kbit_ref.book import FOLDER, PAGES, page
+from kbit_ref.book.pages import CHOICES as OF_TYPES
+from kbit_ref.cli import commands
 from kbit_ref.cli.list_ import TABLES, markdown
 from kbit_ref.data import data_folder
 from kbit_ref.exact.encoders import ENCODERS
@@ -42,6 +44,8 @@ def test_every_list_has_a_page_and_every_page_a_file() -> None:
     ("name", "was", "planted"),
     [
         ("types", "| `mxint8` | integer |", "| `mxint8` | float |"),
+        ("commands", "| `kbit-ref check` |", "| `kbit-ref checks` |"),
+        ("choices", "| `ties` | `even` `lower`", "| `ties` | `even` `low`"),
         ("schemes", "| `absmax` | fl(max", "| `absmax` | fl(2 max"),
         ("schemes", "| `eps` | `0` `1e-7`", "| `eps` | `0` `1e-6`"),
         ("profiles", "| `onnx-dynamic` | `uint8-tensor", "| `onnx-dynamic` | `int8-tensor"),
@@ -54,6 +58,10 @@ def test_a_stale_page_would_be_found(name: str, was: str, planted: str) -> None:
 
 
 def test_tables_are_whole() -> None:
+    assert re.findall(r"^\| `kbit-ref (\w+)` \|", written("commands"), re.M) == list(commands())
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", written("choices"), re.M))
+    assert {name: tuple(re.findall(r"`(\w+)`", names)) for name, names in rows.items()} == exact.CHOICES
+    assert set(OF_TYPES) == set(exact.CHOICES)
     schemes = markdown("schemes")
     names = {*RULES, *SCALE_DTYPES, *CHOICES, *ENCODERS, *DOUBLES}
     assert {name for name in names if f"| `{name}` |" not in schemes} == set()

@@ -6,7 +6,8 @@ import shlex
 
 import pytest
 
-from kbit_ref.cli import _module, commands, main, parser
+from kbit_ref.cli import command as module_of
+from kbit_ref.cli import commands, main, parser
 
 
 def every(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -64,7 +65,7 @@ def test_bare_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert caught.value.code == 2
     for name in commands():
-        assert re.search(rf"^    {name} +{re.escape(_module(name).HELP[:40])}", out, re.M), name
+        assert re.search(rf"^    {name} +{re.escape(module_of(name).HELP[:40])}", out, re.M), name
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kbit_ref import exact, open_checkpoint
+from kbit_ref import open_checkpoint
 from kbit_ref.book import contents
 from kbit_ref.checkpoints import Writer
 from kbit_ref.checkpoints.header import Spec
@@ -27,10 +27,11 @@ def test_the_contents_are_generated() -> None:
     assert contents_of(README.replace("| [Layouts]", "| [Layout]")) != contents() + "\n"
 
 
-def test_table_of_choices_is_complete() -> None:
-    table = README.partition("| choice |")[2].partition("\n\n")[0]
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.M))
-    assert {name: tuple(re.findall(r"`(\w+)`", names)) for name, names in rows.items()} == exact.CHOICES
+def test_it_is_short_and_begins_with_what_a_reader_wants() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 200
+    first = "\n".join(lines[:45])
+    assert [first.find(words) > 0 for words in ("It is for", "**not** for", "pip install", "kb.check(")] == [True] * 4
 
 
 def test_every_command_is_mentioned() -> None:

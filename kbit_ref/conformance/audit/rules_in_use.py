@@ -166,7 +166,7 @@ def audits(only: Iterable[str] = ()) -> Iterator[tuple[RuleInUse, str, Audit]]:
 
 
 def rows(only: Iterable[str] = ()) -> list[dict[str, str]]:
-    """A row a rule and scheme, for the README: how many wrong quantizers it accepts, of how many.
+    """A row a rule and scheme, for the book: how many wrong quantizers it accepts, of how many.
 
     Examples
     --------
