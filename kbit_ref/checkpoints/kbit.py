@@ -209,13 +209,13 @@ class Checkpoint(Mapping[str, "QTensor | Array"]):
         return len(self.tensors) + len(self._plain)
 
     def dequantize(self, name: str) -> Array:
-        """The tensor as numbers: float32 of a quantized one, otherwise as it is."""
+        """Return a tensor as numbers: float32 of a quantized one, otherwise as it is."""
         found = self[name]
         return dequantize(found) if isinstance(found, QTensor) else found
 
 
 def open_checkpoint(path: PathLike) -> Checkpoint:
-    """The tensors of a file by name, quantized ones as `QTensor`; the file is mapped, not read.
+    """Open a safetensors file: its tensors by name, quantized ones as `QTensor`; the file is mapped, not read.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which libraries, data types and block formats a command is about: `check` and `matrix` choose alike."""
+"""Choose the libraries, data types and block formats that a command judges: `check` and `matrix` alike."""
 
 from __future__ import annotations
 

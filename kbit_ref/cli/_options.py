@@ -1,4 +1,4 @@
-"""What several commands ask of their options: none that does nothing, and places that can be written to."""
+"""Check options that several commands share: none without effect, and places that can be written to."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ COLUMNS = {
     "agree": "how many of these give every value of the definition or profile, bit for bit",
     "known": "how many differ, all differences being on public record",
     "disagree": "how many differ otherwise",
-    "error": "how many raised, or returned something other than what was asked for",
+    "error": "how many raised, or returned something of another kind than requested",
     "values": "how many values were compared; s: after how many seconds the library was done",
     "#": "the number of a finding, for --details",
     "harm": "share of the answers that differ, times their median relative error: 1 is all wrong, 0 only signs of "
@@ -50,7 +50,7 @@ LEGEND = {
     "agree": "every value, bit for bit",
     "known": "differs, and is on public record",
     "disagree": "differs otherwise",
-    "error": "raised, or returned something else than was asked for",
+    "error": "raised, or returned something of another kind than requested",
     "harm": "share of the answers that differ x their median relative error, on inputs that are chosen to be hard",
 }
 LONGEST = 18  # name of a library

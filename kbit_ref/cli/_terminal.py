@@ -1,4 +1,4 @@
-"""How text is laid out: the width of the terminal, tables whose cells wrap, colour on a terminal only."""
+"""Lay out text: the width of the terminal, tables whose cells wrap, colour on a terminal only."""
 
 from __future__ import annotations
 

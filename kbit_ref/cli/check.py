@@ -129,7 +129,7 @@ def _chosen(args: argparse.Namespace) -> tuple[list[Adapter], list[Adapter]]:
     if filtered and not present:
         asked = {"type": args.type, "profile": args.profile, "only": names, "blocks": []}
         option = next(name for name, given in asked.items() if given or name == "blocks")
-        got, rule = f"{option} = {', '.join(asked[option])}", "no library that was asked has it"
+        got, rule = f"{option} = {', '.join(asked[option])}", "none of the chosen libraries has it"
         if absent:
             raise MissingLibrary(
                 message("check", got, f"{absent[0].library} has it, and is not installed", absent[0].install)
@@ -203,7 +203,7 @@ def _words(finding: Finding) -> set[str]:
 
 
 def _rankings(verdicts: Sequence[Verdict]) -> list[str]:
-    """`Conforms to X, not to Y` for each that was ranked."""
+    """Return `Conforms to X, not to Y` for each that was ranked."""
     lines = []
     for verdict in verdicts:
         if verdict.ranking is not None:

@@ -1,4 +1,4 @@
-"""Where profiles part from the published definitions of their formats: known faults of libraries, and other choices.
+"""List where profiles differ from the published definitions of their formats: known faults, and other choices.
 
 A profile says what a library does. Each departure is a choice of the profile (or several that only together do it)
 with what it does to numbers, how often and how much, in which blocks, and the smallest example. A *fault* loses
@@ -22,7 +22,7 @@ from kbit_ref.tensors.definitions import definition
 from kbit_ref.tensors.profiles import profiles
 from kbit_ref.tensors.scheme import scheme
 
-HELP = "where libraries part from the published definitions of formats, as their profiles say"
+HELP = "list where libraries differ from the published definitions of formats, by their profiles"
 EXAMPLE = "kbit-ref departures bnb-cpu-nf4"
 OUTPUT = {
     "definition": "the scheme that the profile is compared with, and where it is published; or that it is not",

@@ -62,7 +62,7 @@ def add_quantization(parser: argparse.ArgumentParser) -> None:
 
 
 def loaded(args: argparse.Namespace) -> Model:
-    """Return the model of the directory, quantized if that was asked for."""
+    """Return the model of the directory, quantized if requested."""
     if args.scheme is None:
         given = {"--method": args.method, "--calibration": args.calibration, "--activations": args.activations}
         rule = "nothing is quantized without a scheme"
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _as_typed() -> Iterator[None]:
-    """Errors name options as they are typed, and not as Python's arguments."""
+    """Name options in errors as they are typed, and not as Python's arguments."""
     try:
         yield
     except BadInput as error:

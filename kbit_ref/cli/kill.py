@@ -1,4 +1,4 @@
-"""The kill matrix: which wrong implementations the inputs of `check` find, for every profile and variant.
+"""Measure which wrong implementations the inputs of `check` find, for every profile and variant.
 
 A variant is a mistake that happened (with each of its parameters), another layout of the bytes, another value of a
 choice, or another rule. A scheme takes some seconds; all of them some minutes.
@@ -15,7 +15,7 @@ from kbit_ref.conformance.kill import FATES, Fate, kill, subjects, write_kills
 from kbit_ref.progress import Progress
 from kbit_ref.tensors.scheme import scheme
 
-HELP = "which wrong implementations the inputs of `check` find, for every profile and variant"
+HELP = "measure which wrong implementations the inputs of `check` find, for every profile and variant"
 EXAMPLE = "kbit-ref kill bnb-cpu-nf4"
 OUTPUT = {
     "killed": "variants that the inputs of `check` tell from the scheme",
@@ -26,7 +26,7 @@ OUTPUT = {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `kbit-ref kill`."""
+    """Add the options of `kbit-ref kill`."""
     parser.add_argument("scheme", nargs="*", help="profiles or schemes; by default all profiles (minutes)")
     parser.add_argument("--all", action="store_true", help="print what kills each variant, or why none does")
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="at a time (default 2)")
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(found: list[Fate], wanted: list[str], every: bool) -> list[str]:
-    """A line a scheme, and one for each variant that is asked for or survives."""
+    """Return a line per scheme, and one for each variant that is requested or survives."""
     names = subjects()
     lines = ["".join(f"{head:>9}" for head in FATES) + "  scheme"]
     for spelling in wanted:

@@ -1,4 +1,4 @@
-"""The study: bits against loss and accuracy, over models, types, block sizes and methods."""
+"""Measure loss and accuracy against bits, over models, types, block sizes and methods."""
 
 from __future__ import annotations
 

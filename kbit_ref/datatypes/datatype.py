@@ -47,7 +47,7 @@ class DataType:
     meaning
         Version of the meaning; recorded by proofs and vectors, raised if a level ever changes.
     exponents
-        int32 [2**bits], or None. They are kept only if float64 does not hold all levels; then the
+        int32 [2**bits], or None. Only there if float64 does not hold all levels; then the
         finite significands are 0 or 1/2 <= |s| < 1, and `levels` refuses.
     """
 
@@ -90,7 +90,7 @@ class DataType:
         ties: str = "lower",
         **choices: Any,
     ) -> DataType:
-        """A data type from its levels, in the order of their codes.
+        """Make a data type from its levels, in the order of their codes.
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ class DataType:
             1 to 65536 numbers, each exactly a float32 number. If they are fewer than 2**bits, the
             last one is repeated to fill the codes that are left, which are `unused`.
         name
-            Any name that is not taken; it resolves only after `kb.register`.
+            Any name that no other type has; it resolves only after `kb.register`.
         bits
             Width of a code; by default the smallest that holds the levels.
         unused, ties, choices
@@ -126,7 +126,7 @@ class DataType:
         return cls(name, bits, table, (*unused, *spare), ties, **choices)
 
     def with_choices(self, **choices: str) -> DataType:
-        """The same levels under other choices; the name says which.
+        """Return the type with the same levels and other choices; its name spells them.
 
         Raises
         ------
@@ -154,7 +154,7 @@ class DataType:
 
     @property
     def levels(self) -> NDArray[np.float64]:
-        """float64 [2**bits]: the number of each code.
+        """Return the number of each code, float64 [2**bits].
 
         Raises
         ------
@@ -168,25 +168,25 @@ class DataType:
 
     @cached_property
     def outside(self) -> NDArray[np.bool_]:
-        """bool [2**bits]: the codes whose level float64 does not hold."""
+        """Return where float64 does not hold the level of a code, bool [2**bits]."""
         outside: NDArray[np.bool_] = rounded(*self.parts())[1] != 0
         return outside
 
     @cached_property
     def ascending(self) -> NDArray[np.intp]:
-        """intp [n]: the codes of the finite levels that `encode` can give, by ascending level; -0 is apart."""
+        """Return the codes of the finite levels that `encode` can give, intp [n], by ascending level, without -0."""
         s = self.significands[self.emitted]
         codes: NDArray[np.intp] = self.emitted[np.isfinite(s) & ~((s == 0) & np.signbit(s))]
         return codes[order(*self.parts(codes))]
 
     def parts(self, codes: Any = slice(None)) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """(significands, exponents) of these codes, or of all."""
+        """Return (significands, exponents) of codes; by default of all."""
         s = self.significands[codes]
         return s, np.zeros(s.shape, np.int32) if self.exponents is None else self.exponents[codes]
 
     @cached_property
     def signs(self) -> exact.Definition:
-        """The significands as a definition: where they are the levels, that is the definition of the type.
+        """Return the significands as a definition: where they are the levels, that of the type.
 
         Elsewhere they have at least the signs, zeros, infinities and NaNs of the levels.
         """
@@ -194,38 +194,38 @@ class DataType:
 
     @property
     def definition(self) -> exact.Definition:
-        """The same type for `kbit_ref.exact`: plain numbers."""
+        """Return the same type for `kbit_ref.exact`: plain numbers."""
         return self.signs if self.exponents is None else _wide_definition(self)
 
     @cached_property
     def emitted(self) -> NDArray[np.intp]:
-        """intp [n]: the codes that `encode` can give, ascending."""
+        """Return the codes that `encode` can give, intp [n], ascending."""
         return np.setdiff1d(np.arange(2**self.bits), self.unused)
 
     @cached_property
     def top(self) -> float:
-        """The largest finite level that `encode` can give."""
+        """Return the largest finite level that `encode` can give."""
         return float(self.levels[self.ascending[-1]])
 
     @property
     def has_nan(self) -> bool:
-        """Is there a code for NaN?"""
+        """Return whether the type has a code for NaN."""
         return bool(np.isnan(self.significands).any())
 
     @cached_property
     def nan_code(self) -> int | None:
-        """The code that `encode` gives NaN, if there is one."""
+        """Return the code that `encode` gives NaN, if there is one."""
         codes = self.emitted[np.isnan(self.significands[self.emitted])]
         return int(codes[0]) if codes.size else None
 
     @property
     def code_dtype(self) -> np.dtype[Any]:
-        """uint8 up to 8 bits, uint16 above."""
+        """Return the dtype of codes: uint8 up to 8 bits, uint16 above."""
         return np.dtype(np.uint8 if self.bits <= 8 else np.uint16)
 
     @cached_property
     def level_dtype(self) -> np.dtype[Any]:
-        """What `decode` returns: float32; float64 if a level does not fit (wide P3109 exponents)."""
+        """Return the dtype of decoded numbers: float32; float64 if a level does not fit (wide P3109 exponents)."""
         narrow = self.exponents is None and all_float32(self.levels)
         return np.dtype(np.float32 if narrow else np.float64)
 
@@ -328,7 +328,7 @@ def register(
     Raises
     ------
     BadInput
-        `register: name = 'nf4', it is taken by another type; choose another name`
+        `register: name = 'nf4', another type has it; choose another name`
 
     Examples
     --------
@@ -341,7 +341,7 @@ def register(
         known = _find(what.name)
         if known is not None and known != what:
             raise BadInput(
-                message("register", f"name = {what.name!r}", "it is taken by another type", "choose another name")
+                message("register", f"name = {what.name!r}", "another type has it", "choose another name")
             )
         if not re.fullmatch(r"[A-Za-z_][\w.~]*", what.name):
             rule = "a name is letters, digits, _ . ~"
@@ -363,7 +363,7 @@ def families() -> tuple[Row[DataType], ...]:
 
 
 def datatypes(*, grammar: bool = False) -> tuple[str, ...]:
-    """The names of all data types, in reading order; with `grammar=True` those of the name grammars too.
+    """Return the names of all data types, in reading order; with `grammar=True` those of the name grammars too.
 
     Examples
     --------

@@ -70,7 +70,7 @@ LEAST_ELEMENTS = 256  # estimate_quantiles asks for as many
 
 
 def learn(x: Any, method: str, *, estimator: str = "sram") -> DataType:
-    """A data type fitted to numbers.
+    """Fit a data type to numbers.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ def encode(
     threads: int | None = None,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """The code of the level nearest to each number, bit for bit what `kb.exact.encode` says.
+    """Encode numbers: return the code of the level nearest to each, bit for bit that of `kb.exact.encode`.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def decode(
     threads: int | None = None,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """The level of each code.
+    """Decode codes: return the level of each.
 
     Parameters
     ----------

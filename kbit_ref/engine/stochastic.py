@@ -61,7 +61,7 @@ def _outward(d: DataType, real: Any) -> _Outward:
 
 
 def encode_stochastic(dtype: DataType | str, x: Any, random: ArrayLike, random_bits: int) -> NDArray[Any]:
-    """Codes by stochastic rounding with the given random bits, equal to `kb.exact.encode` for each.
+    """Encode by stochastic rounding with the given random bits, equal to `kb.exact.encode` for each.
 
     Parameters
     ----------

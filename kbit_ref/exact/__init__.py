@@ -1,4 +1,4 @@
-"""The definition: what everything here means, in rational arithmetic.
+"""Define what everything here means, in rational arithmetic.
 
 It imports no NumPy and no other room, takes plain numbers and sequences, and is slow. Everything
 fast in this project is compared with it. In reading order:

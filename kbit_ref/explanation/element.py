@@ -53,7 +53,7 @@ def explain(
     random: Any = None,
     random_bits: int = 0,
 ) -> Explanation:
-    """One element taken apart: its bits, block, scale, neighbours, code, place in the bytes, decoded value.
+    """Trace the quantization of one element: its bits, block, scale, neighbours, code, bytes, decoded value.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One element taken apart. `print` it, or take `as_dict()` for JSON.
+    """A trace of the quantization of one element. `print` it, or use `as_dict()` for JSON.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Explanation:
     error: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists, numbers and strings; infinities and NaN are strings, which JSON has."""
+        """Return plain dicts, lists, numbers and strings; infinities and NaN are strings, which JSON has."""
         found: dict[str, Any] = _plain(asdict(self))
         return found
 

@@ -190,7 +190,7 @@ def dot_bound(
     scales: Any = None,
     delta: float = 0.001,
 ) -> DotBound:
-    """Where each element of a @ b lies, whoever computed it.
+    """Bound each element of a @ b, for any order of additions.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def dot_bound(
 
     Choices
     -------
-    Rounding is to nearest even, subnormals are kept (a mode that flushes them to zero is another
+    Rounding is to nearest even, subnormals are not flushed (a mode that flushes them to zero is another
     arithmetic, and so are tensor cores that cut off bits instead of rounding). An implementation that adds
     in a wider format, and rounds once, lies inside as well. `probable` for any order is wide: for an
     implementation whose order is not known name `sequential`, whose partial sums are larger than those of

@@ -31,7 +31,7 @@ def dequantize(
     out: NDArray[np.float32] | None = None,
     room: Room | None = None,
 ) -> NDArray[np.float32]:
-    """The numbers that a QTensor stands for: level * scale, then + offset, each rounded to float32.
+    """Dequantize a QTensor: level * scale, then + offset, each rounded to float32.
 
     Parameters
     ----------

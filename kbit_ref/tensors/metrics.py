@@ -42,7 +42,7 @@ class Metrics:
 
 
 def metrics(x: Any, q: QTensor) -> Metrics:
-    """The errors of q as a copy of x; sums in float64.
+    """Return the errors of q as a copy of x; sums in float64.
 
     Raises
     ------

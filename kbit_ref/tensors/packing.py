@@ -183,7 +183,7 @@ def trits() -> Layout:
 
 
 def layouts() -> tuple[str, ...]:
-    """The names of all layouts.
+    """Return the names of all layouts.
 
     Examples
     --------
@@ -200,7 +200,7 @@ def rows() -> tuple[Row[Layout], ...]:
 
 @lru_cache
 def layout(name: str | Layout) -> Layout:
-    """The layout of that name.
+    """Return the layout of that name.
 
     Raises
     ------
@@ -222,12 +222,12 @@ def layout(name: str | Layout) -> Layout:
 
 
 def pack(codes: Any, layout: str | Layout) -> Bytes:
-    """Codes to bytes.
+    """Pack codes into bytes.
 
     Parameters
     ----------
     codes : [*shape]
-        Integers below 2**bits, taken in C order.
+        Integers below 2**bits, packed in C order.
     layout
         A `Layout` or its name.
 
@@ -273,7 +273,7 @@ def pack_into(packed: Bytes, codes: Bytes, form: Layout, first: int = 0, fill: i
 
 
 def unpack(buffer: Any, layout: str | Layout, n: int) -> Bytes:
-    """Bytes to the first n codes.
+    """Unpack the first n codes of bytes.
 
     Parameters
     ----------

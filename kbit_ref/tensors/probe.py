@@ -34,7 +34,7 @@ Block = NDArray[np.float32]
 
 
 def probe(scheme_: Scheme | str) -> NDArray[np.float32]:
-    """Values that separate a scheme from its neighbours: float32 [64, 64], or as many axes as the cut asks for.
+    """Return values that separate a scheme from its neighbours: float32 [64, 64], or as many axes as the cut asks for.
 
     The same for every call. NaN and infinity are among them where the scheme has an answer to them.
 

@@ -24,7 +24,7 @@ class Profile:
 
 @cache
 def profiles() -> dict[str, Profile]:
-    """All profiles by name; `kb.scheme` takes the names.
+    """Return all profiles by name; `kb.scheme` takes the names.
 
     Examples
     --------

@@ -20,7 +20,7 @@ __all__ = ["QTensor"]
 
 @dataclass(frozen=True, eq=False)
 class QTensor:
-    """What is stored for an array.
+    """A quantized array: packed codes, scales, and all else that is stored.
 
     Parameters
     ----------
@@ -97,19 +97,19 @@ class QTensor:
 
     @property
     def size(self) -> int:
-        """The number of elements."""
+        """Return the number of elements."""
         return math.prod(self.shape)
 
     @property
     def codes(self) -> NDArray[np.uint8]:
-        """uint8 [*shape]: one code an element."""
+        """Return the codes, uint8 [*shape]."""
         flat = unpack(self.packed, self.scheme.layout, self.size)
         rows = flat.reshape(self.scheme.cut.grid(self.shape))
         return np.ascontiguousarray(self.scheme.cut.join(rows, self.shape))
 
     @property
     def bits(self) -> int:
-        """All bits stored."""
+        """Return the number of bits stored."""
         widths = {"f32": 32, "f16": 16, "bf16": 16}
         width = widths.get(self.scheme.scale_dtype) or datatype(self.scheme.scale_dtype).bits
         bits = 8 * self.packed.size
@@ -122,5 +122,5 @@ class QTensor:
 
     @property
     def bits_per_parameter(self) -> float:
-        """All bits stored, over the number of elements."""
+        """Return the bits stored, over the number of elements."""
         return self.bits / self.size if self.size else 0.0

@@ -49,7 +49,7 @@ def quantize(
     random_bits: int = 0,
     whole: Whole | None = None,
 ) -> QTensor:
-    """An array to codes and scales, bit for bit what `kb.exact.quantize` says.
+    """Quantize an array to codes and scales, bit for bit those of `kb.exact.quantize`.
 
     Parameters
     ----------

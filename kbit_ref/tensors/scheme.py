@@ -105,7 +105,7 @@ MEANINGS = {  # of the choices, for tables
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
-    """How an array becomes codes, scales and bytes. Make one with `kb.scheme(text)`.
+    """A rule by which an array becomes codes, scales and bytes. Make one with `kb.scheme(text)`.
 
     `choices` holds only what differs from the default; `s["arith"]` gives the value in force.
     """
@@ -134,7 +134,7 @@ class Scheme:
 
     @cached_property
     def code_of_zero(self) -> int:
-        """The code of the elements of a block whose scale is 0."""
+        """Return the code of the elements of a block whose scale is 0."""
         return 0 if self["zerocode"] == "code0" else self._zero
 
     @property
@@ -143,23 +143,23 @@ class Scheme:
 
     @property
     def scale_type(self) -> str:
-        """The type that stores the scale; beyond its range a half-precision scale is infinite, and refused."""
+        """Return the type that stores the scale; beyond its range a half-precision scale is infinite, and refused."""
         return f"{self.scale_dtype}+overflow=ieee" if self.scale_dtype in ("f16", "bf16") else self.scale_dtype
 
     @cached_property
     def layout(self) -> Layout:
-        """The packing layout: `low` where codes fill bytes evenly, a dense `lsb` stream elsewhere."""
+        """Return the packing layout: `low` where codes fill bytes evenly, a dense `lsb` stream elsewhere."""
         bits = self.dtype.bits
         return layout(self.choices.get("layout", f"low{bits}" if bits in (1, 2, 4, 8) else f"lsb{bits}"))
 
     @cached_property
     def double(self) -> Scheme | None:
-        """The scheme by which the scales are quantized again."""
+        """Return the scheme by which the scales are quantized again."""
         return scheme(DOUBLES[self["double"]]) if self["double"] != "none" else None
 
     @cached_property
     def nan_has_a_code(self) -> bool:
-        """Does the type have NaN, or the encoder a code for it?"""
+        """Return whether the type has NaN, or the encoder a code for it."""
         if RULES[self.rule].zero_point:
             return False
         if self.dtype.nan_code is not None:
@@ -172,7 +172,7 @@ class Scheme:
 
     @cached_property
     def fill(self) -> int:
-        """The code that fills the last byte."""
+        """Return the code that fills the last byte."""
         return 0 if self["fill"] == "code0" else self._zero
 
     def __str__(self) -> str:

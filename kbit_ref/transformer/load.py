@@ -29,7 +29,7 @@ FLOATS = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 
 
 def load_model(directory: str | os.PathLike[str], dtype: str = "float32") -> Model:
-    """A model from a directory as Hugging Face lays it out.
+    """Load a model from a directory as Hugging Face lays it out.
 
     Parameters
     ----------

@@ -49,21 +49,21 @@ class Model:
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers the parameters are."""
+        """Return the number of parameters."""
         return sum(int(np.prod(value.shape)) for value in self.parameters.values())
 
     @property
     def bits(self) -> int:
-        """All bits of the parameters, everything counted: 32 a float32 number, and what QTensors store."""
+        """Return the bits of all parameters, everything counted: 32 a float32 number, and what QTensors store."""
         return sum(v.bits if isinstance(v, Matrix) else 8 * v.nbytes for v in self.parameters.values())
 
     @property
     def bits_per_parameter(self) -> float:
-        """`bits` over `n_parameters`."""
+        """Return `bits` over `n_parameters`."""
         return self.bits / self.n_parameters
 
     def astype(self, dtype: str) -> Model:
-        """The same model in another precision, float32 or float64; quantized matrices stay as they are."""
+        """Return the model in another precision, float32 or float64; quantized matrices stay as they are."""
 
         def converted(value: Any) -> Any:
             return value if isinstance(value, Matrix) else value.astype(dtype)
@@ -79,10 +79,10 @@ class Model:
         method: str | Callable[[NDArray[Any], Scheme], QTensor | Coded] = "nearest",
         calibration: Any = None,
     ) -> Model:
-        """The same model with quantized matrices.
+        """Return the model with quantized matrices.
 
         They are decoded tile by tile in every product; one whose method has steps after decoding (a rotation,
-        columns put back) is decoded as a whole in every product.
+        columns reordered) is decoded as a whole in every product.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class Model:
         return Model(self.config, self.parameters | quantized)
 
     def forward(self, tokens: Any, mask: Any = None, cache: Cache | None = None, *, last: bool = False) -> NDArray[Any]:
-        """The logits of what comes next, after every token.
+        """Compute the logits of the next token, after every token.
 
         Parameters
         ----------
@@ -176,7 +176,7 @@ class Model:
         cache: str | None = None,
         stop: int | None = None,
     ) -> NDArray[np.intp]:
-        """Go on with a text.
+        """Continue a text.
 
         Parameters
         ----------
@@ -192,7 +192,7 @@ class Model:
         seed
             From 0; the same seed draws the same tokens.
         cache
-            A scheme in which keys and values are kept, such as int8-b64-absmax-f16; None keeps them as they are.
+            A scheme that quantizes keys and values, such as int8-b64-absmax-f16; None leaves them as they are.
         stop
             The token that ends a sequence; what follows it is filled with it.
 

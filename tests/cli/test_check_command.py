@@ -161,7 +161,7 @@ def test_absent_libraries_are_listed_when_none_is_named(monkeypatch, capsys):
     ("more", "text"),
     [
         (["--type", "e2m1fm"], "check: datatype = 'e2m1fm', there is no such name; did you mean e2m1fn"),
-        (["--type", "nf4"], "check: type = nf4, no library that was asked has it"),
+        (["--type", "nf4"], "check: type = nf4, none of the chosen libraries has it"),
         (["--timeout", "0"], "check: timeout = 0.0, it is a number of seconds"),
         (["--timeout", "inf"], "check: timeout = inf, it is a number of seconds, at most 1,000,000"),
         (["--adapters", "/no/such/folder"], "check: adapters = /no/such/folder, there is no such folder"),
@@ -336,7 +336,7 @@ def test_only_chooses_libraries_types_and_formats(names, judged, tmp_path, monke
     [
         ("fp8", "check: only = 'fp8', 4 different data types have that name; use e4m3fn (OCP FP8 E4M3), e5m2"),
         ("ggufff", "check: only = 'ggufff', there is no such name; "),
-        ("ternary", "check: only = ternary, no library that was asked has it; see"),
+        ("ternary", "check: only = ternary, none of the chosen libraries has it; see"),
     ],
 )
 def test_only_says_what_it_does_not_know(name, text, mine, capsys):

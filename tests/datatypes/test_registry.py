@@ -56,7 +56,7 @@ def test_register(monkeypatch: pytest.MonkeyPatch) -> None:
     kb.register(mine)
     assert kb.datatype("mine") is mine
     assert kb.register(mine) is mine
-    for name, rule in (("nf4", "it is taken by another type"), ("a b", "a name is letters, digits, _ . ~")):
+    for name, rule in (("nf4", "another type has it"), ("a b", "a name is letters, digits, _ . ~")):
         with pytest.raises(kb.KbitError, match=f"^register: name = '{name}', {rule}; choose another name$"):
             kb.register(kb.DataType.from_levels([0, 1], name=name))
     room._resolve.cache_clear()

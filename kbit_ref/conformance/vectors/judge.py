@@ -1,4 +1,4 @@
-"""One test put to an implementation: what is asked, and whether the answer is right.
+"""Run one test of a file of vectors on an implementation, and judge its answers.
 
 An implementation is one function: a verb, the name of a scheme, data type or layout, and arrays, to arrays.
 
@@ -7,8 +7,8 @@ An implementation is one function: a verb, the name of a scheme, data type or la
     encode        x                          -> codes             decode    codes     -> values
     pack          codes                      -> packed            unpack    packed, n -> codes
 
-It refuses by raising an exception. Only what it gives is judged: a part that is missing is not, and a question that
-it has nothing for (it raises NotImplementedError, or returns None) is left out and counted.
+It refuses by raising an exception. Only what it returns is judged: a missing part is not, and a test for which it
+raises NotImplementedError or returns None is left out and counted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Implementations of others: a function of Python by its name, a program that answers lines of JSON.
+"""Load an implementation: a Python function by its name, or a program that answers lines of JSON.
 
 A question is one line, and so is its answer, in the same order:
 

@@ -7,7 +7,7 @@
 
 Fields are hexadecimal, with a space between them; leading zeros and the case of letters do not matter.
 `x` are the bits of numbers: 8 digits for float32. A line of a scheme is one row of n numbers (n is
-decimal), cut into blocks from its beginning; most rows are one block. `stored` is all that is kept of
+decimal), cut into blocks from its beginning; most rows are one block. `stored` is all that is stored of
 it, in this order, each only if the scheme has it:
 
     scales         the bits of each in its type, one a block
