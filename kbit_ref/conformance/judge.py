@@ -18,6 +18,7 @@ from kbit_ref.conformance.diagnosis import Diagnosis, Group, becomes, explain_ty
 from kbit_ref.conformance.diagnosis.counterexample import Shrinker, counterexample, simplest, spell_code
 from kbit_ref.conformance.diagnosis.differences import differences
 from kbit_ref.conformance.diagnosis.groups import UNEXPLAINED
+from kbit_ref.conformance.diagnosis.misshapen import misshapen
 from kbit_ref.conformance.implementations.ask import FLAT, Answer
 from kbit_ref.conformance.implementations.claims import PARTS, BlockProfile, Known, KnownDifference
 from kbit_ref.conformance.inputs.of_schemes import Case, cases
@@ -259,6 +260,7 @@ class Found:
 
     compared: list[Compared] = field(default_factory=list)
     errors: dict[str, list[str]] = field(default_factory=dict)  # what went wrong: the arrays
+    causes: dict[str, str] = field(default_factory=dict)  # what went wrong: the mistake that gives just that
     refused: Counter[str] = field(default_factory=Counter)
 
 
@@ -300,7 +302,7 @@ def judge_profile(adapter: Claimant, profile: BlockProfile, ask: Ask, s: Scheme 
     shrinker = Shrinker(s, lambda words, source: _put(s, profile, words, source, ask), profile.blocks, profile.size)
     diagnosis, kinds = differences(s, found.compared, shrinker, (k.cause for k in known))
     parts, errors = rows_of(found, kinds, known, diagnosis)
-    errors = [*(f"{text} ({_some(where)})" for text, where in found.errors.items()), *errors]
+    errors = [*(_spelled_error(text, where, found.causes.get(text, "")) for text, where in found.errors.items()), *errors]
     notes = [f"{count:,} blocks left out, the profile has no answer: {why}" for why, count in found.refused.items()]
     about_all = (*about, tuple(errors), tuple(notes), odd)
     return Verdict(profile.profile, str(s), parts, *about_all, faults=faults(profile.profile))
@@ -324,6 +326,11 @@ def given_scales(s: Scheme, profile: BlockProfile, words: Array, source: str = "
     return {"scales": q.scales} | ({} if q.zero_points is None else {"zero_points": q.zero_points})
 
 
+def _spelled_error(text: str, where: Sequence[str], cause: str) -> str:
+    """An error, where it happened, and the mistake that gives just such answers."""
+    return f"{text} ({_some(where)})" + (f": {cause}" if cause else "")
+
+
 def _some(where: Sequence[str]) -> str:
     return ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
 
@@ -340,7 +347,10 @@ def _one(s: Scheme, profile: BlockProfile, case: Case, ask: Ask, found: Found) -
             if rest.size:
                 _one(s, profile, Case(case.name, case.source, rest), ask, found)
             return
-        found.errors.setdefault(str(refused), []).append(f"{case.name}, {case.source}")
+        text = str(refused)
+        if text not in found.errors and refused.parts:
+            found.causes[text] = misshapen(s, case.numbers, refused.parts)
+        found.errors.setdefault(text, []).append(f"{case.name}, {case.source}")
         return
     found.compared.append(compared)
     found.refused.update(compared.ours.reasons)
@@ -360,7 +370,11 @@ def _put(s: Scheme, profile: BlockProfile, words: Array, source: str, ask: Ask, 
         case, arrays["x"] = Case(case.name, source, words), words
         given = given_scales(s, profile, words, source)
     ours = reference(s, words, source)
-    theirs = read(s, words.shape, parts_in(ask(profile.theirs, source, **arrays, **given)) | given)
+    came = parts_in(ask(profile.theirs, source, **arrays, **given))
+    try:
+        theirs = read(s, words.shape, came | given)
+    except Refused as refused:
+        raise Refused(str(refused), parts=came) from None
     if theirs.decoded is not None and not theirs.says_numbers:
         ours = reference(s, words, source, decoded=True)
     return compare(s, case, ours, theirs, profile.given)

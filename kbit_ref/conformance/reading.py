@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,11 +39,13 @@ class Refused(Exception):
         Why.
     raised
         The name of the exception, if they raised one.
+    parts
+        What came back, by name, if anything did.
     """
 
-    def __init__(self, text: str, raised: str = ""):
+    def __init__(self, text: str, raised: str = "", parts: Mapping[str, Array] | None = None):
         super().__init__(text)
-        self.raised = raised
+        self.raised, self.parts = raised, parts or {}
 
 
 def parts_in(answer: Answer) -> dict[str, Array]:

@@ -42,6 +42,31 @@ def test_the_reference_agrees(text: str) -> None:
     assert verdict.status == "agree", str(verdict)
 
 
+@pytest.mark.parametrize(
+    ("text", "name", "count"),
+    [
+        ("ggml-q4_0", "one-scale-a-row", "2 scales came back for 4 blocks"),
+        ("ocp-mxfp4", "rows-padded", "32 packed bytes came back, layout low4 has 31"),
+    ],
+)
+def test_an_answer_of_another_size_is_explained(text: str, name: str, count: str) -> None:
+    verdict = kb.check(quantizer(kb.scheme(text), mutants()[name]), text)
+    assert verdict.status == "error"
+    assert verdict.errors[0].startswith(count)
+    assert f"({name}, " in verdict.errors[0]
+    assert mutants()[name].why in verdict.errors[0]
+
+
+def test_an_answer_of_another_size_that_no_mistake_gives_is_not() -> None:
+    def doubled(x: Any) -> Mapping[str, Any]:
+        parts = quantizer(kb.scheme("ggml-q4_0"), mutants()["one-scale-a-row"])(x)
+        return {**parts, "scales": 2 * parts["scales"]}
+
+    verdict = kb.check(doubled, "ggml-q4_0")
+    assert verdict.status == "error"
+    assert "one-scale-a-row" not in "".join(verdict.errors)
+
+
 @pytest.mark.slow
 def test_mutants_are_named() -> None:
     tried, first, missed = 0, 0, []
@@ -52,8 +77,9 @@ def test_mutants_are_named() -> None:
             if verdict.status == "agree":
                 continue
             names = verdict.diagnosis.names if verdict.diagnosis is not None else ()
-            tried, first = tried + 1, first + (names[:1] == (mutant.name,))
-            if mutant.name not in names:
+            named = f"({mutant.name}, " in "".join(verdict.errors)
+            tried, first = tried + 1, first + (named or names[:1] == (mutant.name,))
+            if not named and mutant.name not in names:
                 missed.append((text, mutant.name, names[:1]))
     assert tried > 120
     assert first + len(missed) >= 0.95 * tried
