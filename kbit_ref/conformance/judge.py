@@ -302,7 +302,7 @@ def judge_profile(adapter: Claimant, profile: BlockProfile, ask: Ask, s: Scheme 
     shrinker = Shrinker(s, lambda words, source: _put(s, profile, words, source, ask), profile.blocks, profile.size)
     diagnosis, kinds = differences(s, found.compared, shrinker, (k.cause for k in known))
     parts, errors = rows_of(found, kinds, known, diagnosis)
-    errors = [*(_spelled_error(text, where, found.causes.get(text, "")) for text, where in found.errors.items()), *errors]
+    errors = [*(_spelled_error(found, text) for text in found.errors), *errors]
     notes = [f"{count:,} blocks left out, the profile has no answer: {why}" for why, count in found.refused.items()]
     about_all = (*about, tuple(errors), tuple(notes), odd)
     return Verdict(profile.profile, str(s), parts, *about_all, faults=faults(profile.profile))
@@ -326,9 +326,10 @@ def given_scales(s: Scheme, profile: BlockProfile, words: Array, source: str = "
     return {"scales": q.scales} | ({} if q.zero_points is None else {"zero_points": q.zero_points})
 
 
-def _spelled_error(text: str, where: Sequence[str], cause: str) -> str:
+def _spelled_error(found: Found, text: str) -> str:
     """An error, where it happened, and the mistake that gives just such answers."""
-    return f"{text} ({_some(where)})" + (f": {cause}" if cause else "")
+    cause = found.causes.get(text, "")
+    return f"{text} ({_some(found.errors[text])})" + (f": {cause}" if cause else "")
 
 
 def _some(where: Sequence[str]) -> str:

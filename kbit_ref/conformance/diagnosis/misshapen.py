@@ -38,9 +38,10 @@ def misshapen(s: Scheme, x: Array, parts: Mapping[str, Array]) -> str:
     --------
     >>> from kbit_ref.tensors.scheme import scheme
     >>> x = np.ones((2, 64), np.float32)
-    >>> misshapen(scheme("int4-b32-absmax-f32"), x, {"scales": np.full(2, 1 / 7)})
+    >>> s = scheme("int4-b32@-1-absmax-f32")
+    >>> misshapen(s, x, {"scales": np.full(2, 1 / 7)})
     ''
-    >>> text = misshapen(scheme("int4-b32-absmax-f32"), x, {"scales": np.full(2, np.float32(1 / 7))})
+    >>> text = misshapen(s, x, {"scales": np.full(2, np.float32(1 / 7))})
     >>> "one-scale-a-row" in text
     True
     """
