@@ -15,7 +15,7 @@ from kbit_ref.conformance.findings import Finding, findings_of
 from kbit_ref.conformance.implementations.claims import PARTS
 from kbit_ref.conformance.inputs.of_types import SOURCES
 from kbit_ref.conformance.specials import NUMBERS
-from kbit_ref.conformance.verdict import WORST, Row, Verdict
+from kbit_ref.conformance.verdict import REFUSED, WORST, Row, Verdict
 
 __all__ = [
     "COLUMNS",
@@ -261,7 +261,8 @@ def _table(mine: Sequence[Verdict]) -> list[str]:
         cells |= {special.number: special.word for special in reversed(verdict.specials)}
         cells |= {"faults": str(len(verdict.faults))} if is_format(verdict) else {}
         rows.append(cells | ({"answers": SAID["error"]} if verdict.errors else {}))
-    known = [*SOURCES, "decode", *(HEADS_OF_PARTS.get(part, part) for part in PARTS), *NUMBERS, "faults", "answers"]
+    parts = (HEADS_OF_PARTS.get(part, part) for part in PARTS)
+    known = [*SOURCES, "decode", *parts, *NUMBERS, REFUSED, "faults", "answers"]
     columns = [title, "checked as", *(column for column in known if any(column in row for row in rows))]
     return table([dict.fromkeys(columns, "-") | row for row in rows], columns, width())
 
@@ -273,18 +274,18 @@ def _column(row: Row) -> str:
 
 
 def specials(rows: Sequence[Verdict]) -> list[str]:
-    """Return what becomes of NaN and infinity in a block: each answer of a library once, with its formats."""
+    """Return what becomes of NaN, infinity and refused blocks: each answer of a library once, with its formats."""
     found: dict[tuple[str, str, str, str, str], list[str]] = {}
     for row in rows:
         for special in row.specials:
             said = {"told": "told     ", "agree": "agree    ", "disagree": "DISAGREE "}[special.status]
             plain = special.source == "float32" or row.theirs.endswith(f" from {special.source}")
             where = row.theirs if plain else f"{row.theirs} from {special.source}"
-            key = (said, row.library, special.number, special.does, special.choice)
+            key = (said, row.library, special.part, special.does, special.choice)
             found.setdefault(key, []).append(where)
     lines = []
-    for (said, library, number, does, choice), names in found.items():
-        text = f"{said} {library}: {number} in a block: {does}" + (f" ({choice})" if choice else "")
+    for (said, library, part, does, choice), names in found.items():
+        text = f"{said} {library}: {part}: {does}" + (f" ({choice})" if choice else "")
         lines += [*_hanging(text, 10), *_hanging(f"  where   {', '.join(dict.fromkeys(names))}", 10)]
     return [*lines, ""] if lines else []
 

@@ -216,8 +216,7 @@ def _places(verdict: Verdict) -> Iterator[tuple[Place, Row | None, Difference | 
     yield from ((Place(*where, "", error), None, error) for error in errors)
     for special in verdict.specials:
         if special.status == "disagree":
-            part = f"{special.number} in a block"
-            yield Place(*where, part, special.word), None, Difference(special.word, f"{part}: {special.does}", 1)
+            yield Place(*where, special.part, special.word), None, Difference(special.word, special.line, 1)
 
 
 # Test reports ------------------------------------------------------------------------------------

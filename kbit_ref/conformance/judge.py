@@ -24,6 +24,7 @@ from kbit_ref.conformance.implementations.claims import PARTS, BlockProfile, Kno
 from kbit_ref.conformance.inputs.of_schemes import Case, cases
 from kbit_ref.conformance.inputs.of_types import arrangements
 from kbit_ref.conformance.reading import Refused, Theirs, parts_in, read, read_type
+from kbit_ref.conformance.refused import of_refused
 from kbit_ref.conformance.specials import specials
 from kbit_ref.conformance.subject import Question
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Special, Verdict
@@ -303,9 +304,11 @@ def judge_profile(adapter: Claimant, profile: BlockProfile, ask: Ask, s: Scheme 
     diagnosis, kinds = differences(s, found.compared, shrinker, (k.cause for k in known))
     parts, errors = rows_of(found, kinds, known, diagnosis)
     errors = [*(_spelled_error(found, text) for text in found.errors), *errors]
-    notes = [f"{count:,} blocks left out, the profile has no answer: {why}" for why, count in found.refused.items()]
-    about_all = (*about, tuple(errors), tuple(notes), odd)
-    return Verdict(profile.profile, str(s), parts, *about_all, faults=faults(profile.profile))
+    recorded = faults(profile.profile)
+    answers, reasons = of_refused(s, found.compared, shrinker, recorded)
+    odd, unanswered = odd + answers, found.refused - reasons
+    notes = [f"{count:,} blocks left out, the profile has no answer: {why}" for why, count in unanswered.items()]
+    return Verdict(profile.profile, str(s), parts, *about, tuple(errors), tuple(notes), odd, faults=recorded)
 
 
 def _specials(s: Scheme, profile: BlockProfile, source: str, ask: Ask) -> tuple[Special, ...]:

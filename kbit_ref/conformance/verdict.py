@@ -18,6 +18,7 @@ __all__ = ["Counterexample", "Difference", "Ranked", "Ranking", "Report", "Row",
 __all__ += ["ranked", "worst"]
 
 SHOWN = 12  # rivals in a text; all are in the JSON
+REFUSED = "refused"  # blocks that a scheme has no answer for
 LINES, NAMED = 40, 8  # of a text; of it those of the diagnosis
 WORST = ("agree", "known", "disagree", "error")
 
@@ -178,17 +179,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Special:
-    """What becomes of one NaN, or one infinity, in a block.
+    """What becomes of one NaN, or one infinity, in a block; or of the blocks that the scheme has no answer for.
 
     Parameters
     ----------
     number, source
-        `nan` or `inf`; the format of the input.
+        `nan`, `inf` or `refused`; the format of the input.
     word, does
         In one word, for a table: `raises`, `NaN` (it alone), `zero`, `number`, `block` (all of it),
-        `spreads` (to other blocks), `other`, `mixed`; and in a sentence.
+        `spreads` (to other blocks), `other`, `mixed`; of refused blocks the worst broken law of departures, or `near`;
+        and in a sentence.
     status
-        `agree` or `disagree` where the profile says what must happen, else `told`.
+        `agree` or `disagree` where the profile, or a law, says what must happen, else `told`.
     choice
         The named choice that gives all of theirs, if one does: `+nan=code`.
     """
@@ -199,6 +201,16 @@ class Special:
     does: str
     status: str
     choice: str = ""
+
+    @property
+    def part(self) -> str:
+        """What is judged, for people."""
+        return "blocks without an answer" if self.number == REFUSED else f"{self.number} in a block"
+
+    @property
+    def line(self) -> str:
+        """All of it, but for the source."""
+        return f"{self.part}: {self.does}" + (f" ({self.choice} does the same)" if self.choice else "")
 
 
 @dataclass(frozen=True)
@@ -440,7 +452,9 @@ class Verdict:
         if self.diagnosis is not None:
             return f": {self.diagnosis.sentence}"
         unknown = [each for each in self.differences if not each.known]
-        return f": {max(unknown, key=lambda each: each.count).line}" if unknown else ""
+        if unknown:
+            return f": {max(unknown, key=lambda each: each.count).line}"
+        return next((f": {special.line}" for special in self.specials if special.status == "disagree"), "")
 
     def _details(self) -> Iterator[str]:
         """All the rest, line by line; of the counterexamples that of the most values."""
@@ -450,7 +464,7 @@ class Verdict:
         with_example = [each for each in self.differences if each.example is not None]
         first = sorted(with_example, key=lambda each: (each.known, -each.count))[:1]
         yield from (line for row in self.rows for line in row.lines(first))
-        yield from (f"{special.number} in a block ({special.source}): {special.does}" for special in self.specials)
+        yield from (f"{special.part} ({special.source}): {special.does}" for special in self.specials)
         yield from (f"note: {note}" for note in self.notes)
         yield from (f"fault of the profile: {fault.line}" for fault in self.faults)
 

@@ -22,7 +22,8 @@ from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.tensors.rules import RULES, AbsMax, in_order
 from kbit_ref.tensors.scheme import WIDE, Scheme
 
-__all__ = ["Plan", "Whole", "centred", "effective", "plan", "step", "stored_scale", "used_scale", "whole_numbers"]
+__all__ = ["Plan", "Whole", "centred", "effective", "plan", "scale_range", "step", "stored_scale", "used_scale"]
+__all__ += ["whole_numbers"]
 
 ZERO_BLOCK = {"zero": 0.0, "one": 1.0}  # other names are numbers
 
@@ -255,7 +256,7 @@ def stored_scale(s: Scheme, raw: Array, empty: Any = True) -> Array:
         rule = f"it becomes {becomes} in {s.scale_dtype}" if raw.ravel()[at] else "only a block of zeros has that"
         raise BadInput(message("quantize", got, rule, "use a wider scale, or +scalerange=clamp"))
     if wrong.any() and s["scalerange"] != "keep":
-        smallest, largest = _scale_range(s)
+        smallest, largest = scale_range(s)
         limit = np.copysign(np.where(none, smallest, largest), raw).astype(np.float32)
         stored = np.where(wrong, limit, stored)
         if s["scalerange"] == "zeroblock":
@@ -277,7 +278,7 @@ def _beyond(s: Scheme) -> float:
     return float(most + (most - below) / 2)
 
 
-def _scale_range(s: Scheme) -> tuple[float, float]:
+def scale_range(s: Scheme) -> tuple[float, float]:
     """The smallest and the largest positive stored scale."""
     if s.scale_dtype == "f32":
         return float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max)

@@ -39,12 +39,7 @@ class Mine(BlockAdapter):
         self.profiles = (BlockProfile(claimed, "theirs", **options),)
 
     def quantize(self, theirs, x, source):
-        try:
-            q = kb.quantize(x, self.done, bfloat16=source == "bfloat16")
-        except kb.KbitError:  # where the scheme refuses a whole array, any answer will do
-            if self.done["global"] == "none":
-                raise
-            q = kb.quantize(np.ones(x.shape), self.done)
+        q = kb.quantize(x, self.done, bfloat16=source == "bfloat16")
         parts = {"codes": q.codes, "packed": q.packed, "scales": q.scales, "decoded": kb.dequantize(q)}
         optional = {"offsets": q.offsets, "zero_points": q.zero_points, "global_scale": q.global_scale}
         parts |= {name: value for name, value in optional.items() if value is not None}
@@ -89,15 +84,16 @@ def test_a_library_that_does_what_it_says_agrees(text, options):
     assert all(part.tried > 20 for part in row.parts if part.part != "global_scale")
 
 
-def test_what_the_profile_has_no_answer_for_is_left_out_and_counted():
-    """Block scales beyond float16 are refused by the scheme."""
+def test_what_the_profile_has_no_answer_for_is_counted_and_told():
+    """Block scales beyond float16 are refused by the scheme; its nearest scale comes as near as float16 allows."""
     row = judge(Mine("int4-b32-absmax-f16", "int4-b32-absmax-f16+scalerange=clamp", shapes="any"))
     assert statuses(row)["codes"] == "agree"
-    reasons = {note.split("no answer: ")[1] for note in row.notes}
-    assert reasons >= {"it becomes 0.0 in f16", "it becomes inf in f16"}
+    found = row.special("refused")
+    assert "blocks that are refused (it becomes 0.0 in f16; it becomes inf in f16;" in found.does
+    assert (found.word, found.status, found.choice) == ("near", "told", "+scalerange=clamp")
+    assert row.notes == ()
     clamped = judge(Mine("int4-b32-absmax-f16+scalerange=clamp", shapes="any"))
-    left_out = sum(int(note.split()[0].replace(",", "")) for note in row.notes)
-    assert row.part("scales").tried + left_out == clamped.part("scales").tried
+    assert row.part("scales").tried + int(found.does.split()[0]) == clamped.part("scales").tried
 
 
 # Wrong ones are found, part by part --------------------------------------------------------------
@@ -630,7 +626,7 @@ def test_the_library_of_a_profile_is_named_if_it_is_absent(monkeypatch, capsys):
 
 
 def test_the_notes_say_what_was_left_out():
-    good = judge(Mine("int4-b32-absmax-f16", "int4-b32-absmax-f16+scalerange=clamp", shapes="any"))
+    good = judge(Mine("int4-b32-absmax-f16", shapes="any"))
     assert [line.partition(": ")[0] for line in notes([good])[:1]] == ["note      mine, theirs"]
     assert notes([Verdict("p", "", (), "mine", theirs="broken", errors=("it raised",))]) == []
 

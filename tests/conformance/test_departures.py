@@ -230,7 +230,7 @@ def test_effects_by_hand() -> None:
             refused = np.array([np.isnan(values).all()])
             answers.append(finding.Stored(codes, scale, None, refused, decoded=np.array(values, np.float32)))
         index, largest = np.zeros(2, np.intp), np.full(2, np.abs(x).max())
-        found = finding._effects(scheme(spelling), np.array(x, np.float32), index, largest, *answers)
+        found = finding.effects_of(scheme(spelling), np.array(x, np.float32), index, largest, *answers)
         return "".join([*EFFECTS, "-"][found[0]])
 
     nan, inf = np.nan, np.inf

@@ -38,6 +38,7 @@ FLOORS = {
         "compare",
         "diagnosis",
         "departures decoding specials rank kill",
+        "refused",
         "judge product findings",
         "check libraries programs",
         "judges",

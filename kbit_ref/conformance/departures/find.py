@@ -26,7 +26,7 @@ from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.definitions import definition
 from kbit_ref.tensors.scheme import Scheme, scheme
 
-__all__ = ["find"]
+__all__ = ["LAWS", "NAMES", "effects_of", "find"]
 
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]
@@ -125,11 +125,11 @@ def _compared(s: Scheme, d: Scheme, case: Case) -> _At:
     index = block_index(s, case.words.shape)
     largest = np.zeros(defined.refused.shape)
     np.maximum.at(largest, index, np.abs(case.numbers.astype(np.float64)))
-    effects = _effects(s, case.numbers, index, largest[index], defined, theirs)
+    effects = effects_of(s, case.numbers, index, largest[index], defined, theirs)
     return _At(case, index, largest[index], defined, theirs, effects)
 
 
-def _effects(
+def effects_of(
     s: Scheme, numbers: Array, index: NDArray[np.intp], largest: NDArray[np.float64], defined: Stored, theirs: Stored
 ) -> NDArray[np.intp]:
     """[*shape]: what other answers than those of the definition do to each number: which of NAMES, or NOTHING."""
@@ -192,7 +192,7 @@ def _charges(s: Scheme, at: _At, made: dict[Chosen, Scheme]) -> Iterator[tuple[C
         tried = []
         for chosen in (some for some in made if len(some) == n):
             answers = reference(made[chosen], at.case.words, at.case.source, decoded=True)
-            alike = _effects(s, at.case.numbers, at.index, at.largest, at.defined, answers) == at.effects
+            alike = effects_of(s, at.case.numbers, at.index, at.largest, at.defined, answers) == at.effects
             tried.append((chosen, alike, _equal(answers, at.theirs)))
         for to_the_bit in (True, False):
             for chosen, alike, equal in tried:
@@ -301,7 +301,7 @@ def _example(s: Scheme, d: Scheme, t: Scheme, effect: int, where: Where) -> tupl
     def shown(blocks: Array) -> tuple[_At, Flags]:
         at = _compared(s, d, Case("", source, narrowed(shaped(blocks, s), source)))
         by_choice = reference(t, at.case.words, source, decoded=True)
-        alike = _effects(s, at.case.numbers, at.index, at.largest, at.defined, by_choice) == effect
+        alike = effects_of(s, at.case.numbers, at.index, at.largest, at.defined, by_choice) == effect
         return at, (at.effects == effect) & alike
 
     def shows(blocks: Array) -> Flags:
