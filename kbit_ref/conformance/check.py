@@ -14,7 +14,7 @@ from kbit_ref.conformance.judge import judge, judge_profile
 from kbit_ref.conformance.product import check_product
 from kbit_ref.conformance.rank import rank_blocks, ranking_of
 from kbit_ref.conformance.reading import parts_in
-from kbit_ref.conformance.specials import told_of_nan
+from kbit_ref.conformance.specials import noting_nan
 from kbit_ref.conformance.subject import question
 from kbit_ref.conformance.variants.of_types import NanCodes
 from kbit_ref.conformance.verdict import Verdict
@@ -148,11 +148,8 @@ def check(
     form = what if what in ("codes", "values") else None
     mine = Function(function)
     given = [(each, mine.convert(each, shapes)) for each in asked]
-    rows = tuple(judge(each, answers, form) for each, answers in given)
-    if what != "decode":
-        told = [told_of_nan(d, row.source, lambda asked: mine.convert(asked, False)) for row in rows]
-        noted = zip(rows, told, strict=True)
-        rows = tuple(replace(row, notes=(*row.notes, nan) if nan else row.notes) for row, nan in noted)
+    judged = (judge(each, answers, form) for each, answers in given)
+    rows = tuple(noting_nan(row, d, lambda asked: mine.convert(asked, False)) for row in judged)
     ranking = ranking_of(given, form) if rank and what != "decode" else None
     return Verdict(d.name, d.name, rows, theirs=mine.name, ranking=ranking)
 

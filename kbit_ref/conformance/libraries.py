@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from kbit_ref.conformance.implementations.library import Library
 from kbit_ref.conformance.judge import Ask, judge, judge_profile
 from kbit_ref.conformance.rank import rank_blocks, ranking_of
 from kbit_ref.conformance.reading import parts_in
+from kbit_ref.conformance.specials import noting_nan
 from kbit_ref.conformance.subject import Question, question
 from kbit_ref.conformance.verdict import Row, Verdict
 from kbit_ref.datatypes.datatype import datatype
@@ -118,7 +119,8 @@ def _type(adapter: Adapter, profile: Profile, library: Library) -> Judged:
         try:
             put = questions(datatype(profile.dtype), what, source, profile.nan)
             answers = answers_by(library, profile.theirs, put)
-            rows.append(judge(put, answers, None, [k for k in known if k.concerns(profile.theirs, source)]))
+            row = judge(put, answers, None, [k for k in known if k.concerns(profile.theirs, source)])
+            rows.append(noting_nan(row, put.dtype, partial(answers_by, library, profile.theirs)))
             heard.append((put, answers))
         except Exception as error:  # theirs or ours: it costs this question, and no other
             part = "codes" if what == "encode" else "decoded"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,11 @@ from kbit_ref.conformance.inputs.of_types import Inputs, nan_words, to_float64
 from kbit_ref.conformance.reading import Refused, Theirs, read_type, spelled
 from kbit_ref.conformance.subject import Question
 from kbit_ref.conformance.variants.choices import changed
-from kbit_ref.conformance.verdict import Special
+from kbit_ref.conformance.verdict import Row, Special
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.tensors.scheme import CHOICES, Scheme
 
-__all__ = ["NUMBERS", "specials", "told_of_nan"]
+__all__ = ["NUMBERS", "noting_nan", "specials"]
 
 NUMBERS = {"nan": np.nan, "inf": np.inf}
 ROW = 1  # the row of a block that holds it
@@ -169,16 +169,24 @@ def _judged(s: Scheme, name: str, source: str, seen: list[_Seen]) -> Special:
 # NaN into a type that has none --------------------------------------------------------------------
 
 
-def told_of_nan(d: DataType, source: str, convert: Callable[[Question], list[Answer]]) -> str:
-    """Say what becomes of NaN of a format in a type that has none; empty if the type has one.
+def noting_nan(row: Row, d: DataType, convert: Callable[[Question], list[Answer]]) -> Row:
+    """Return a row with a note on what becomes of NaN of both signs in a type that has none.
 
     Parameters
     ----------
+    row
+        The verdict on an encoder, for the numbers of a format.
     convert
         Asks the implementation: the flat answer first.
     """
-    if d.definition.nan is not None or d.rounding.startswith("stochastic"):
-        return ""
+    has_none = d.definition.nan is None and not d.rounding.startswith("stochastic")
+    if row.what != "encode" or not row.tried or not has_none:
+        return row
+    return replace(row, notes=(*row.notes, _of_nan(d, row.source, convert)))
+
+
+def _of_nan(d: DataType, source: str, convert: Callable[[Question], list[Answer]]) -> str:
+    """What becomes of NaN, in a sentence: of each sign where these become different ones."""
     words = nan_words(source)
     asked = Question(d, "encode", Inputs(source, words), to_float64(words, source), np.zeros(words.size, d.code_dtype))
     head = f"{words.size:,} NaN, which {d.name.partition('+')[0]} has none of"
@@ -193,4 +201,12 @@ def told_of_nan(d: DataType, source: str, convert: Callable[[Question], list[Ans
         names = ["NaN" if value != value else repr(float(value)) for value in got.decoded]
     else:
         names = [spell_code(d, int(code)) if code >= 0 else "no code" for code in got.stored.codes]
-    return f"{head}: " + ", ".join(f"{n:,} become {name}" for name, n in Counter(names).most_common(4))
+    negative = np.signbit(asked.x)
+    by_sign = [Counter(name for name, sign in zip(names, negative, strict=True) if sign == each) for each in (0, 1)]
+    if set(by_sign[0]) == set(by_sign[1]):
+        return f"{head}: {_counted(by_sign[0] + by_sign[1])}"
+    return f"{head}: without its sign bit {_counted(by_sign[0])}; with it {_counted(by_sign[1])}"
+
+
+def _counted(names: Counter[str]) -> str:
+    return ", ".join(f"{n:,} become {name}" for name, n in names.most_common(4))

@@ -75,6 +75,30 @@ def changed(method: str, body: str) -> str:
     return f"{RIGHT}\nclass Fake(Fake):\n    def {method}({arguments}):\n{lines}\n"
 
 
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("np.where(np.signbit(x), 0, 8)", "without its sign bit 3 become 0x8 = -0.0; with it 3 become 0x0 = 0"),
+        ("8", "6 become 0x8 = -0.0"),
+        ("99", "6 become no code"),
+        ("[][0]", "it raised IndexError: list index out of range"),
+    ],
+)
+def test_a_library_is_asked_what_becomes_of_nan_where_a_type_has_none(made, said, tmp_path):
+    body = f"""
+        nan = np.isnan(x)
+        codes = kb.encode({{"a": "e4m3fn", "b": "e2m1fn"}}[theirs], np.where(nan & (theirs == "b"), 0, x),
+                          bfloat16=source == "bfloat16")
+        return np.where(nan, {made}, codes).astype(np.uint8) if theirs == "b" and nan.any() else codes
+    """
+    a, b = judge(tmp_path, changed("encode", body))
+    assert (a.report.status, b.report.status) == ("agree", "agree")
+    assert not [note for row in a.report.rows for note in row.notes if "NaN" in note]
+    encoded, decoded = b.report.rows
+    assert encoded.notes == (f"6 NaN, which e2m1fn has none of: {said}",)
+    assert decoded.notes == ()
+
+
 @pytest.mark.parametrize("library", cases(FLIPPED))
 def test_one_flipped_code_is_found_exactly(library, tmp_path):
     needed(library, adapters()[library].installed())
