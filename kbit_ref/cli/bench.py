@@ -150,7 +150,7 @@ def met(row: Timing) -> str:
 
 
 def beside(row: Timing, rows: Sequence[Timing], size: int) -> str:
-    """For our row: how many times as fast as the best peer in reach. For a peer: what to know of it."""
+    """Return, for our row, how many times as fast as the best peer it is; for a peer, what to know of it."""
     if row.who == "kbit_ref":
         same = [r for r in rows if (r.task, r.threads) == (row.task, row.threads)]
         peers = [r for r in same if r.who not in ("copy", "kbit_ref") and r.in_reach and not (r.differs or r.error)]

@@ -72,7 +72,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge, print, and give the exit code."""
+    """Judge, print, and return the exit code."""
     if _programs.asked(args):
         return _programs.run(args)
     present, absent = _chosen(args)

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _bytes(text: str) -> float:
-    """5MB is 5,000,000 and 5MiB is 5 * 2**20."""
+    """Parse a size: 5MB is 5,000,000 and 5MiB is 5 * 2**20."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*", text)
     number, unit = match.groups() if match else ("5", "MB")
     if match is None or unit not in UNITS:

@@ -73,7 +73,7 @@ def _profile(text: str) -> str:
 
 
 def _lines(name: str, found: Sequence[Departure]) -> Iterator[str]:
-    """Return a profile, its definition, and its departures choice by choice."""
+    """Yield a profile, its definition, and its departures choice by choice."""
     published = definition(name)
     yield f"{name}: {profiles()[name].source}"
     yield from _indented(f"definition: {published.scheme(scheme(name))}; {published.source}", 2)

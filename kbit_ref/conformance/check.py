@@ -163,7 +163,7 @@ def _known_sources(sources: Sequence[str]) -> None:
 def _of_scheme(
     function: Callable[[Any], Any], s: Scheme, what: str | None, sources: Sequence[str], shapes: bool | str, rank: bool
 ) -> Verdict:
-    """A function that quantizes arrays, or decodes what is stored for them."""
+    """Judge a function that quantizes arrays, or decodes what is stored for them."""
     if what not in (None, "decode"):
         rule = "what is stored says itself what it is"
         raise BadInput(message("check", f"what = {what!r} for a scheme", rule, 'leave it out, or use what="decode"'))

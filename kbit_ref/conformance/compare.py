@@ -48,7 +48,7 @@ class Compared:
     spelled: NDArray[np.float64] | None = None
 
     def wrong_blocks(self) -> NDArray[np.intp]:
-        """The blocks of which a number or a code differs."""
+        """Return the blocks of which a number or a code differs."""
         bad = np.zeros(self.ours.refused.shape, bool)
         for name in PER_BLOCK:
             if name in self.wrong:
@@ -72,7 +72,7 @@ class Record:
 
 
 def compare(s: Scheme, case: Case, ours: Stored, theirs: Theirs, given: bool = False) -> Compared:
-    """Part by part.
+    """Compare the answers part by part.
 
     Codes and the numbers of a block are compared with ours, where our scheme has an answer. Bytes
     are compared with the bytes that their own codes make, and decoded numbers with what their own
@@ -117,7 +117,7 @@ def compare(s: Scheme, case: Case, ours: Stored, theirs: Theirs, given: bool = F
 
 
 def _relaid(s: Scheme, ours: NDArray[np.int64], judged: NDArray[np.bool_], theirs: Theirs) -> Theirs:
-    """Their codes, if they gave bytes alone, by the layout that these bytes are likely to have."""
+    """Return their codes, if they gave bytes alone, by the layout that these bytes are likely to have."""
     packed, codes = theirs.packed, theirs.stored.codes
     if packed is None or "codes" in theirs.given or theirs.ordered or not (judged & (codes != ours)).any():
         return theirs
@@ -171,7 +171,7 @@ def likely_layout(
 
 
 def _double(found: Compared) -> None:
-    """The scales that are quantized again: their codes, scales and offset, where ours is not refused."""
+    """Compare the scales that are quantized again: their codes, scales and offset, where ours is not refused."""
     ours, theirs = found.ours.double, found.theirs.stored.double
     for name, values in theirs.items():
         if name in ours:
@@ -182,7 +182,7 @@ def _double(found: Compared) -> None:
 
 
 def _decodable(answered: NDArray[np.bool_], theirs: Theirs) -> NDArray[np.bool_]:
-    """[n_blocks]: blocks that the scheme has an answer for, or whose numbers are finite all the same."""
+    """Return blocks that the scheme has an answer for, or whose numbers are finite all the same, [n_blocks]."""
     finite = np.ones(answered.shape, bool)
     for values in theirs.stored.blocks.values():
         finite &= np.isfinite(values)
@@ -190,7 +190,7 @@ def _decodable(answered: NDArray[np.bool_], theirs: Theirs) -> NDArray[np.bool_]
 
 
 def records(s: Scheme, compared: Compared, blocks: NDArray[np.intp] | None = None) -> list[Record]:
-    """The blocks of an array that differ, or those of the given numbers, one by one."""
+    """Return the blocks of an array that differ, or those of the given numbers, one by one."""
     rows = s.cut.rows(compared.case.words)
     width = s.cut.size or max(rows.shape[1], 1)
     per_row = s.cut.per_row(rows.shape[1])
@@ -216,7 +216,7 @@ def records(s: Scheme, compared: Compared, blocks: NDArray[np.intp] | None = Non
 
 
 def agree(s: Scheme, ours: Stored, index: NDArray[np.intp], codes: NDArray[np.int64], parts: dict[str, Array]) -> Array:
-    """[n_blocks]: the blocks of which every code and every number is ours."""
+    """Return the blocks of which every code and every number is ours, [n_blocks]."""
     good = ~ours.refused
     for name, values in parts.items():
         if name not in ours.blocks:

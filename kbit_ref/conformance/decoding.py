@@ -96,7 +96,7 @@ def decoded_row(s: Scheme, compared: Sequence[Compared]) -> Row:
 
 
 def _example(s: Scheme, one: Compared, where: NDArray[np.bool_]) -> Counterexample:
-    """The number of the fewest digits that differs, and what it is made of."""
+    """Return the number of the fewest digits that differs, and what it is made of."""
     assert one.spelled is not None
     assert one.theirs.decoded is not None
     at = simplest(one.spelled.reshape(-1), where.reshape(-1))

@@ -52,12 +52,12 @@ class Stored:
 
 
 def independent(s: Scheme) -> bool:
-    """Does a block's answer depend on that block alone?"""
+    """Return whether the answer for a block depends on that block alone."""
     return s["global"] == "none" and s["center"] != "tensor" and s.double is None and s.cut.kind != "tensor"
 
 
 def block_index(s: Scheme, shape: tuple[int, ...]) -> NDArray[np.intp]:
-    """[*shape]: the number of the block that each element belongs to, in the order of the cut."""
+    """Return the number of the block that each element belongs to, in the order of the cut, [*shape]."""
     rows = s.cut.rows(np.empty(shape, np.uint8)).shape
     width = s.cut.size or max(rows[1], 1)
     of_row = np.arange(rows[1]) // width
@@ -66,7 +66,7 @@ def block_index(s: Scheme, shape: tuple[int, ...]) -> NDArray[np.intp]:
 
 
 def reference(s: Scheme, words: Array, source: str, decoded: bool = False) -> Stored:
-    """What the scheme stores for an array; blocks that it refuses are found one by one where they can be."""
+    """Return what the scheme stores for an array; blocks that it refuses are found one by one where they can be."""
     try:
         return _of(quantize(words, s, threads=1, bfloat16=source == "bfloat16"), decoded)
     except KbitError as error:

@@ -38,7 +38,7 @@ WRITES_ZEROS = ("absmax", "absmaxhalf", "absmaxfull", "signedmax", "affine")
 
 
 def reason(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
-    """Why the variant of that name is not told from the scheme, or None if no reason is known."""
+    """Return why the variant of that name cannot differ from the scheme, or None if no reason is known."""
     for argument in (_outside, _layout, _one_block, _tail, _rule, _stored, _encoder, _quotient, _reader, _flushed):
         found = argument(s, name, base, steps)
         if found is not None:
@@ -47,7 +47,7 @@ def reason(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
 
 
 def _steps(name: str) -> set[str]:
-    """The steps that a mutant replaces; of anything else none."""
+    """Return the steps that a mutant replaces; of anything else none."""
     found = mutants().get(name.partition("(")[0])
     return set() if found is None else set(found.steps)
 
@@ -108,7 +108,7 @@ def _rule(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
 
 
 def _alike(f: Callable[..., Any], g: Callable[..., Any], low: Any, high: Any) -> bool:
-    """Are two monotone functions of float32 [n] (and the index of the column) equal between low and high, included?"""
+    """Return whether two monotone functions of float32 [n] and a column index are equal from low to high."""
     begin, end = in_order(np.asarray(low, F32)).copy(), in_order(np.asarray(high, F32)).copy()
     which = np.arange(begin.size)
     while begin.size:
@@ -132,13 +132,13 @@ def _same(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _halves(bound: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The negative and the positive numbers up to a bound."""
+    """Return the negative and the positive numbers up to a bound."""
     top = by_word(np.array([LARGEST])) if math.isinf(bound) else np.array([bound], F32)
     return np.array([-top[0], 0], F32), np.array([-0.0, top[0]], F32)
 
 
 def _encoder(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
-    """Codes of quotients."""
+    """Compare the codes of all quotients."""
     if _word(name) not in ENCODE and _steps(name) != {"encode"}:
         return None
     zeros: list[Any] = [None]
@@ -169,7 +169,7 @@ def _encoder(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
 
 
 def _reach(s: Scheme) -> float:
-    """A bound of the magnitude of quotients; NaN if there is none."""
+    """Return a bound of the magnitude of quotients; NaN if there is none."""
     facts = FACTS[s.rule]
     if facts.power_of_two:
         a = reference(s).arithmetic
@@ -194,13 +194,13 @@ def _reach(s: Scheme) -> float:
 
 
 def _columns(s: Scheme) -> NDArray[np.float32]:
-    """The scales that can be stored, where they are few: all of them."""
+    """Return the scales that can be stored, where they are few: all of them."""
     scales = stored_scales(s)
     return scales[scales >= float(s["leastscale"])] if s["leastscale"] != "none" else scales
 
 
 def _quotient(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
-    """Codes of numbers, at every scale that is a power of two."""
+    """Compare the codes of numbers, at every scale that is a power of two."""
     if _word(name) not in QUOTIENT and _steps(name) != {"quotient"}:
         return None
     if s.scale_dtype != "e8m0fnu" or not FACTS[s.rule].power_of_two or name == "scale-used-unrounded":
@@ -226,7 +226,7 @@ def _quotient(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
 
 
 def _stored(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
-    """Scales as they are stored and used, of every scale before that."""
+    """Compare scales as they are stored and used, for every scale before that."""
     if _word(name) not in STORE and not _steps(name) <= {"store"} and name != "zero-block-divided":
         return None
     if not _steps(name) and _word(name) not in STORE and name != "zero-block-divided":
@@ -279,7 +279,7 @@ def _never_zero(s: Scheme, base: Steps, least: float) -> bool:
 
 
 def _emitted(s: Scheme, base: Steps) -> NDArray[np.uint8]:
-    """The codes that the encoder gives to finite quotients."""
+    """Return the codes that the encoder gives to finite quotients."""
     if FACTS[s.rule].zero_point:
         return np.arange(2**s.dtype.bits, dtype=np.uint8)
     at = changes(lambda y: base.encode(y[:, None], np.ones((y.size, 1), F32), None)[:, 0])
@@ -289,7 +289,7 @@ def _emitted(s: Scheme, base: Steps) -> NDArray[np.uint8]:
 
 
 def _reader(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
-    """Values of every code that is emitted, at every stored scale."""
+    """Compare the values of every code that is emitted, at every stored scale."""
     touched = _steps(name)
     if not touched or not touched <= READER or s["nan"] == "code" or FACTS[s.rule].offset_added:
         return None
@@ -317,7 +317,7 @@ def _reader(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
 
 
 def _flushed(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
-    """Subnormal numbers, at the least scale in use."""
+    """Compare subnormal numbers, at the least scale in use."""
     if name != "subnormal-numbers-flushed":
         return None
     least = float(s["leastscale"]) if s["leastscale"] != "none" else 0.0

@@ -70,27 +70,27 @@ class Finding:
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """The library's names of the types and formats, each once."""
+        """Return the library's names of the types and formats, each once."""
         return tuple(dict.fromkeys(place.theirs for place in self.places))
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """`scales`, `encode float32`, ..., each once."""
+        """Return the names of the parts, `scales`, `encode float32`, ..., each once."""
         return tuple(dict.fromkeys(place.part for place in self.places if place.part))
 
     @property
     def share(self) -> float:
-        """The share of the answers that differ."""
+        """Return the share of the answers that differ."""
         return self.count / self.tried if self.tried else 0.0
 
     @property
     def harm(self) -> float:
-        """The share of the answers that differ, times their median relative error."""
+        """Return the share of the answers that differ, times their median relative error."""
         return self.share * (1.0 if self.error is None else self.error)
 
     @property
     def example(self) -> Counterexample | None:
-        """The simplest example."""
+        """Return the simplest example."""
         return self.examples[0][2] if self.examples else None
 
     def as_dict(self) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def findings_of(verdicts: Iterable[Verdict], baseline: Baseline | None = None) -
 
 
 def _places(verdict: Verdict) -> Iterator[tuple[Place, Row | None, Difference | str]]:
-    """Return all differences of a verdict and the texts of its errors, with their places."""
+    """Yield all differences of a verdict and the texts of its errors, with their places."""
     where = (verdict.library, verdict.theirs)
     for row in verdict.rows:
         yield from ((Place(*where, row.name, each.cause), row, each) for each in row.differences)
@@ -250,7 +250,7 @@ def junit(verdicts: Sequence[Verdict], baseline: Baseline | None = None) -> str:
 def _outcomes(
     case: ElementTree.Element, found: Sequence[tuple[Place, Difference | str]], accepted: frozenset[Place]
 ) -> None:
-    """One outcome: the worst of a test case, with everything that was found in its text."""
+    """Add one outcome, the worst of a test case, with everything that was found in its text."""
     texts: dict[str, list[str]] = {"error": [], "failure": [], "skipped": []}
     for place, what in found:
         if not isinstance(what, str) and what.known:
@@ -270,5 +270,5 @@ def _count(suite: ElementTree.Element, kind: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without the characters that XML cannot hold."""
+    """Remove the characters that XML cannot hold."""
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)

@@ -99,7 +99,7 @@ def judge_side_by_side(
     heard: bool = False,
     more: str = "",
 ) -> list[Found]:
-    """Do the same, and return what was heard and what else was asked; those that are imported the most quickly first.
+    """Judge libraries side by side, the fastest to import first; return verdicts, answers, and what else was asked for.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def judge_side_by_side(
 
 
 def _alone(call: Callable[..., None], lock: threading.Lock, over: threading.Event) -> Callable[..., None]:
-    """The same, for one thread at a time, and until it is over."""
+    """Let one thread at a time do it, until it is over."""
 
     def alone(*arguments: Any) -> None:
         with lock:
@@ -146,7 +146,7 @@ def _alone(call: Callable[..., None], lock: threading.Lock, over: threading.Even
 
 
 def _spelled(libraries: Sequence[Adapter], adapter: Adapter, work: _Work) -> str | None:
-    """The work on a library in JSON; None if another process would not find the same profiles."""
+    """Return the work on a library as JSON; None if another process would not find the same profiles."""
     known, chosen = adapters(work.folders), {}
     for one in libraries:
         all_of_it = known[one.library].profiles if one.library in known else ()
@@ -159,7 +159,7 @@ def _spelled(libraries: Sequence[Adapter], adapter: Adapter, work: _Work) -> str
 def _apart(
     spec: str, adapter: Adapter, processes: Processes, progress: Progress, each: Callable[[Verdict], None]
 ) -> Found:
-    """Let a judge in another process do it, and tell what it tells."""
+    """Let another process judge the library, and pass its events on."""
     found, done = Found([]), False
     with tempfile.TemporaryDirectory(prefix="kbit_ref-judge-", ignore_cleanup_errors=True) as folder:
         places = [str(Path(place).resolve()) for place in sys.path]
@@ -192,7 +192,7 @@ def _apart(
 
 
 def _events(pipe: IO[bytes]) -> Iterator[tuple[str, Any]]:
-    """What a judge sends, until it ends."""
+    """Yield the events that a judging process sends, until it ends."""
     while True:
         try:
             yield pickle.load(pipe)
@@ -239,14 +239,14 @@ def main() -> None:
 
 
 def _only(adapter: Adapter, which: Sequence[int]) -> Adapter:
-    """An adapter with some of its profiles."""
+    """Return an adapter with some of its profiles."""
     made = copy(adapter)
     made.profiles = tuple(adapter.profiles[i] for i in which)
     return made
 
 
 def _to_send(judged: Judged, heard: bool) -> tuple[Judged, list[Any]]:
-    """The same without what was heard; and that, with what makes a question for each question."""
+    """Split a result for sending: without the answers; and the answers, with what makes each question."""
     return replace(judged, heard=()), [(_key(put), answers) for put, answers in judged.heard] if heard else []
 
 
@@ -255,5 +255,5 @@ def _key(put: Question) -> Any:
 
 
 def _with_questions(judged: Judged, heard: list[Any]) -> Judged:
-    """The same with what was heard, and the questions themselves."""
+    """Return the result with the answers, and the questions themselves."""
     return replace(judged, heard=tuple((questions(datatype(name), *rest), heard) for (name, *rest), heard in heard))

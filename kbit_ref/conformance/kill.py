@@ -63,7 +63,7 @@ class Fate:
 
 
 def subjects() -> dict[str, tuple[str, ...]]:
-    """The schemes by their spelling, with the names that stand for each."""
+    """Return the schemes by their spelling, with the names that stand for each."""
     found: dict[str, tuple[str, ...]] = {}
     for name in (*profiles(), *NAMED):
         spelling = str(scheme(name))
@@ -72,7 +72,7 @@ def subjects() -> dict[str, tuple[str, ...]]:
 
 
 def variants(s: Scheme, source: str = "float32") -> Iterator[tuple[str, Make]]:
-    """Every variant by its name: what it makes of the steps of the scheme, None where it does not apply."""
+    """Yield every variant by its name: what it makes of the steps of the scheme, None where it does not apply."""
     for mutant in mutants().values():
         yield from ((each.name, each) for each in mutant.variants())
     for name in layouts():
@@ -95,7 +95,7 @@ def _as(steps: Steps, made: Scheme, source: str) -> Steps:
 
 
 def _words(s: Scheme) -> Iterator[tuple[str, str]]:
-    """Every other value of every choice, and every other rule."""
+    """Yield every other value of every choice, and every other rule."""
     yield from ((name, value) for name, values in CHOICES.items() for value in values if value != s[name])
     for name in OF_TYPE:
         others = (value for value in exact.CHOICES[name] if value != getattr(s.dtype, name))
@@ -106,7 +106,7 @@ def _words(s: Scheme) -> Iterator[tuple[str, str]]:
 
 
 def fates(spelling: str) -> list[Fate]:
-    """What becomes of every variant of a scheme."""
+    """Return what becomes of every variant of a scheme."""
     s = scheme(spelling)
     killed, left = _killed(s, "float32", None)
     found = [Fate(spelling, name, "killed", by) for name, by in killed.items()]
@@ -126,7 +126,7 @@ def fates(spelling: str) -> list[Fate]:
 
 
 def _killed(s: Scheme, source: str, only: set[str] | None) -> tuple[dict[str, str], list[str]]:
-    """The variants that the inputs of a format tell from the scheme, with the class that does; and the others."""
+    """Return the variants that the inputs of a format kill, with the class that does; and the others."""
     base = steps_of(s, source)
     left = {}
     for name, make in variants(s, source):
@@ -147,7 +147,7 @@ def _killed(s: Scheme, source: str, only: set[str] | None) -> tuple[dict[str, st
 
 
 def _domain(s: Scheme, source: str) -> Iterator[tuple[Case, Stored]]:
-    """The inputs of `check`, the smallest first, without the blocks that the scheme has no answer for."""
+    """Yield the inputs of `check`, the smallest first, without the blocks that the scheme has no answer for."""
     shapes = "any" if s.cut.axis is None else "ragged"
     every = cases(s, (source,), shapes, 1, s.cut.size or SIZE)
     for case in sorted(every, key=lambda case: case.words.size):  # small ones are done with most variants
@@ -164,7 +164,7 @@ def _domain(s: Scheme, source: str) -> Iterator[tuple[Case, Stored]]:
 
 
 def _differs(s: Scheme, case: Case, ours: Stored, runner: Runner, steps: Steps, right: dict[str, bytes]) -> bool:
-    """Would `check` find a difference in some part?"""
+    """Return whether `check` would find a difference in some part."""
     try:
         with np.errstate(all="ignore"):
             parts = runner(steps, keep=False).parts()
@@ -178,7 +178,7 @@ def _differs(s: Scheme, case: Case, ours: Stored, runner: Runner, steps: Steps, 
 
 
 def kill(spellings: Iterable[str], processes: int = 2, progress: Callable[[], None] = lambda: None) -> list[Fate]:
-    """The fates of all variants of schemes, several schemes at a time."""
+    """Compute the fates of all variants of schemes, several schemes at a time."""
     names = list(spellings)
     found: list[Fate] = []
     if processes <= 1 or len(names) == 1:
@@ -197,7 +197,7 @@ def kill(spellings: Iterable[str], processes: int = 2, progress: Callable[[], No
 
 
 def write_kills(path: str | Path, found: Iterable[Fate]) -> None:
-    """One line a scheme, fate and reason, with all variants that share them."""
+    """Write one line per scheme, fate and reason, with all variants that share them."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for each in found:
         groups.setdefault((each.scheme, each.fate, each.by), []).append(each.variant)
@@ -208,7 +208,7 @@ def write_kills(path: str | Path, found: Iterable[Fate]) -> None:
 
 
 def read_kills(path: str | Path) -> list[Fate]:
-    """The fates of a record."""
+    """Read the fates of a record."""
     with Path(path).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [Fate(row["scheme"], name, row["fate"], row["by"]) for row in rows for name in row["variants"].split("; ")]

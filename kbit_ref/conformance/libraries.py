@@ -55,12 +55,12 @@ class Judged:
 
     @property
     def library(self) -> str:
-        """Its name."""
+        """Return its name."""
         return self.report.library
 
     @property
     def version(self) -> str:
-        """Of the library."""
+        """Return the version of the library."""
         return self.report.version
 
 
@@ -106,7 +106,7 @@ def effort(profile: Claim) -> int:
 
 
 def _asked(profile: Profile) -> list[tuple[str, str]]:
-    """What is asked for, and from which format."""
+    """Return the verbs and source formats of the questions on a data type."""
     sources = {"encode": profile.sources, "decode": ("codes",)}
     return [(what, source) for what in profile.what for source in sources[what]]
 
@@ -130,7 +130,7 @@ def _type(adapter: Adapter, profile: Profile, library: Library) -> Judged:
 
 
 def _format(adapter: Adapter, profile: BlockProfile, library: Library) -> Judged:
-    """The same for a block format."""
+    """Do the same for a block format."""
     try:
         return Judged(profile, judge_profile(adapter, profile, by(library)))
     except Exception as error:  # theirs or ours: it costs this format, and no other
@@ -139,7 +139,7 @@ def _format(adapter: Adapter, profile: BlockProfile, library: Library) -> Judged
 
 
 def _ranked(judged: Judged, library: Library) -> Judged:
-    """The same with its rivals."""
+    """Add the ranking of its rivals."""
     report, profile = judged.report, judged.profile
     try:
         if isinstance(profile, Profile):
@@ -162,7 +162,7 @@ def _failure(verb: str, error: Exception) -> str:
 
 
 def answers_by(library: Library, theirs: str, put: Question) -> list[Answer]:
-    """The answers of a library to a question, in all arrangements; one that cannot be read is an error."""
+    """Return the answers of a library to a question, in all arrangements; one that cannot be read is an error."""
     reply = library.ask(put.what, theirs, put.inputs.kind, {"words": put.inputs.words})
     if reply.error:
         return [Answer(error=reply.error)]
@@ -179,7 +179,7 @@ def answers_by(library: Library, theirs: str, put: Question) -> list[Answer]:
 
 
 def by(library: Library) -> Ask:
-    """Questions about arrays, put to a library: what comes back is the parts, or the reason there are none."""
+    """Return a function that quantizes arrays by a library: it returns the parts, or why there are none."""
 
     def ask(theirs: str, source: str, **arrays: NDArray[Any]) -> Answer:
         reply = library.ask("quantize", theirs, source, arrays)
@@ -190,7 +190,7 @@ def by(library: Library) -> Ask:
 
 
 def parts_by(library: Library, theirs: str) -> Callable[..., dict[str, NDArray[Any]]]:
-    """The parts of an array by a library: `parts(words, source)`, with scales where they are given; or `Refused`."""
+    """Return a function `parts(words, source)`: the parts of an array by a library, or `Refused`."""
     ask = by(library)
 
     def parts(words: NDArray[Any], source: str, **given: NDArray[Any]) -> dict[str, NDArray[Any]]:

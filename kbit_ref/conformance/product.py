@@ -66,7 +66,7 @@ def _operands(model: Accumulator, source: str) -> Iterator[tuple[str, Array, Arr
 
 
 def _row(function: Callable[..., Any], name: str, a: Array, b: Array, model: Accumulator) -> Row:
-    """The verdict on one pair of matrices."""
+    """Judge one pair of matrices."""
     answer = _answer(function, a, b, model)
     if isinstance(answer, str):
         return Row("product", 0, errors=(answer,), what="multiply", source=name)
@@ -76,7 +76,7 @@ def _row(function: Callable[..., Any], name: str, a: Array, b: Array, model: Acc
 
 
 def _answer(function: Callable[..., Any], a: Array, b: Array, model: Accumulator) -> Array | str:
-    """Their product, or why there is none."""
+    """Return the function's product, or why there is none."""
     before = a.tobytes(), b.tobytes()
     try:
         with np.errstate(all="ignore"):
@@ -94,7 +94,7 @@ def _answer(function: Callable[..., Any], a: Array, b: Array, model: Accumulator
 
 
 def _differences(bound: DotBound, judged: Judgement, answer: Array) -> tuple[Difference, ...]:
-    """What is wrong with a product; nothing if every element is possible and none is explained by a mistake."""
+    """Return what is wrong with a product; nothing if every element is possible and none is explained by a mistake."""
     found = judged.diagnosis
     outside = judged.outside
     if found is None:

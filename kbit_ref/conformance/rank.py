@@ -41,7 +41,7 @@ OF_ELEMENTS = ("codes", "decoded")
 
 
 def every_choice(d: DataType) -> Iterator[DataType]:
-    """The type under all its choices; for wide types, whose tables are large, under the usual ones.
+    """Yield the type under all its choices; for wide types, whose tables are large, under the usual ones.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def every_choice(d: DataType) -> Iterator[DataType]:
 
 
 def rank_type(answers: Sequence[tuple[Question, Theirs]]) -> Ranking:
-    """The type of the questions under each of its choices, against the answers from all source formats."""
+    """Compare the type under each of its choices with the answers from all source formats."""
     groups: dict[bytes, list[tuple[DataType, list[NDArray[np.int64]]]]] = {}
     for made in every_choice(answers[0][0].dtype):
         codes = [_codes(made, asked) for asked, _ in answers]
@@ -79,7 +79,7 @@ def rank_type(answers: Sequence[tuple[Question, Theirs]]) -> Ranking:
 
 
 def _codes(made: DataType, asked: Question) -> NDArray[np.int64]:
-    """[n]: the codes by other choices, NaN as the question wants it."""
+    """Return the codes by other choices, NaN as the question wants it, [n]."""
     return with_nan(made, encode(made, asked.x), asked.x, asked.nan_codes).astype(np.int64)
 
 
@@ -105,7 +105,7 @@ def _of_choice(
 
 
 def ranking_of(given: Sequence[tuple[Question, Sequence[Answer]]], form: str | None = None) -> Ranking | None:
-    """The choices of a type, ranked by all answers that can be read."""
+    """Rank the choices of a type by all answers that can be read."""
     found = []
     for asked, answers in given:
         flat = next((a for a in answers if a.arrangement == FLAT and a.array is not None), None)
@@ -119,7 +119,7 @@ def ranking_of(given: Sequence[tuple[Question, Sequence[Answer]]], form: str | N
 
 
 def kin(s: Scheme) -> dict[str, Scheme]:
-    """The scheme, it without choices, and all profiles of the same type and cut, by name; each scheme once.
+    """Return the scheme, with and without choices, and all profiles of the same type and cut, by name; each once.
 
     Examples
     --------
@@ -140,13 +140,13 @@ def kin(s: Scheme) -> dict[str, Scheme]:
 
 
 def _family(s: Scheme) -> tuple[Any, ...]:
-    """Type and cut; along the last of two axes and flat are one, since the arrays have rows of a block."""
+    """Return type and cut; along the last of two axes and flat are one, since the arrays have rows of a block."""
     along = 0 if s.cut.kind == "b" and s.cut.axis == 0 else s.cut.axis if s.cut.kind == "channel" else 1
     return s.dtype.name.partition("+")[0], s.cut.kind, s.cut.size, along
 
 
 def rank_blocks(s: Scheme, profile: BlockProfile, quantize: Quantize) -> Ranking:
-    """The kin of a scheme against what is stored for all of their inputs.
+    """Rank related schemes by what is stored for all of their inputs.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def rank_blocks(s: Scheme, profile: BlockProfile, quantize: Quantize) -> Ranking
 def _against(
     name: str, s: Scheme, profile: BlockProfile, asked: Sequence[tuple[Case, Parts]], quantize: Quantize
 ) -> Ranked:
-    """One rival."""
+    """Compare with one rival."""
     tried: Counter[str] = Counter()
     wrong: Counter[str] = Counter()
     bad: list[Compared] = []
@@ -202,7 +202,7 @@ def _compared(s: Scheme, case: Case, parts: Parts) -> Compared:
 
 
 def _example(s: Scheme, profile: BlockProfile, bad: Sequence[Compared], quantize: Quantize) -> Counterexample:
-    """The simplest block that parts them; if no block of its own does, the first value."""
+    """Return the simplest block on which they differ; if none does by itself, the first value."""
 
     def put(words: Array, source: str) -> Compared:
         return _compared(s, Case("", source, words), quantize(words, source))
@@ -225,7 +225,7 @@ def _example(s: Scheme, profile: BlockProfile, bad: Sequence[Compared], quantize
 
 
 def _blocks(compared: Compared) -> NDArray[np.intp]:
-    """The blocks of which a number or a code differs; a decoded number, if there is no code."""
+    """Return the blocks of which a number or a code differs; a decoded number, if there is no code."""
     if "codes" in compared.wrong or "decoded" not in compared.wrong:
         return compared.wrong_blocks()
     return np.union1d(compared.wrong_blocks(), compared.index[compared.wrong["decoded"]]).astype(np.intp)

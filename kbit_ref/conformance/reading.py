@@ -89,12 +89,12 @@ class Theirs:
 
     @property
     def has_codes(self) -> bool:
-        """Did they say which codes they store?"""
+        """Return whether the answers have codes."""
         return "codes" in self.given or "packed" in self.given
 
     @property
     def says_numbers(self) -> bool:
-        """Do codes and scales say what they stand for?"""
+        """Return whether codes and scales determine the decoded numbers."""
         return self.has_codes and "scales" in self.stored.blocks
 
 
@@ -148,7 +148,7 @@ def _of_codes(codes: Array, bits: int) -> Theirs:
 
 
 def _of_values(asked: Question, values: NDArray[np.float64]) -> Theirs:
-    """Real numbers, and for an encoder the code of each that is a level; the sign of zero counts."""
+    """Return real numbers, and for an encoder the code of each that is a level; the sign of zero counts."""
     codes = np.full(values.shape, -1, np.int64)
     if asked.what == "encode":
         d = asked.dtype
@@ -163,12 +163,12 @@ def _of_values(asked: Question, values: NDArray[np.float64]) -> Theirs:
 
 
 def _alone(codes: NDArray[np.int64]) -> Stored:
-    """Codes of a type, which have no scale."""
+    """Return codes of a type, which have no scale."""
     return Stored(codes, {}, None, np.zeros(1, bool))
 
 
 def _in_range(codes: Array, bits: int) -> NDArray[np.int64]:
-    """Codes; -1 for a number that is none."""
+    """Convert numbers to codes; -1 for a number that is none."""
     inside = (codes >= 0) & (codes < 2**bits)
     return np.where(inside, codes, 0).astype(np.int64) - np.int64(~inside)
 
@@ -177,7 +177,7 @@ def _in_range(codes: Array, bits: int) -> NDArray[np.int64]:
 
 
 def read(s: Scheme, shape: tuple[int, ...], parts: dict[str, Array]) -> Theirs:
-    """Their parts in the form of ours.
+    """Convert an answer to parts in the form of the reference.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def _unpacked(s: Scheme, shape: tuple[int, ...], packed: Array | None, order: Ar
 
 
 def _per_block(s: Scheme, name: str, values: Array, n_blocks: int) -> NDArray[np.float64]:
-    """Numbers; scales and offsets of a narrow type may come as its codes, in unsigned integers of its width."""
+    """Read numbers; scales and offsets of a narrow type may be its codes, in unsigned integers of its width."""
     if values.size != n_blocks:
         raise Refused(f"{values.size} {name} came back for {n_blocks} blocks")
     if name != "zero_points" and s.scale_dtype != "f32" and values.dtype == datatype(s.scale_type).code_dtype:
@@ -255,14 +255,14 @@ def _per_block(s: Scheme, name: str, values: Array, n_blocks: int) -> NDArray[np
 
 
 def _zero_kind(s: Scheme) -> Any:
-    """The NumPy type of zero points."""
+    """Return the NumPy type of zero points."""
     if RULES[s.rule].zero_point == "real":
         return np.float32
     return np.int8 if s.dtype.levels.min() < 0 else np.uint8
 
 
 def spelled(s: Scheme, shape: tuple[int, ...], theirs: Theirs) -> NDArray[np.float64] | None:
-    """[*shape]: what their codes and scales stand for by our definition; None if they do not say enough."""
+    """Decode their codes and scales by the definition, [*shape]; None if parts are missing."""
     rows = s.cut.rows(np.empty(shape, np.uint8)).shape
     per_row = (rows[0], s.cut.per_row(rows[1]))
     blocks = {name: values.reshape(per_row) for name, values in theirs.stored.blocks.items()}

@@ -34,14 +34,14 @@ class Question:
 
     @property
     def nan_codes(self) -> NanCodes | None:
-        """The codes that NaN must have, if they are not the canonical one."""
+        """Return the codes that NaN must have, if they are not the canonical one."""
         return None if isinstance(self.nan, str) else self.nan
 
 
 def question(
     dtype: DataType, what: str, kind: str, nan: NanCodes | str = "any", seed: int = 0, random_bits: int = 16
 ) -> Question:
-    """The question, with its answer; of a type with stochastic rounding with that many random bits for each number.
+    """Return the question with its answer; for stochastic rounding with that many random bits per number.
 
     Examples
     --------

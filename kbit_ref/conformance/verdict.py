@@ -64,17 +64,17 @@ class Counterexample:
 
     @property
     def block(self) -> str:
-        """The numbers of the block."""
+        """Return the numbers of the block."""
         return self.value
 
     @property
     def where(self) -> str:
-        """The input, in a line."""
+        """Return the input, in a line."""
         return f"{self._input} ({self.source})" + (f" at {self.at}" if self.at else "")
 
     @property
     def line(self) -> str:
-        """All of it in one line, for a table."""
+        """Return the example in one line, for a table."""
         return f"{self.where}: theirs {self.theirs}, ours {self.ours}"
 
 
@@ -91,12 +91,12 @@ class Difference:
 
     @property
     def known(self) -> bool:
-        """Is it declared by the adapter, with its source?"""
+        """Return whether the adapter declares it, with its source."""
         return bool(self.link)
 
     @property
     def line(self) -> str:
-        """How many, and why."""
+        """Return how many differ, and why, in a line."""
         return f"{self.count:,} x {self.cause}: {self.why}"
 
     def __str__(self) -> str:
@@ -138,7 +138,7 @@ class Row:
 
     @property
     def status(self) -> str:
-        """`agree`, `known` (differences, all of them declared), `disagree` or `error`."""
+        """Return `agree`, `known` (differences, all of them declared), `disagree` or `error`."""
         if self.errors:
             return "error"
         if not self.differences:
@@ -147,16 +147,16 @@ class Row:
 
     @property
     def different(self) -> int:
-        """How many values differ for no known reason."""
+        """Return the number of values that differ for no known reason."""
         return sum(d.count for d in self.differences if not d.known)
 
     @property
     def name(self) -> str:
-        """`encode float32`; `scales`."""
+        """Return the name of the row: `encode float32`; `scales`."""
         return f"{self.what} {self.source}" if self.what else self.part
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         plain = asdict(replace(self, diagnosis=None))
         del plain["diagnosis"]
         return plain | {"status": self.status, "different": self.different}
@@ -165,7 +165,7 @@ class Row:
         return "\n".join(self.lines(self.differences))
 
     def lines(self, whole: Sequence[Difference] = ()) -> list[str]:
-        """As text, with the counterexamples of some differences."""
+        """Return lines of text, with the counterexamples of some differences."""
         head = f"{self.name}  {self.tried:,} values: {self.status}"
         if self.status == "disagree":
             head += f", {self.different:,} differ"
@@ -244,18 +244,18 @@ class Ranked:
 
     @property
     def conforms(self) -> bool:
-        """Is every answer its own?"""
+        """Return whether every answer is the rival's."""
         return self.tried > 0 and not self.differing and not self.misfit
 
     @property
     def first(self) -> str:
-        """The first input at which they part, their answer and its own; empty if there is none."""
+        """Return the first input at which they differ, their answer and the rival's; empty if there is none."""
         e = self.example
         return "" if e is None else f"{e.where}: theirs {e.theirs}, its {e.ours}"
 
     @property
     def line(self) -> str:
-        """`name (the same here: ...): 12 of 100 values differ, first ...`."""
+        """Return `name (the same here: ...): 12 of 100 values differ, first ...`."""
         head = self.name + _alias(self.same)
         if self.misfit:
             return f"{head}: {self.misfit}"
@@ -280,14 +280,14 @@ class Ranking:
 
     @property
     def conforms(self) -> tuple[str, ...]:
-        """The names of those that it conforms to."""
+        """Return the names of those that it conforms to."""
         return tuple(name for each in self.rivals if each.conforms for name in (each.name, *each.same))
 
     def __str__(self) -> str:
         return "\n".join(self.lines(SHOWN))
 
     def lines(self, most: int) -> list[str]:
-        """As text, with so many of those that it does not conform to."""
+        """Return lines of text, with so many of the rivals that it does not conform to."""
         good = [each for each in self.rivals if each.conforms]
         others = [each for each in self.rivals if not each.conforms]
         found = [f"conforms to  {each.line}" for each in good]
@@ -299,7 +299,7 @@ class Ranking:
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         rivals = []
         for each in self.rivals:
             rivals.append(asdict(each) | {"example": each.first, "conforms": each.conforms})
@@ -342,7 +342,7 @@ class Verdict:
 
     @property
     def status(self) -> str:
-        """The worst of the rows; no row at all is an error."""
+        """Return the worst of the rows; no row at all is an error."""
         if self.errors or not self.rows:
             return "error"
         judged = [special.status for special in self.specials if special.status != "told"]
@@ -350,67 +350,67 @@ class Verdict:
 
     @property
     def agree(self) -> bool:
-        """Does everything agree, but for known differences?"""
+        """Return whether everything agrees, but for known differences."""
         return self.status in ("agree", "known")
 
     @property
     def tried(self) -> int:
-        """How many values were compared."""
+        """Return the number of values that were compared."""
         return sum(row.tried for row in self.rows)
 
     @property
     def different(self) -> int:
-        """How many of them differ for no known reason."""
+        """Return the number of values that differ for no known reason."""
         return sum(row.different for row in self.rows)
 
     @property
     def differences(self) -> tuple[Difference, ...]:
-        """Of all rows."""
+        """Return the differences of all rows."""
         return tuple(difference for row in self.rows for difference in row.differences)
 
     @property
     def diagnosis(self) -> Diagnosis | None:
-        """What is wrong with the row that differs the most; None if nothing differs."""
+        """Return the diagnosis of the row that differs the most; None if nothing differs."""
         row = max(self.rows, key=lambda row: row.different, default=None)
         return None if row is None or not row.different else row.diagnosis
 
     @property
     def says(self) -> str:
-        """The status; `agree, with 2 known faults` where the profile has some."""
+        """Return the status; `agree, with 2 known faults` where the profile has some."""
         if not self.agree or not self.faults:
             return self.status
         return f"{self.status}, with {len(self.faults)} known fault{'s' * (len(self.faults) != 1)}"
 
     @property
     def name(self) -> str:
-        """Their name for it; of a function its name."""
+        """Return their name for it; of a function its name."""
         return self.theirs
 
     @property
     def profile(self) -> str:
-        """What is claimed."""
+        """Return the subject."""
         return self.subject
 
     @property
     def parts(self) -> tuple[Row, ...]:
-        """The rows."""
+        """Return the rows."""
         return self.rows
 
     @property
     def verdicts(self) -> tuple[Row, ...]:
-        """The rows."""
+        """Return the rows."""
         return self.rows
 
     def part(self, name: str) -> Row | None:
-        """The first row on the part of that name, if it was judged."""
+        """Return the first row on the part of that name, if it was judged."""
         return next((row for row in self.rows if row.part == name), None)
 
     def special(self, number: str) -> Special | None:
-        """What becomes of NaN or infinity, from the first source."""
+        """Return what becomes of NaN or infinity, from the first source."""
         return next((special for special in self.specials if special.number == number), None)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; the same keys for every subject.
+        """Return plain values, for JSON; the same keys for every subject.
 
         Returns
         -------
@@ -448,7 +448,7 @@ class Verdict:
 
     @property
     def _why(self) -> str:
-        """What is wrong, in a sentence: the diagnosis, or the reason for which the most values differ."""
+        """Return what is wrong, in a sentence: the diagnosis, or the reason for which the most values differ."""
         if self.diagnosis is not None:
             return f": {self.diagnosis.sentence}"
         unknown = [each for each in self.differences if not each.known]
@@ -457,7 +457,7 @@ class Verdict:
         return next((f": {special.line}" for special in self.specials if special.status == "disagree"), "")
 
     def _details(self) -> Iterator[str]:
-        """All the rest, line by line; of the counterexamples that of the most values."""
+        """Yield all the rest, line by line; only the counterexample of the most values."""
         if self.diagnosis is not None:
             yield from str(self.diagnosis).splitlines()[1 : 1 + NAMED]
         yield from (f"error: {error}" for error in self.errors)
@@ -473,7 +473,7 @@ Report = Verdict  # the name that it had
 
 
 def ranked(rivals: Sequence[Ranked]) -> Ranking:
-    """In order: fewer differences, fewer blocks left out, the shorter spelling."""
+    """Sort rivals: fewer differences first, then fewer blocks left out, then the shorter spelling."""
     key = [(bool(each.misfit), each.differing, each.left_out, len(each.spelling), each.name) for each in rivals]
     order = sorted(range(len(rivals)), key=key.__getitem__)
     return Ranking(tuple(rivals[i] for i in order))
@@ -487,7 +487,7 @@ def _alias(names: Sequence[str], most: int = 3) -> str:
 
 
 def worst(statuses: Sequence[str]) -> str:
-    """The worst of several statuses.
+    """Return the worst of several statuses.
 
     Examples
     --------

@@ -31,13 +31,13 @@ class Machine(Protocol[Sum]):
     """What an order needs; products have the numbers 0 to n - 1."""
 
     def start(self, k: int) -> Sum:
-        """The sum of product k alone."""
+        """Return the sum of product k alone."""
 
     def step(self, total: Sum, k: int) -> Sum:
-        """The sum and product k, rounded."""
+        """Add product k to the sum, rounded."""
 
     def join(self, total: Sum, other: Sum) -> Sum:
-        """Two sums, rounded."""
+        """Add two sums, rounded."""
 
 
 Order = Callable[[Any, int], Any]
@@ -45,7 +45,7 @@ ORDERS: Registry[Order] = Registry()
 
 
 def _row(machine: Machine[Sum], indices: Sequence[int]) -> Sum:
-    """One after the other."""
+    """Add one after the other."""
     total = machine.start(indices[0])
     for k in indices[1:]:
         total = machine.step(total, k)
@@ -53,7 +53,7 @@ def _row(machine: Machine[Sum], indices: Sequence[int]) -> Sum:
 
 
 def _halves(machine: Machine[Sum], sums: list[Sum]) -> Sum:
-    """The upper half of the lanes onto the lower, until one is left; the number of lanes is a power of two."""
+    """Add the upper half of the lanes to the lower, until one is left; the number of lanes is a power of two."""
     while len(sums) > 1:
         half = len(sums) // 2
         sums = [machine.join(sums[i], sums[i + half]) for i in range(half)]
@@ -138,7 +138,7 @@ def _numpy() -> Order:
 
 
 def order(name: str) -> Order:
-    """The order of that name."""
+    """Return the order of that name."""
     if found := ORDERS.find(name):
         return found[1]
     known = ["any", *ORDERS.names(), "blocked32"]
@@ -194,7 +194,7 @@ class Accumulator:
 
     @property
     def last(self) -> str:
-        """The format of the last sum."""
+        """Return the format of the last sum."""
         return self.outer if self.group else self.sums
 
     def __str__(self) -> str:
@@ -247,7 +247,7 @@ def _groups(form: str, group: int) -> Accumulator:
 
 
 def accumulator(model: Accumulator | str) -> Accumulator:
-    """The record of that spelling.
+    """Return the record of that spelling.
 
     Examples
     --------
@@ -283,7 +283,7 @@ def accumulator(model: Accumulator | str) -> Accumulator:
 
 
 def within(inner: str, outer: str) -> bool:
-    """Is every finite number of one format one of the other?
+    """Return whether every finite number of one format is one of the other.
 
     Examples
     --------
@@ -312,7 +312,7 @@ class _Text:
 
 
 def spelled(name: str, n: int) -> str:
-    """The tree of additions of n products in that order.
+    """Return the tree of additions of n products in that order.
 
     Examples
     --------
@@ -330,7 +330,7 @@ class _Rational(Generic[Sum]):
         self.sums = None if model.sums == "int32" else Arithmetic(model.sums)
 
     def product(self, k: int) -> Number:
-        """Product k, as it is added."""
+        """Return product k, as it is added."""
         a, b = self.a[k], self.b[k]
         if self.model.products != "exact":
             return Arithmetic(self.model.products).multiply(a, b)
@@ -358,7 +358,7 @@ def _wrapped(x: Number) -> Number:
 def defined(
     model: Accumulator | str, a: Sequence[Any], b: Sequence[Any], scales: Sequence[Any] | None = None
 ) -> Number:
-    """The dot product of a and b as the model adds it, in rationals; `scales` has one number a group.
+    """Compute the dot product of a and b as the model adds it, in rationals; `scales` has one number per group.
 
     Examples
     --------

@@ -83,7 +83,7 @@ class Attribution:
 
     @property
     def largest(self) -> str:
-        """The part with the largest sum of magnitudes; `none` if all are zero."""
+        """Return the part with the largest sum of magnitudes; `none` if all are zero."""
         sizes = {name: float(np.abs(part).sum()) for name, part in self.parts.items()}
         found = max(sizes, key=lambda name: sizes[name])
         return found if sizes[found] else "none"
@@ -192,7 +192,7 @@ def attribute(
 
 
 def _with(q: QTensor, given: Mapping[str, Any]) -> QTensor:
-    """The QTensor with parts of an implementation in place of its own."""
+    """Return the QTensor with parts of an implementation in place of its own."""
     changed: dict[str, Any] = {}
     for name, value in given.items():
         if value is None:
@@ -212,7 +212,7 @@ def _with(q: QTensor, given: Mapping[str, Any]) -> QTensor:
 
 
 def _weights(q: QTensor, how: Any) -> F64:
-    """[N, K]: what a kernel multiplies with."""
+    """Return what a kernel multiplies with, [N, K]."""
     if how is None or (isinstance(how, str) and how in FORMATS):
         decoded = dequantize(q)
         return np.asarray(decoded if how is None else Arithmetic(how).round(decoded), np.float64)
@@ -238,7 +238,7 @@ def _weights(q: QTensor, how: Any) -> F64:
 
 
 def _activations(a: F64, how: Any) -> F64:
-    """[..., K]: what a kernel makes of x."""
+    """Return what a kernel makes of x, [..., K]."""
     if how is None:
         return a
     if isinstance(how, str) and how in FORMATS:
@@ -252,13 +252,13 @@ def _activations(a: F64, how: Any) -> F64:
 
 
 def _product(a: F64, weights: F64) -> F64:
-    """a @ weights.T, correctly rounded."""
+    """Compute a @ weights.T, correctly rounded."""
     flat = exact_product(a.reshape(-1, a.shape[-1]), weights.T).centre
     return flat.reshape(*a.shape[:-1], -1)
 
 
 def _on_a_grid(products: list[F64]) -> F64:
-    """[6, ..., N]: each element's products as whole numbers of one unit, 2**-48 of the largest."""
+    """Return each element's products as whole numbers of one unit, 2**-48 of the largest, [6, ..., N]."""
     stack = np.stack(products)
     _, exponent = np.frexp(np.abs(stack).max(axis=0))
     unit = np.ldexp(1.0, np.maximum(exponent - GRID, -1074))
@@ -268,7 +268,7 @@ def _on_a_grid(products: list[F64]) -> F64:
 def _suspects(
     c: Array, a: Array, stored: QTensor, accumulator: Accumulator | str, doubtful: float
 ) -> tuple[tuple[Mapping[str, str], float], ...]:
-    """The usual roundings that explain at least half of what is doubtful, the best first."""
+    """Return the usual roundings that explain at least half of what is doubtful, the best first."""
     found: list[tuple[Mapping[str, str], float]] = []
     for told in SUSPECTS:
         try:

@@ -60,7 +60,7 @@ class Judgement:
 
     @cached_property
     def diagnosis(self) -> ProductDiagnosis | None:
-        """What explains the elements that are outside or improbable; None if there is nothing to explain."""
+        """Return what explains the elements that are outside or improbable; None if there are none."""
         return None if self.find is None else self.find()
 
     def __bool__(self) -> bool:
@@ -68,7 +68,7 @@ class Judgement:
 
     @property
     def doubtful(self) -> float:
-        """The share of elements outside or improbable."""
+        """Return the share of elements outside or improbable."""
         return (int(self.outside.sum()) + self.improbable) / max(self.outside.size, 1)
 
     def __repr__(self) -> str:
@@ -122,22 +122,22 @@ class DotBound:
 
     @property
     def width(self) -> F64:
-        """upper - lower."""
+        """Return upper - lower."""
         return self.upper - self.lower
 
     @property
     def bounded(self) -> NDArray[np.bool_]:
-        """Where overflow cannot be."""
+        """Return where overflow cannot be."""
         return ~(np.isneginf(self.lower) & np.isposinf(self.upper))
 
     def holds(self, c: Any) -> Judgement:
-        """Does an implementation's product lie in the interval, whatever its order of additions?"""
+        """Judge whether a product lies in the interval, whatever its order of additions."""
         theirs = self._answer(c)
         outside = self.bounded & ~((theirs >= self.lower) & (theirs <= self.upper))  # NaN is outside
         return self._judged(theirs, outside, "inside")
 
     def equal(self, c: Any) -> Judgement:
-        """Is it the product in the named order, bit for bit? Zeros of both signs are equal, and NaNs."""
+        """Judge whether a product is that in the named order, bit for bit; zeros of both signs are equal, and NaNs."""
         if self.replayed is None:
             rule = "any order has no one answer"
             raise BadInput(message("equal", f"accumulator = {self.accumulator}", rule, "name one: +order=sequential"))

@@ -30,14 +30,14 @@ class Product(NamedTuple):
 
 
 def two_sum(x: Array, y: Array) -> tuple[Array, Array]:
-    """fl(x + y) and what that rounding lost, exactly (D. E. Knuth, The Art of Computer Programming 2, 4.2.2)."""
+    """Return fl(x + y) and its rounding error, exactly (D. E. Knuth, The Art of Computer Programming 2, 4.2.2)."""
     total = x + y
     part = total - x
     return total, (x - (total - part)) + (y - part)
 
 
 def exact_product(a: Array, b: Array) -> Product:
-    """a [M, K] @ b [K, N], float32 or float64, every element correctly rounded.
+    """Compute a [M, K] @ b [K, N], float32 or float64, every element correctly rounded.
 
     Numbers are finite; all float32 numbers will do, of other float64 numbers those between 2**-200 and 2**200.
 
@@ -55,7 +55,7 @@ def exact_product(a: Array, b: Array) -> Product:
 
 
 def tiles(n_rows: int, n_columns: int) -> Iterator[tuple[slice, slice]]:
-    """The result cut into squares, so that what is needed for one is small."""
+    """Yield the squares of a result, so that each needs little memory."""
     for row in range(0, n_rows, TILE):
         for column in range(0, n_columns, TILE):
             yield slice(row, row + TILE), slice(column, column + TILE)
@@ -83,7 +83,7 @@ def _tile(a: NDArray[np.float64], b: NDArray[np.float64]) -> Product:
 
 
 def _slices(rows: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Matrices that sum up to `rows` [n, K], each of few bits: a number is a whole number of units of its row.
+    """Split `rows` [n, K] into matrices of few bits that sum up to it: numbers are whole numbers of units of a row.
 
     That whole number is at most 2**bits, and K * 2**bits * 2**bits at most 2**53: sums of products of
     slices are whole numbers that float64 holds.

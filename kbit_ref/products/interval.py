@@ -96,7 +96,7 @@ def interval(model: Accumulator, given: Operands, delta: float) -> Interval:
 
 
 def _tile(model: Accumulator, given: Operands, factor: float) -> list[F64]:
-    """Centre, lower, upper, sum|a b| and probable width of a part of the result."""
+    """Return centre, lower, upper, sum|a b| and probable width of a part of the result."""
     centre, rest, doubt = exact_product(*given.scaled())
     size, scales, top = _sizes(model, given)
     n = given.a.shape[1]
@@ -123,7 +123,7 @@ def _tile(model: Accumulator, given: Operands, factor: float) -> list[F64]:
 
 
 def _sizes(model: Accumulator, given: Operands) -> tuple[F64, Any, F64]:
-    """Upper bounds of sum|scale * a * b|, sum|scale| and the largest sum|a * b| of a group."""
+    """Return upper bounds of sum|scale * a * b|, sum|scale| and the largest sum|a * b| of a group."""
     a, b = np.abs(given.a), np.abs(given.b)
     n = a.shape[1]
     grown = 1 + (n + 4) * 2.0**-52  # of sums in float64, in the order of BLAS
@@ -146,7 +146,7 @@ class _Width(NamedTuple):
 
 
 def _width(model: Accumulator, n_all: int, size: F64, scales: Any) -> _Width:
-    """The theorem of the top, for the sums of groups and then for their sum; without underflow `scales` is idle.
+    """Return the width by the theorem above, for the sums of groups, then for their sum; `scales` matter for underflow.
 
     All terms are of the form (number) * size + (number) * scales, so those of all groups add up to the same
     with the sizes and scales of all.
@@ -177,7 +177,7 @@ def _width(model: Accumulator, n_all: int, size: F64, scales: Any) -> _Width:
 
 
 def _fits(model: Accumulator, n: int, size: F64, top: F64, width: _Width) -> NDArray[np.bool_]:
-    """Where nothing can overflow."""
+    """Return where nothing can overflow."""
     forms = [model.sums] + ([] if model.products == "exact" else [model.products])
     forms += [model.outer] if model.group else []  # a sum is rounded to it before its scale
     inside = _width(model, n, top, 1.0).sums * UPWARD <= min(map(_largest, forms))
@@ -185,12 +185,12 @@ def _fits(model: Accumulator, n: int, size: F64, top: F64, width: _Width) -> NDA
 
 
 def _unit(form: str) -> float:
-    """The unit roundoff; sums of whole numbers have none."""
+    """Return the unit roundoff; sums of whole numbers have none."""
     return 0.0 if form == "int32" else 2.0 ** -FORMATS[form][0]
 
 
 def _half_least(form: str) -> float:
-    """Half the least subnormal; of float64 the whole, for there is no half."""
+    """Return half the least subnormal; the whole of it for float64, which has no half."""
     if form == "int32":
         return 0.0
     precision, least, _ = FORMATS[form]

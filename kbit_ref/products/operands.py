@@ -34,19 +34,19 @@ class Operands(NamedTuple):
     shape: tuple[int, ...]
 
     def part(self, rows: slice, columns: slice) -> Operands:
-        """What rows and columns of the result depend on, a and b in float64."""
+        """Return what rows and columns of the result depend on, a and b in float64."""
         scales = None if self.scales is None else self.scales[:, columns]
         return self._replace(a=_wide(self.a[rows]), b=_wide(self.b[:, columns]), scales=scales)
 
     def scaled(self) -> tuple[F64, F64]:
-        """a, and b with its scales: 24 bits times 24 bits, exact in float64."""
+        """Return a, and b with its scales: 24 bits times 24 bits, exact in float64."""
         if self.scales is None or self.group is None:
             return self.a, self.b
         return self.a, self.b * np.repeat(self.scales, self.group, axis=0)[: len(self.b)]
 
 
 def operands(a: Any, b: Any, model: Accumulator, scales: Any) -> Operands:
-    """Arrays or QTensors as exact numbers, checked."""
+    """Check arrays or QTensors, and return them as exact numbers."""
     x = _numbers("a", a, model)
     s: F64 | None
     if isinstance(b, QTensor) and model.group:
@@ -71,7 +71,7 @@ def operands(a: Any, b: Any, model: Accumulator, scales: Any) -> Operands:
 
 
 def matrix(function: str, name: str, x: Any) -> Array:
-    """Real numbers as float32 or float64, checked."""
+    """Check real numbers, and return them as float32 or float64."""
     array = dequantize(x) if isinstance(x, QTensor) else as_reals(function, x)
     if array.dtype.itemsize > 8:
         got, rule = f"{name} of dtype longdouble", "products are those of at most float64"
@@ -109,7 +109,7 @@ def _finite(name: str, x: Array, function: str = "dot_bound") -> None:
 
 
 def _levels_and_scales(q: QTensor, group: int) -> tuple[F64, F64]:
-    """Levels less zero points [K, N], and scales [groups, N], of blocks along axis 0."""
+    """Return levels less zero points [K, N], and scales [groups, N], of blocks along axis 0."""
     cut, s = q.scheme.cut, q.scheme
     along = len(q.shape) == 2 and (
         (cut.kind == "b" and cut.axis in (0, -2) and cut.size == group)

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 def replay(
     model: Accumulator, a: NDArray[np.float64], b: NDArray[np.float64], scales: Array | None = None
 ) -> tuple[Array, NDArray[np.float64]]:
-    """a [M, K] @ b [K, N] as the model adds it, and the sum of squares of the half ulps of all its roundings.
+    """Compute a [M, K] @ b [K, N] as the model adds it, and the sum of squares of the half ulps of its roundings.
 
     `scales` [groups, N] multiply the sums of groups. The result is float32, or float64 where the
     format is float64 or int32.
@@ -63,7 +63,7 @@ def _groups(model: Accumulator, a: Array, b: Array, scales: Array | None) -> tup
 
 
 def half_ulp(form: str, x: Array) -> NDArray[np.float64]:
-    """Half the distance between numbers of the format at x: no rounding that gives x was further off."""
+    """Return half the distance between numbers of the format at x: no rounding that gives x was further off."""
     if form == "int32":
         return np.zeros(np.shape(x))
     precision, least, _ = FORMATS[form]
@@ -76,7 +76,7 @@ def half_ulp(form: str, x: Array) -> NDArray[np.float64]:
 
 
 def rounded_sum(form: str, x: Array, y: Array) -> Array:
-    """x + y rounded once to the format; in float64 first, to an odd neighbour, unless the format is float64."""
+    """Round x + y once to the format; in float64 first, to an odd neighbour, unless the format is float64."""
     if form == "float64":
         return np.asarray(x + y)
     total, lost = two_sum(np.asarray(x, np.float64), np.asarray(y, np.float64))
@@ -105,19 +105,19 @@ class Arrays:
         self.noise = np.zeros((len(a), b.shape[1]))
 
     def product(self, k: int) -> Array:
-        """Product k, as it is added."""
+        """Return product k, as it is added."""
         product = self.a[k] * self.b[k]
         if self.products == "exact" or self.plain:
             return np.asarray(product)
         return _round(self.products, product)
 
     def seen(self, total: Array, form: str) -> Array:
-        """A rounding that gave `total`."""
+        """Count a rounding that gave `total`."""
         self.noise += half_ulp(form, total) ** 2
         return total
 
     def start(self, k: int) -> Array:
-        """Product k, as a number of the format of sums."""
+        """Return product k, as a number of the format of sums."""
         product = self.product(k)
         if self.products != "exact":
             self.seen(product, self.products)
@@ -126,25 +126,25 @@ class Arrays:
         return _wrapped(product) if self.form == "int32" else self.seen(_round(self.form, product), self.form)
 
     def step(self, total: Array, k: int) -> Array:
-        """The sum and product k, rounded."""
+        """Add product k to the sum, rounded."""
         product = self.product(k)
         if self.products != "exact":
             self.seen(product, self.products)
         return self.join(total, product)
 
     def join(self, total: Array, other: Array) -> Array:
-        """Two sums, rounded."""
+        """Add two sums, rounded."""
         if self.form == "int32":
             return _wrapped(total + other)
         return self.seen(total + other if self.plain else rounded_sum(self.form, total, other), self.form)
 
 
 def are_float32(x: Array) -> NDArray[np.bool_]:
-    """Which numbers are numbers of float32?"""
+    """Return which numbers are float32 numbers."""
     with np.errstate(over="ignore"):
         return np.asarray(x.astype(np.float32) == x)
 
 
 def _wrapped(x: Array) -> Array:
-    """Whole numbers modulo 2**32, from -2**31."""
+    """Reduce whole numbers modulo 2**32, from -2**31."""
     return np.asarray(np.remainder(x + 2.0**31, 2.0**32) - 2.0**31)

@@ -69,7 +69,7 @@ class ProductVariant:
     build: Callable[[Operands, Accumulator], Faulty | None]
 
     def __call__(self, given: Operands, model: Accumulator) -> Faulty | None:
-        """The product with the mistake, or None where it does not apply."""
+        """Return the product with the mistake, or None where it does not apply."""
         try:
             return self.build(given, model)
         except KbitError:
@@ -238,12 +238,12 @@ def _wide(x: Any) -> F64:
 
 
 def _whole(given: Operands) -> bool:
-    """Are all operands whole numbers?"""
+    """Return whether all operands are whole numbers."""
     return given.scales is None and all(bool((part == np.rint(part)).all()) for part in (given.a, given.b))
 
 
 def _without(given: Operands, columns: slice) -> Operands:
-    """The operands with zeros in place of some of the K products."""
+    """Return the operands with zeros in place of some of the K products."""
     a = _wide(given.a).copy()
     a[:, columns] = 0
     return given._replace(a=a)
@@ -354,7 +354,7 @@ def _gives(made: Faulty, answer: F64, centre: F64, delta: float) -> tuple[NDArra
 
 
 def _fitted(answer: F64, centre: F64, wrong: NDArray[np.bool_]) -> Iterator[ProductVariant]:
-    """A constant by which all answers are multiplied, told by the answers themselves."""
+    """Estimate a constant by which all answers are multiplied, from the answers themselves."""
     with np.errstate(all="ignore"):
         ratios = (answer / centre)[wrong & (centre != 0)]
     ratio = float(np.median(ratios)) if ratios.size else 1.0

@@ -29,12 +29,12 @@ PART = 24  # at most so many numbers of a block are drawn; the others are 0
 
 @lru_cache(maxsize=256)
 def _alone(s: Scheme) -> Scheme:
-    """The scheme that cuts an array into such blocks, whatever its shape."""
+    """Return the scheme that cuts an array into such blocks, whatever its shape."""
     return scheme_of(str(s).replace(f"-{s.cut}-", f"-b{block_size(s)}-", 1)) if s.cut.size is None else s
 
 
 def answered(x: Array, s: Scheme) -> bool:
-    """Has the scheme an answer to it?"""
+    """Return whether the scheme has an answer to it."""
     try:
         quantize(x, s, threads=1)
     except BadInput:
@@ -44,7 +44,7 @@ def answered(x: Array, s: Scheme) -> bool:
 
 @lru_cache(maxsize=256)
 def _reach(s: Scheme, kind: Any) -> tuple[int, ...]:
-    """The exponents e for which the scheme has an answer to a block whose largest magnitude is about top * 2**e."""
+    """Return the exponents e for which the scheme accepts a block whose largest magnitude is about top * 2**e."""
     found = []
     for e in EXPONENTS:
         with np.errstate(over="ignore", under="ignore"):
@@ -55,7 +55,7 @@ def _reach(s: Scheme, kind: Any) -> tuple[int, ...]:
 
 
 def _laid(s: Scheme, block: Array) -> Array:
-    """A block as an array of which the scheme makes one block."""
+    """Return a block as an array of which the scheme makes one block."""
     return arranged(s.cut, block.reshape(1, -1))
 
 
@@ -77,12 +77,12 @@ _SHARES = st.one_of(  # of a power of two: scales of few bits, and of many
 
 
 def _power(s: Scheme, kind: Any) -> st.SearchStrategy[float]:
-    """Powers of two that the scheme can take times its largest level; often 1."""
+    """Draw a power of two that the scheme can take times its largest level; often 1."""
     return st.one_of(st.just(1.0), st.sampled_from(_reach(s, kind)).map(lambda e: 2.0**e))
 
 
 def _scaled(draw: Draw, s: Scheme, kind: Any, room: int, points: list[tuple[float, int]]) -> Array:
-    """Points times a scale, behind what makes that scale: the largest level, of either sign, or both ends."""
+    """Draw points times a scale, behind what makes that scale: the largest level, of either sign, or both ends."""
     levels, rule = finite_levels(s.dtype), RULES[s.rule]
     ends = [[levels[-1]], [-levels[-1]], [levels[0]]]
     shift = 0.0
@@ -167,14 +167,14 @@ KINDS: dict[str, Callable[..., Any]] = {  # what `blocks` mixes, the simplest fi
 
 
 def _kinds_of(s: Scheme) -> list[str]:
-    """Those that the scheme has an answer to; midpoints need two levels."""
+    """Return those that the scheme has an answer to; midpoints need two levels."""
     without = {"nan"} if s["nan"] == "error" or (s["nan"] == "code" and not s.nan_has_a_code) else set()
     without |= {"infinity"} if s["inf"] == "error" else set()
     return [kind for kind in KINDS if kind not in without]
 
 
 def chosen_kinds(function: str, s: Scheme, kinds: Sequence[str] | None) -> list[str]:
-    """The kinds that are asked for, the simplest first."""
+    """Return the requested kinds, the simplest first."""
     answered = _kinds_of(s)
     for kind in kinds or ():
         if kind not in KINDS:
@@ -207,7 +207,7 @@ def blocks(
     ragged: bool = True,
     source: str = "float32",
 ) -> st.SearchStrategy[Array]:
-    """One block of a scheme, biased to where implementations part: see `KINDS`.
+    """Draw a block of a scheme, biased to where implementations differ: see `KINDS`.
 
     Examples shrink to a full block of zeros; one that must differ from it, to the largest level (times a scale of 1)
     and as few and as small other numbers as will do, at the front, the kind as early in `KINDS` as will do. All
@@ -254,7 +254,7 @@ def blocks(
 
 
 def fixed(function: str, scheme: Any) -> Scheme:
-    """The scheme, whose answer must depend on the array alone."""
+    """Return the scheme, whose answer must depend on the array alone."""
     s = scheme_of(scheme)
     if s.dtype.rounding.startswith("stochastic"):
         rule = "its answer depends on random bits"

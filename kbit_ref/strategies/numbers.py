@@ -19,7 +19,7 @@ ULPS = (0, -1, 1)  # from a midpoint: on it, next below, next above
 
 
 def levels_of(dtype: DataType | str, *, special: bool = False) -> st.SearchStrategy[float]:
-    """Levels of a type that `encode` gives.
+    """Draw levels of a type that `encode` gives.
 
     Examples shrink to 0, or the level nearest to it; of two as near, the positive one.
 
@@ -46,7 +46,7 @@ def _simple(x: float) -> tuple[float, bool]:
 
 
 def near_midpoints(dtype: DataType | str, *, source: str = "float32") -> st.SearchStrategy[float]:
-    """Numbers of a format that lie on a midpoint between two levels, or next to one on either side.
+    """Draw numbers of a format that lie on a midpoint between two levels, or next to one on either side.
 
     Examples shrink to the midpoint nearest to 0, the positive one of two; then to what is next below it, then above.
     A midpoint that the format does not have is represented by its neighbours.
@@ -77,19 +77,19 @@ def near_midpoints(dtype: DataType | str, *, source: str = "float32") -> st.Sear
 
 @lru_cache(maxsize=256)
 def points_of(d: DataType) -> list[tuple[float, int]]:
-    """Midpoints, and how far from them in ulp; the simplest first: one index for both shrinks well."""
+    """Return midpoints, each with distances in ulp; the simplest first: one index for both shrinks well."""
     return [(x, ulps) for x in sorted(midpoints(d).tolist(), key=_simple) for ulps in ULPS]
 
 
 def format_of(function: str, source: str) -> Any:
-    """The NumPy type of a format."""
+    """Return the NumPy type of a format."""
     if source not in SOURCES:
         raise UnknownName.among(function, "source", source, SOURCES, f"use {', '.join(SOURCES)}")
     return np.dtype(source).type
 
 
 def beside(kind: Any, x: float, ulps: int) -> Any:
-    """The number of a format next to x, below or above it; for 0, the nearest."""
+    """Return the number of a format next to x, below or above it; for 0, the nearest."""
     with np.errstate(over="ignore", under="ignore"):
         near = kind(x)
         if ulps == 0 or (ulps < 0 and float(near) < x) or (ulps > 0 and float(near) > x):

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def simplest(strategy: st.SearchStrategy[T], holds: Callable[[T], bool], *, examples: int = 200) -> T | None:
-    """The simplest example for which something holds; None if there is none among so many.
+    """Return the simplest example for which something holds; None if there is none among so many.
 
     The same every time.
 

@@ -19,7 +19,7 @@ __all__ = ["datatypes", "schemes"]
 
 
 def datatypes(*, family: str | None = None, max_bits: int = 8, grammar: bool = False) -> st.SearchStrategy[DataType]:
-    """Data types of the registry; what was registered at run time too.
+    """Draw data types of the registry; those registered at run time too.
 
     Examples shrink to the first in the order of `kb.datatypes()`: `int2`.
 
@@ -62,13 +62,13 @@ def datatypes(*, family: str | None = None, max_bits: int = 8, grammar: bool = F
 
 @lru_cache(maxsize=256)
 def _rules(name: str) -> list[str]:
-    """The scale rules that go with a data type."""
+    """Return the scale rules that go with a data type."""
     return [rule for rule in RULES if _valid(f"{name}-tensor-{rule}-f32")]
 
 
 @lru_cache(maxsize=1024)
 def _scales(name: str, rule: str) -> list[str]:
-    """The stored types that go with a data type and a rule."""
+    """Return the stored types that go with a data type and a rule."""
     return [scale for scale in SCALE_DTYPES if _valid(f"{name}-tensor-{rule}-{scale}")]
 
 
@@ -82,7 +82,7 @@ def _valid(text: str) -> bool:
 
 @lru_cache(maxsize=16)
 def _words(bits: int) -> dict[str, list[str]]:
-    """Every choice and its values but the default: of schemes, layouts of the width, choices of types."""
+    """Return every choice and its values but the default: of schemes, layouts of the width, choices of types."""
     found = {name: list(values[1:]) for name, values in CHOICES.items()}
     found["layout"] = [name for name in layouts() if layout(name).bits == bits]
     of_types = {name: [v for v in values if not v.startswith("stochastic")] for name, values in exact.CHOICES.items()}
@@ -119,7 +119,7 @@ def _composed(draw: Draw, types: st.SearchStrategy[DataType], most: int, named: 
 def schemes(
     dtype: DataType | str | st.SearchStrategy[DataType] | None = None, *, max_choices: int = 4
 ) -> st.SearchStrategy[Scheme]:
-    """Schemes: every rule, stored type, choice and layout that fit together, and the profiles.
+    """Draw schemes: every rule, stored type, choice and layout that fit together, and the profiles.
 
     Examples shrink to fewer choices, the cut `tensor`, the rule `absmax`, the stored type f32:
     `int2-tensor-absmax-f32`; a profile counts as less simple than what is made up. Stochastic rounding, which wants

@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 @lru_cache(maxsize=64)
 def _hard(s: Scheme) -> tuple[Array, ...]:
-    """The arrays of the hard cases of a scheme, small ones first, those left out that it refuses."""
+    """Return the arrays of the hard cases of a scheme, small ones first, those left out that it refuses."""
     found = [given.arrays["x"] for case in cases_of(s) for given in case.given(s) if "x" in given.arrays]
     return tuple(sorted((x for x in found if answered(x, s)), key=lambda x: x.size))
 
@@ -60,7 +60,7 @@ def _tensor(draw: Draw, s: Scheme, kind: Any, kinds: list[str], ragged: bool, mo
 
 
 def _whole(s: Scheme, x: Array) -> bool:
-    """Are all blocks of it full?"""
+    """Return whether all its blocks are full."""
     return s.cut.size is None or s.cut.grid(x.shape)[1] % s.cut.size == 0
 
 
@@ -72,7 +72,7 @@ def tensors(
     max_blocks: int = 3,
     source: str = "float32",
 ) -> st.SearchStrategy[Array]:
-    """Arrays for a scheme: some of its `blocks` in rows along its axis, or flat in any shape; and its hard cases.
+    """Draw arrays for a scheme: some of its `blocks` in rows along its axis, or flat in any shape; and its hard cases.
 
     Examples shrink to one full block of zeros, in C order: of one dimension for flat cuts, of the fewest that the
     cut allows for others. The scheme has an answer to all of them.
@@ -125,7 +125,7 @@ def _packed(draw: Draw, form: Layout, most: int, dirty: bool) -> tuple[NDArray[n
 def packed(
     layout: Layout | str, *, max_codes: int | None = None, dirty: bool = False
 ) -> st.SearchStrategy[tuple[NDArray[np.uint8], int]]:
-    """Bytes of a layout, and how many codes they hold: what `kb.unpack(bytes, layout, n)` takes.
+    """Draw bytes of a layout, and how many codes they hold: what `kb.unpack(bytes, layout, n)` takes.
 
     Examples shrink to no codes at all, then to few, small ones.
 

@@ -76,7 +76,7 @@ def assert_conforms(
 
 
 def conforms(subject: Subject, source: str = "float32", examples: int = 100) -> None:
-    """The same for a subject."""
+    """Do the same for a subject."""
     __tracebackhide__ = True
     s = subject.scheme
     drawn = tensors(s, ragged=subject.ragged, source=source).map(subject.fit)
@@ -89,7 +89,7 @@ def conforms(subject: Subject, source: str = "float32", examples: int = 100) -> 
 
 
 def _given(subject: Subject, source: str) -> Iterator[Array]:
-    """Hard cases, small ones first, and the probe: what the scheme has an answer to, and the subject takes."""
+    """Yield hard cases, small ones first, and the probe: those that the scheme and the subject accept."""
     s = subject.scheme
     found = [given.arrays["x"] for case in cases_of(s) for given in case.given(s) if "x" in given.arrays]
     for x in [*sorted(found, key=lambda x: x.size), probe(s)]:

@@ -27,7 +27,7 @@ GIVEN = ("codes", "packed", "scales", "offsets", "zero_points", "global_scale") 
 
 
 def shrunk(subject: Subject, x: Array) -> Array:
-    """A simpler array on which the subject still differs: one block if it can be, with few and simple numbers."""
+    """Shrink an array on which the subject differs: to one block if possible, with few and simple numbers."""
     for block in _blocks(subject, x):
         alone = subject.fit(arranged(subject.scheme.cut, block.reshape(1, -1)))
         if subject.differs(alone):
@@ -42,7 +42,7 @@ def shrunk(subject: Subject, x: Array) -> Array:
         return asked and subject.differs(variant.astype(x.dtype).reshape(x.shape))
 
     def shows(variants: Array) -> NDArray[np.bool_]:
-        """[n, size] -> [n]: the first that shows it; after it nothing is asked."""
+        """Mark the first that shows it: [n, size] -> [n]; the subject is not called after it."""
         found = np.zeros(len(variants), bool)
         first = next((i for i, variant in enumerate(variants) if show(variant)), None)
         found[first if first is not None else slice(0)] = True
@@ -53,7 +53,7 @@ def shrunk(subject: Subject, x: Array) -> Array:
 
 
 def _sparser(block: Array, show: Callable[[Array], bool]) -> Array:
-    """The block with numbers set to 0, half of them at once, then quarters, ..., where it still shows.
+    """Set numbers of a block to 0, half of them at once, then quarters, ..., while it still differs.
 
     Numbers that cannot be 0 (a scheme may refuse 0 times an infinite reciprocal) become the largest one.
     """
@@ -71,7 +71,7 @@ def _sparser(block: Array, show: Callable[[Array], bool]) -> Array:
 
 
 def _answers(subject: Subject, variant: Array, like: Array) -> bool:
-    """Has the scheme an answer to it?"""
+    """Return whether the scheme has an answer to it."""
     try:
         Subject.ours(subject.scheme).ask(variant.astype(like.dtype).reshape(like.shape))
     except Refused:
@@ -80,7 +80,7 @@ def _answers(subject: Subject, variant: Array, like: Array) -> bool:
 
 
 def _blocks(subject: Subject, x: Array) -> Iterator[Array]:
-    """The first blocks that differ."""
+    """Yield the first blocks that differ."""
     try:
         compared = subject.compared(x)
     except Refused:
@@ -90,7 +90,7 @@ def _blocks(subject: Subject, x: Array) -> Iterator[Array]:
 
 
 def first_part(compared: Compared) -> tuple[str, int] | None:
-    """The first part that differs, in the order in which they are computed, and where in it (flat)."""
+    """Return the first part that differs, in the order in which they are computed, and where in it (flat)."""
     for name in PARTS:
         wrong = compared.wrong.get(name)
         if wrong is not None and wrong.any():
@@ -99,7 +99,7 @@ def first_part(compared: Compared) -> tuple[str, int] | None:
 
 
 def told(subject: Subject, x: Array, law: str = "") -> str:
-    """The lines of a failure.
+    """Return the lines of a failure.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def told(subject: Subject, x: Array, law: str = "") -> str:
 
 
 def _hint(subject: Subject, x: Array) -> Iterator[str]:
-    """Say which shapes to name, if whole blocks in rows are taken and this array is not."""
+    """Say which shapes to name, if the subject accepts whole blocks in rows and not this array."""
     size = subject.scheme.cut.size or x.shape[-1]
     whole = np.ones((2, size), x.dtype) if subject.scheme.cut.axis != 0 else np.ones((size, 2), x.dtype)
     try:
@@ -139,7 +139,7 @@ def _hint(subject: Subject, x: Array) -> Iterator[str]:
 
 
 def _step(compared: Compared, part: str, at: int) -> str:
-    """Both answers at the place where they part."""
+    """Return both answers at the place where they differ."""
     theirs, ours = compared.theirs, compared.ours
     pairs: dict[str, tuple[Any, Any]] = {
         "codes": (theirs.stored.codes, ours.codes),
@@ -156,7 +156,7 @@ def _step(compared: Compared, part: str, at: int) -> str:
 
 
 def _why(subject: Subject, x: Array, compared: Compared, part: str, at: int) -> Iterator[str]:
-    """Why ours is what it is: the lines of `explain` that concern the step."""
+    """Yield why ours is what it is: the lines of `explain` that concern the step."""
     if part in ("packed", "global_scale") or part.startswith("scale_"):
         return
     flat = at if part in ("codes", "decoded") else int(np.flatnonzero(compared.index.reshape(-1) == at)[0])
@@ -174,7 +174,7 @@ def _why(subject: Subject, x: Array, compared: Compared, part: str, at: int) -> 
 
 
 def _diagnosed(subject: Subject, x: Array) -> Iterator[str]:
-    """The sentence of `diagnose`: of the probe, which tells most mistakes apart; of x if that shows nothing."""
+    """Yield the sentence of `diagnose` for the probe, which separates most mistakes; for x if that shows nothing."""
     for array in (subject.fit(probe(subject.scheme)), x):
         try:
             parts = subject.answer(array).parts

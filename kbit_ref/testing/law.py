@@ -43,7 +43,7 @@ class Law:
 
     @property
     def sentence(self) -> str:
-        """The law, in one line."""
+        """Return the law, in one line."""
         return " ".join((self.holds.__doc__ or "").split()).removesuffix(".")
 
     def test(self, subject: Subject, source: str = "float32", examples: int = 30) -> None:
@@ -86,7 +86,7 @@ def _skip(reason: str) -> NoReturn:
 
 
 def obeys(law: Law, subject: Subject, x: Array, n: int) -> bool | None:
-    """Does the law hold of the subject on x? A subject that refuses x obeys no law."""
+    """Return whether the law holds of the subject on x. A subject that refuses x obeys no law."""
     try:
         return law.holds(subject.answer, x, n, subject.scheme)
     except Refused:
@@ -139,7 +139,7 @@ def laws(
     fault: list[str] = []  # of `test_conforms`, once it has run
 
     def conformed() -> str:
-        """What is wrong with its answers, in one line; empty if nothing is."""
+        """Return what is wrong with the answers, in one line; empty if nothing is."""
         if not fault:
             try:
                 conforms(subject, source, examples)

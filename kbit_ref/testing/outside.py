@@ -36,7 +36,7 @@ CONFORMS = "conforms"
 
 
 def subjects(adapter: str | None) -> dict[str, Subject]:
-    """The subjects of a module, by the names of their schemes.
+    """Return the subjects of a module, by the names of their schemes.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def subjects(adapter: str | None) -> dict[str, Subject]:
 
 
 def _module(adapter: str) -> ModuleType:
-    """The module of a name, or of a file."""
+    """Return the module of a name, or of a file."""
     try:
         if adapter.endswith(".py"):
             path = Path(adapter).resolve()
@@ -88,18 +88,18 @@ def _of_functions(module: ModuleType) -> Iterator[tuple[str, Subject]]:
 
 
 def _of_adapter(adapter: Adapter) -> dict[str, Subject]:
-    """Those of its profiles that take arrays of any number of blocks, and find the scales themselves."""
+    """Return those of its profiles that take arrays of any number of blocks, and find the scales themselves."""
     some = [p for p in adapter.formats if not p.given and p.blocks == 1 and "float32" in p.sources]
     return {p.profile: Subject(adapter.library, scheme(p.profile), adapter, p.theirs, p.shapes) for p in some}
 
 
 def ids(names: Iterable[str]) -> list[tuple[str, str, str]]:
-    """(id, scheme, law) of every test; the id is `scheme/law`."""
+    """Return (id, scheme, law) of every test; the id is `scheme/law`."""
     return [(f"{name}/{law}", name, law) for name in names for law in (*LAWS, CONFORMS)]
 
 
 def expected_failures(path: str | None) -> list[str]:
-    """The ids in a file of expected failures; of the default file if no path is given and it exists.
+    """Return the ids in a file of expected failures; of the default file if no path is given and it exists.
 
     Raises
     ------

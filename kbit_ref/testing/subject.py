@@ -49,7 +49,7 @@ class Answer:
     values: NDArray[np.float64] | None
 
     def same(self, other: Answer) -> bool:
-        """Are all parts equal to the bit?"""
+        """Return whether all parts are equal to the bit."""
         alike = self.parts.keys() == other.parts.keys()
         return alike and all(_bits(self.parts[name]) == _bits(other.parts[name]) for name in self.parts)
 
@@ -95,7 +95,7 @@ class Subject:
 
     @classmethod
     def of(cls, function: Callable[[Any], Any], scheme: Scheme, shapes: str = "any", name: str = "") -> Subject:
-        """A function of one array; `kb.check` says what it may return."""
+        """Make a subject of a function of one array; `kb.check` says what it may return."""
         if not callable(function):
             rule = "it cannot be called"
             raise BadType(message("testing", f"quantize = {function!r}", rule, "give a function of one array"))
@@ -106,16 +106,16 @@ class Subject:
 
     @classmethod
     def ours(cls, scheme: Scheme) -> Subject:
-        """The reference itself."""
+        """Return the reference itself."""
         return cls.of(lambda x: quantize(x, scheme, threads=1), scheme, name="kbit_ref")
 
     @property
     def ragged(self) -> bool:
-        """Does it take arrays whose last block is short?"""
+        """Return whether the subject takes arrays whose last block is short."""
         return self.shapes in ("any", "ragged")
 
     def fit(self, x: Array) -> Array:
-        """x in a shape that the subject takes."""
+        """Return x in a shape that the subject takes."""
         if self.shapes in ("any", "flat") or self.scheme.cut.axis is not None:
             return x
         size = self.scheme.cut.size
@@ -123,7 +123,7 @@ class Subject:
         return x.reshape(-1, size or 1) if whole and self.shapes == "rows" else x.reshape(1, -1)
 
     def ask(self, x: Array) -> Theirs:
-        """Its parts in the form of ours.
+        """Return the parts of its answer, in the form of the reference.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class Subject:
         return parts_in(found)
 
     def answer(self, x: Array) -> Answer:
-        """Its answer, whole. Raises `Refused` too."""
+        """Return its whole answer. Raises `Refused` too."""
         parts = self._parts(x)
         theirs = read(self.scheme, x.shape, parts)
         values = theirs.decoded if theirs.decoded is not None else spelled(self.scheme, x.shape, theirs)
@@ -148,14 +148,14 @@ class Subject:
         return Answer(parts, codes, theirs.stored.blocks, values)
 
     def compared(self, x: Array) -> Compared:
-        """Its answer beside ours, part by part. Raises `Refused` too."""
+        """Compare its answer with the reference, part by part. Raises `Refused` too."""
         theirs = self.ask(x)
         alone = theirs.decoded is not None and not theirs.says_numbers
         kind = x.dtype.name
         return compare(self.scheme, Case("", kind, x), reference(self.scheme, x, kind, decoded=alone), theirs)
 
     def differs(self, x: Array) -> bool:
-        """Is anything wrong with its answer?"""
+        """Return whether anything is wrong with its answer."""
         try:
             return any(wrong.any() for wrong in self.compared(x).wrong.values())
         except Refused:
@@ -163,7 +163,7 @@ class Subject:
 
 
 def claimed(function: str, scheme: Scheme | str | None, profile: str | None) -> Scheme:
-    """The scheme that is meant by a scheme, a profile, or a profile of a scheme.
+    """Return the scheme that is meant by a scheme, a profile, or a profile of a scheme.
 
     Raises
     ------

@@ -76,7 +76,7 @@ def audit_test(node: str, scheme: Scheme | str, *, only: Iterable[str] = ()) -> 
 
 
 def _run(node: str, asked: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """What became of each quantizer, or None, and what pytest printed."""
+    """Return the outcome of each quantizer, or None, and the output of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
         command = [sys.executable, "-m", "pytest", node, "-p", __name__, "-o", "addopts=", "-q", "--no-header"]
@@ -89,7 +89,7 @@ def _run(node: str, asked: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
 
 
 def _last(output: str) -> str:
-    """The line of an output that says what went wrong."""
+    """Return the line of an output that says what went wrong."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith(("ERROR", "E  ", "ModuleNotFound"))]
     return (told or lines or ["it printed nothing"])[-1][:200]
@@ -101,7 +101,7 @@ _found: dict[str, dict[str, Any]] = {}
 
 
 def pytest_generate_tests(metafunc: Any) -> None:
-    """A test that takes the fixture runs for each quantizer."""
+    """Run a test that takes the fixture for each quantizer."""
     if FIXTURE in metafunc.fixturenames and ASKED in os.environ:
         asked = json.loads(os.environ[ASKED])
         s = scheme_of(asked["scheme"])
@@ -110,7 +110,7 @@ def pytest_generate_tests(metafunc: Any) -> None:
 
 
 def pytest_runtest_makereport(item: Any, call: Any) -> None:
-    """Note what became of it: the worst of its stages, and of the tests that one node stands for."""
+    """Record the outcome of a test: the worst of its stages, and of the tests that one node stands for."""
     q = getattr(getattr(item, "callspec", None), "params", {}).get(FIXTURE)
     if not isinstance(q, Quantizer):
         return

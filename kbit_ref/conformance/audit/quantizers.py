@@ -27,12 +27,12 @@ MOST_KEPT = 32  # arrays of which the reference's answers are remembered
 
 @lru_cache(maxsize=MOST_KEPT)
 def _runner(x: bytes, dtype: str, shape: tuple[int, ...]) -> Runner:
-    """What is remembered of an array: all quantizers begin alike."""
+    """Return the runner of an array, which all quantizers share: they begin alike."""
     return Runner(np.frombuffer(x, dtype).reshape(shape))
 
 
 def _bits(parts: Mapping[str, Array]) -> tuple[Any, ...]:
-    """Parts to compare; one NaN is as good as another."""
+    """Return parts to compare; any NaN equals any other."""
     return tuple((name, np.where(np.isnan(p), np.nan, p).tobytes()) for name, p in parts.items())
 
 
@@ -76,7 +76,7 @@ class Quantizer:
     _steps: dict[str, tuple[Steps, Steps]] = field(default_factory=dict, repr=False)
 
     def _of(self, source: str) -> tuple[Steps, Steps]:
-        """The steps of the reference and its own, for numbers of a format."""
+        """Return the steps of the reference and its own, for numbers of a format."""
         if source not in self._steps:
             right = reference(self.scheme, source)
             wrong = right if self.mutant is None else self.mutant(right)
@@ -84,11 +84,11 @@ class Quantizer:
         return self._steps[source]
 
     def __call__(self, x: Any) -> NDArray[np.float32]:
-        """An array quantized and back: float32 [*shape]."""
+        """Quantize an array and dequantize it: float32 [*shape]."""
         return self.quantize(x).values
 
     def quantize(self, x: Any) -> Output:
-        """`codes`, `packed`, `scales`, `offsets`, `zero_points`, `global_scale`, and `values`, decoded.
+        """Return `codes packed scales offsets zero_points global_scale` and `values`, decoded.
 
         Raises
         ------
@@ -111,23 +111,23 @@ class Quantizer:
         return made
 
     def dequantize(self, q: Any) -> NDArray[np.float32]:
-        """The numbers of what `quantize` gave, or of a QTensor."""
+        """Dequantize what `quantize` returned, or a QTensor."""
         shape = tuple(getattr(q, "shape", ()) or q.codes.shape)
         stored = Stored(q.packed, q.scales, q.offsets, q.zero_points, q.global_scale, shape)
         return np.asarray(self._both("read", lambda steps: read(steps, stored)), np.float32)
 
     def pack(self, codes: Any) -> NDArray[np.uint8]:
-        """The bytes of codes, in the layout of the scheme."""
+        """Pack codes into bytes, in the layout of the scheme."""
         flat = as_codes("pack", codes, self.scheme.dtype.bits).reshape(-1)
         return np.asarray(self._both("pack", lambda steps: steps.pack(flat)), np.uint8)
 
     def unpack(self, packed: Any, n: int) -> NDArray[np.uint8]:
-        """The first n codes of bytes."""
+        """Unpack the first n codes of bytes."""
         flat = np.asarray(packed, np.uint8).reshape(-1)
         return np.asarray(self._both("unpack", lambda steps: steps.unpack(flat, (1, n)).reshape(-1)), np.uint8)
 
     def _both(self, name: str, work: Any) -> Array:
-        """Its own answer; whether that is the reference's is noted."""
+        """Return the quantizer's own answer, and note whether it is that of the reference."""
         self.calls += 1
         right, own = self._of("float32")
         with np.errstate(all="ignore"):
@@ -146,13 +146,13 @@ def _answered(runner: Runner, steps: Steps) -> bool:
 
 
 def quantizer(scheme: Scheme, name: str = "") -> Quantizer:
-    """The mutant of that name, or the reference."""
+    """Return the mutant of that name, or the reference."""
     return Quantizer(name, scheme, mutants()[name]) if name else Quantizer("reference", scheme)
 
 
 @lru_cache(maxsize=128)
 def witnesses(s: Scheme) -> dict[str, Array]:
-    """For each mutant that can be told from the reference in this scheme, an array that tells it.
+    """Return an array for each mutant that it tells from the reference in this scheme.
 
     Hard cases, the smallest first; then the probe.
     """

@@ -57,16 +57,16 @@ class Audit:
 
     @property
     def accepted(self) -> tuple[Tried, ...]:
-        """Those that pass."""
+        """Return the quantizers that pass."""
         return tuple(one for one in self.tried if one.accepted)
 
     @property
     def killed(self) -> int:
-        """How many do not."""
+        """Return how many quantizers fail."""
         return len(self.tried) - len(self.accepted)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists, numbers and strings."""
+        """Return plain dicts, lists, numbers and strings."""
         counts = {"tried": len(self.tried), "killed": self.killed, "accepted": [vars(one) for one in self.accepted]}
         return {"rule": self.rule, "scheme": self.scheme, "note": self.note} | counts
 
@@ -166,7 +166,7 @@ def _told(name: str, accepted: bool, shown: bool) -> Tried:
 
 
 def chosen(s: Scheme, only: Iterable[str] = ()) -> list[str]:
-    """The names of the mutants to try.
+    """Return the names of the mutants to try.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def chosen(s: Scheme, only: Iterable[str] = ()) -> list[str]:
 
 
 def _rejects(rule: Rule, q: Quantizer, name: str) -> str:
-    """Why the test fails, in a few words; empty if it passes."""
+    """Return why the test fails, in a few words; empty if it passes."""
     try:
         with np.errstate(all="ignore"):
             said = rule(q)
@@ -203,7 +203,7 @@ def _rejects(rule: Rule, q: Quantizer, name: str) -> str:
 
 
 def load(spelled: str) -> Rule:
-    """The function of `module:function`, or `file.py:function`.
+    """Return the function of `module:function`, or `file.py:function`.
 
     Raises
     ------

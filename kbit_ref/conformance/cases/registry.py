@@ -69,11 +69,11 @@ class Case:
 
     @property
     def summary(self) -> str:
-        """The first line of the function's docstring."""
+        """Return the first line of the function's docstring."""
         return (self.make.__doc__ or "").strip().splitlines()[0]
 
     def given(self, subject: Subject, level: str = "quick") -> Iterator[Given]:
-        """The inputs of a level and of those before it."""
+        """Yield the inputs of a level and of those before it."""
         for given in self.make(subject):
             if LEVELS.index(given.level) <= LEVELS.index(level):
                 yield given
@@ -96,7 +96,7 @@ def case(
 
 
 def all_cases() -> dict[str, Case]:
-    """All cases by name, in reading order.
+    """Return all cases by name, in reading order.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def all_cases() -> dict[str, Case]:
 
 
 def cases_of(subject: Subject) -> list[Case]:
-    """The cases that have inputs for a scheme, a data type or a layout.
+    """Return the cases that have inputs for a scheme, a data type or a layout.
 
     Examples
     --------
@@ -119,6 +119,6 @@ def cases_of(subject: Subject) -> list[Case]:
 
 
 def spread(values: Array) -> Array:
-    """The values in an order in which the first few lie all over the range: multiples of the golden ratio, sorted."""
+    """Order values so that the first few lie all over the range: multiples of the golden ratio, sorted."""
     at = np.arange(len(values), dtype=np.uint64) * np.uint64(0x9E3779B9) % np.uint64(2**32)
     return values[np.argsort(at, kind="stable")]

@@ -89,17 +89,17 @@ class Departure:
 
     @property
     def meaning(self) -> str:
-        """What the library does, in a sentence."""
+        """Return what the library does, in a sentence."""
         return "; ".join(sentences()[choice] for choice in self.choices)
 
     @property
     def source(self) -> str:
-        """Where the library does it."""
+        """Return where the library does it."""
         return profiles()[self.profile].source
 
     @property
     def line(self) -> str:
-        """The choices, what they mean and do, and the smallest example."""
+        """Return the choices, what they mean and do, and the smallest example."""
         return f"{' '.join(self.choices)}: {self.meaning} ({self.effect}); {self.example}"
 
     def as_dict(self) -> dict[str, str]:
@@ -113,7 +113,7 @@ class Departure:
 
     @property
     def example(self) -> str:
-        """The smallest example, in a line."""
+        """Return the smallest example, in a line."""
         if self.effect == "stored":
             return self.block
         x, theirs, ours = (str(np.float32(value)).removesuffix(".0") for value in (self.at, self.theirs, self.ours))

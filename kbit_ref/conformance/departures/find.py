@@ -88,7 +88,7 @@ def find(profile: str) -> list[Departure]:
 
 
 def _words(s: Scheme) -> dict[str, str]:
-    """The words of a spelling that decide numbers, by the choice."""
+    """Return the words of a spelling that decide numbers, by the choice."""
     head = {"type": s.dtype.name.partition("+")[0], "rule": s.rule, "scale": s.scale_dtype}
     return head | {name: value for name, value in s.choices.items() if name not in LEFT_OUT}
 
@@ -98,7 +98,7 @@ def _default(s: Scheme, word: str) -> str:
 
 
 def _with(d: Scheme, s: Scheme, chosen: Chosen) -> Scheme | None:
-    """The definition with some choices of a profile, or None if they do not fit together."""
+    """Return the definition with some choices of a profile, or None if they do not fit together."""
     words, own = _words(d), _words(s)
     for word in chosen:
         words.pop(word, None)
@@ -113,14 +113,14 @@ def _with(d: Scheme, s: Scheme, chosen: Chosen) -> Scheme | None:
 
 
 def _inputs(s: Scheme, d: Scheme, source: str) -> Iterator[Case]:
-    """The inputs of `check`; those for blocks that depend on one another where they do by either scheme."""
+    """Yield the inputs of `check`; those for blocks that depend on one another where they do by either scheme."""
     shapes = "any" if s.cut.axis is None else "ragged"
     for each in [t for t in (s, d) if not independent(t)] or [s]:
         yield from (case for case in cases(each, (source,), shapes, 1, WIDTH) if case.words.size)
 
 
 def _compared(s: Scheme, d: Scheme, case: Case) -> _At:
-    """An array by the profile and by the definition."""
+    """Compare an array by the profile and by the definition."""
     defined, theirs = (reference(t, case.words, case.source, decoded=True) for t in (d, s))
     index = block_index(s, case.words.shape)
     largest = np.zeros(defined.refused.shape)
@@ -132,7 +132,7 @@ def _compared(s: Scheme, d: Scheme, case: Case) -> _At:
 def effects_of(
     s: Scheme, numbers: Array, index: NDArray[np.intp], largest: NDArray[np.float64], defined: Stored, theirs: Stored
 ) -> NDArray[np.intp]:
-    """[*shape]: what other answers than those of the definition do to each number: which of NAMES, or NOTHING."""
+    """Return what other answers than the definition's do to each number, [*shape]: which of NAMES, or NOTHING."""
     x, d, t = (np.asarray(values, np.float64) for values in (numbers, defined.decoded, theirs.decoded))
     undefined, unanswered = defined.refused[index], theirs.refused[index]
     both = ~undefined & ~unanswered
@@ -160,13 +160,13 @@ def effects_of(
 
 
 def _lost(x: NDArray[np.float64], back: NDArray[np.float64]) -> Flags:
-    """Is it less than half of x, or more than twice?"""
+    """Return where the decoded number is less than half of x, or more than twice."""
     share = back / x
     return np.asarray((share < (1 - ROUNDINGS) / 2) | (share > 2 * (1 + ROUNDINGS)))
 
 
 def _stored_otherwise(index: NDArray[np.intp], defined: Stored, theirs: Stored) -> Flags:
-    """[n_blocks]: where a code or a number of the block is another one, though all numbers come back the same."""
+    """Return where a code or number of a block is another one, though all decoded numbers are the same, [n_blocks]."""
     other = np.zeros(defined.refused.shape, bool)
     for name in defined.blocks.keys() | theirs.blocks.keys():
         both = name in defined.blocks and name in theirs.blocks
@@ -177,14 +177,14 @@ def _stored_otherwise(index: NDArray[np.intp], defined: Stored, theirs: Stored) 
 
 
 def _equal(one: Stored, other: Stored) -> Flags:
-    """[*shape]: does the same number come back, to the bit?"""
+    """Return where the decoded number is the same, to the bit, [*shape]."""
     assert one.decoded is not None
     assert other.decoded is not None
     return same(one.decoded, other.decoded)
 
 
 def _charges(s: Scheme, at: _At, made: dict[Chosen, Scheme]) -> Iterator[tuple[Chosen, Flags]]:
-    """Who is charged with which numbers: the fewest choices that do the same to them, to the bit if some do."""
+    """Yield choices and the numbers that they change: the fewest that do the same, to the bit if some do."""
     left = at.effects != NOTHING
     for n in range(1, 1 + max(map(len, made))):
         if not left.any():
@@ -204,7 +204,7 @@ def _charges(s: Scheme, at: _At, made: dict[Chosen, Scheme]) -> Iterator[tuple[C
 
 
 def _folded(charged: Charged, made: dict[Chosen, Scheme]) -> Charged:
-    """What takes several choices and breaks no law is charged to one of them that does the same elsewhere alone.
+    """Charge what takes several choices and breaks no law to one of them that does the same elsewhere alone.
 
     A small thing goes to any of them that does something alone. What is left stands for itself.
     """
@@ -221,7 +221,7 @@ def _folded(charged: Charged, made: dict[Chosen, Scheme]) -> Charged:
 
 
 def _parts(effects: dict[int, Where], allowed: bool) -> Iterator[tuple[bool, dict[int, Where]]]:
-    """Is it bad, and the effects: each broken law alone, then numbers that moved, if that is bad, then all others.
+    """Yield (is it bad, effects): each broken law alone, then numbers that moved, if that is bad, then all others.
 
     Numbers that moved are bad if the definition does not leave the choice open, and some of them were exact or they
     came farther from x.
@@ -239,7 +239,7 @@ def _parts(effects: dict[int, Where], allowed: bool) -> Iterator[tuple[bool, dic
 
 
 def _on_the_whole(effects: dict[int, Where]) -> str:
-    """The name of the worst effect: of numbers that moved `as near`, if not by more than three standard errors."""
+    """Return the name of the worst effect: of moved numbers `as near`, if not by more than three standard errors."""
     worst = min(effects)
     if NAMES[worst] != "farther":
         return NAMES[worst]
@@ -249,7 +249,7 @@ def _on_the_whole(effects: dict[int, Where]) -> str:
 
 
 def _errors(at: _At, hit: Flags) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """|what comes back - x| over the largest magnitude of the block, by the profile and by the definition."""
+    """Return |decoded - x| over the largest magnitude of the block, by the profile and by the definition."""
     x, largest = at.case.numbers[hit].astype(np.float64), at.largest[hit]
     with np.errstate(all="ignore"):
         back = (np.asarray(each.decoded, np.float64)[hit] for each in (at.theirs, at.defined))
@@ -289,7 +289,7 @@ def _departure(
 
 
 def _example(s: Scheme, d: Scheme, t: Scheme, effect: int, where: Where) -> tuple[str, float, float, float]:
-    """The simplest block that shows an effect by the profile and by the choice alone: made smaller where it can be.
+    """Return the simplest block that shows an effect by the profile and by the choice alone, shrunk.
 
     Returns
     -------

@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 def as_numbers(words: Array, source: str) -> Array:
-    """The words of a format as the array that a function takes; bfloat16, of which they are the bits, by `ml_dtypes`.
+    """Return words of a format as the array that a function takes; those of bfloat16, its bits, by `ml_dtypes`.
 
     Raises
     ------
@@ -34,13 +34,13 @@ def as_numbers(words: Array, source: str) -> Array:
 
 
 def plain(values: Any) -> Array:
-    """What NumPy has no type for, as float32."""
+    """Convert numbers for which NumPy has no type to float32."""
     array = np.asarray(values)
     return array if array.dtype.isbuiltin == 1 else array.astype(np.float32)
 
 
 def from_bytes(scales: Array) -> NDArray[np.float32]:
-    """The powers of two that bytes of E8M0 stand for.
+    """Return the powers of two that bytes of E8M0 stand for.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def from_bytes(scales: Array) -> NDArray[np.float32]:
 
 
 def to_torch(words: Array, source: str = "float32") -> Any:
-    """The tensor of the same numbers, in the same memory; for the source bfloat16 `words` are its bits."""
+    """Return the tensor of the same numbers, in the same memory; for the source bfloat16 `words` are its bits."""
     import torch
 
     if source == "bfloat16":
@@ -60,7 +60,7 @@ def to_torch(words: Array, source: str = "float32") -> Any:
 
 
 def to_numpy(tensor: Any) -> Array:
-    """The array of the same numbers; what NumPy has no type for, as float32."""
+    """Return the array of the same numbers; what NumPy has no type for, as float32."""
     import torch
 
     if tensor.dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu):
@@ -69,6 +69,6 @@ def to_numpy(tensor: Any) -> Array:
 
 
 def as_bits(values: Any) -> Array:
-    """The bits of numbers, as unsigned integers of their width."""
+    """Return the bits of numbers, as unsigned integers of their width."""
     array = np.asarray(values)
     return array.view(f"uint{8 * array.dtype.itemsize}")

@@ -49,7 +49,7 @@ class Answer:
 
     @property
     def array(self) -> NDArray[Any] | None:
-        """The answer of a data type."""
+        """Return the answer of a data type."""
         return self.parts.get("answer")
 
 
@@ -71,7 +71,7 @@ def ask(function: Callable[..., Any], *arrays: NDArray[Any], shapes: bool = True
 
 
 def _attempt(call: Callable[[], Any], arrays: Sequence[NDArray[Any]]) -> tuple[Any, str, str]:
-    """What a call returns; or what is wrong, and the name of the exception if it raised one."""
+    """Call a function: return its answer; or what is wrong, and the name of the exception if it raised one."""
     before = [array.tobytes() for array in arrays]
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -85,13 +85,13 @@ def _attempt(call: Callable[[], Any], arrays: Sequence[NDArray[Any]]) -> tuple[A
 
 
 def _arranged(arrays: Sequence[NDArray[Any]]) -> Iterator[tuple[str, tuple[NDArray[Any], ...]]]:
-    """The arrays in each arrangement, side by side."""
+    """Yield the arrays in each arrangement, side by side."""
     for same in zip(*map(arrangements, arrays), strict=True):
         yield same[0][0], tuple(view for _, view in same)
 
 
 def told(arrangement: str, text: str) -> str:
-    """What is wrong with an answer; for which arrangement, if it is not the plain one.
+    """Describe what is wrong with an answer; for which arrangement, if it is not the plain one.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def told(arrangement: str, text: str) -> str:
 
 
 def spelled(error: Exception) -> str:
-    """What was raised, in one line; for a missing module, what to install.
+    """Describe an exception in one line; for a missing module, say what to install.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def _called(function: Callable[..., Any], *views: NDArray[Any]) -> tuple[NDArray
 
 
 def _array(got: Any) -> tuple[NDArray[Any] | None, str, str]:
-    """The array in an answer, and the name of its type where that is one of `ml_dtypes`; or what is wrong with it."""
+    """Return the array in an answer, and the name of its type if it is of `ml_dtypes`; or what is wrong with it."""
     if got is None:
         return None, "", "it returned None"
     array = np.asarray(got)
@@ -133,7 +133,7 @@ def _array(got: Any) -> tuple[NDArray[Any] | None, str, str]:
 
 
 def _plain(name: str, value: Any) -> NDArray[Any]:
-    """A part as an array that a file can hold: reals and integers of NumPy's own types."""
+    """Return a part as an array that a file can hold: reals and integers of NumPy's own types."""
     array = np.asarray(value)
     if array.dtype.kind in "iufb" and array.dtype.isbuiltin == 1:
         return array
@@ -141,6 +141,6 @@ def _plain(name: str, value: Any) -> NDArray[Any]:
 
 
 def flushes_to_zero() -> bool:
-    """Has somebody switched on flush-to-zero in this thread?"""
+    """Return whether flush-to-zero is on in this thread."""
     tiny = np.array([1], np.uint64).view(np.float64)
     return bool((tiny * np.ones(1)).view(np.uint64)[0] != 1)

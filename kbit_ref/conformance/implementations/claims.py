@@ -48,17 +48,17 @@ class Profile:
 
     @property
     def subject(self) -> str:
-        """What is claimed."""
+        """Return the subject."""
         return self.dtype
 
     @property
     def name(self) -> str:
-        """Their name, as a table shows it."""
+        """Return their name, as a table shows it."""
         return self.theirs
 
     @property
     def names(self) -> frozenset[str]:
-        """By what it is found: the spelling, and the type without choices."""
+        """Return the names that `--only` finds: the spelling, and the type without choices."""
         return frozenset({self.dtype, self.dtype.partition("+")[0]})
 
 
@@ -96,17 +96,17 @@ class BlockProfile:
 
     @property
     def subject(self) -> str:
-        """What is claimed."""
+        """Return the subject."""
         return self.profile
 
     @property
     def names(self) -> frozenset[str]:
-        """By what it is found: our name or theirs."""
+        """Return the names that `--only` finds: ours and theirs."""
         return frozenset({self.profile, self.theirs, self.name})
 
     @property
     def name(self) -> str:
-        """Their name, as a table shows it: with the source where that is not float32.
+        """Return their name, as a table shows it: with the source where that is not float32.
 
         Examples
         --------
@@ -169,7 +169,7 @@ class Known:
     undefined: Callable[[DataType, NDArray[np.float64]], NDArray[np.bool_]] | None = None
 
     def concerns(self, theirs: str, source: str) -> bool:
-        """Does it occur there?"""
+        """Return whether it can occur there."""
         return (not self.types or theirs in self.types) and (not self.sources or source in self.sources)
 
 
@@ -195,5 +195,5 @@ class KnownDifference:
     theirs: tuple[str, ...] = ()
 
     def concerns(self, theirs: str) -> bool:
-        """Does it occur there?"""
+        """Return whether it can occur there."""
         return not self.theirs or theirs in self.theirs

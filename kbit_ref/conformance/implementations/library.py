@@ -89,7 +89,7 @@ class Library:
         self._folder.cleanup()
 
     def ask(self, verb: str, theirs: str, source: str, arrays: dict[str, NDArray[Any]]) -> Reply:
-        """What it answers to a question about arrays of a source format: `encode`, `decode` or `quantize`."""
+        """Ask the library to `encode`, `decode` or `quantize` arrays of a source format, and return its answer."""
         if self._process is None and not self._fault:
             self._start()
         if self._fault:
@@ -123,7 +123,7 @@ class Library:
             return Reply({}, error=f"its answer cannot be read ({type(error).__name__})")
 
     def _read_line(self) -> dict[str, Any] | str:
-        """The next line as a dict, or what is wrong."""
+        """Read the next line as a dict, or what is wrong."""
         try:
             line = self._lines.get(timeout=self.timeout)
         except queue.Empty:

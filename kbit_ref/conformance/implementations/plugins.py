@@ -19,7 +19,7 @@ Base = TypeVar("Base")
 
 
 def instances(base: type[Base], package: str, places: Iterable[str], folders: Iterable[str | Path]) -> dict[str, Base]:
-    """One object of each class below `base`, by its `library`: those of the package, then those of other folders.
+    """Return an object of each class below `base`, by its `library`: those of the package, then of other folders.
 
     Two classes of one library in a folder are joined: one has its data types, the other its block formats.
 
@@ -35,7 +35,7 @@ def instances(base: type[Base], package: str, places: Iterable[str], folders: It
 
 
 def _of(modules: Iterable[ModuleType], base: type[Base]) -> dict[str, Base]:
-    """The adapters of the modules of one folder."""
+    """Return the adapters of the modules of one folder."""
     found: dict[str, Any] = {}
     for module in modules:
         for value in vars(module).values():

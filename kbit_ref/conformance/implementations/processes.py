@@ -39,7 +39,7 @@ class Processes:
         self._over = False
 
     def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-        """`subprocess.Popen`; refused once all are ended."""
+        """Start a process, as `subprocess.Popen` does; refused once all are ended."""
         with self._lock:
             if self._over:
                 raise RuntimeError("no process is started after the end")
@@ -48,7 +48,7 @@ class Processes:
         return process
 
     def end(self) -> None:
-        """Kill all that run, and let nobody start another one."""
+        """Kill all that run, and refuse to start another one."""
         with self._lock:
             self._over = True
             for process, leads in self._started:
@@ -66,7 +66,7 @@ def _kill(process: subprocess.Popen[bytes], leads: bool) -> None:
 
 
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], processes: Processes) -> list[Result]:
-    """`[work(item) for item in items]`, two at a time; an error or an interrupt ends the processes and is raised.
+    """Return `[work(item) for item in items]`, two at a time; an error or interrupt ends the processes and is raised.
 
     The threads are daemons, and an interrupt waits for them no longer than `LEFT`: a thread pool would keep it waiting.
 

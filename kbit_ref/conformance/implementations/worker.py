@@ -55,7 +55,7 @@ def main(folder: str) -> None:
 
 
 def _open_pipe() -> Tell:
-    """A function that writes its keyword arguments as a line; what the library prints goes to standard error."""
+    """Return a function that writes its keyword arguments as a line; what the library prints goes to standard error."""
     warnings.simplefilter("ignore")
     pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what the library prints is not an answer
@@ -68,7 +68,7 @@ def _open_pipe() -> Tell:
 
 
 def answer(adapter: Adapter, verb: str, theirs: str, source: str, arrays: Arrays) -> tuple[Arrays, Any]:
-    """The arrays of an answer, and what there is to say of them, as JSON.
+    """Return the arrays of an answer, and what there is to say of them, as JSON.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def answer(adapter: Adapter, verb: str, theirs: str, source: str, arrays: Arrays
 
 
 def stored(adapter: Adapter, theirs: str, source: str, arrays: Arrays) -> Answer:
-    """What is stored for `x`, with `scales` and perhaps `zero_points` where the library takes them from us."""
+    """Return what is stored for `x`, with `scales` and perhaps `zero_points` where the library takes them from us."""
 
     def call() -> dict[str, Any]:
         if "scales" in arrays:

@@ -68,12 +68,12 @@ class Case:
 
     @property
     def numbers(self) -> NDArray[Any]:
-        """The numbers, bfloat16 as float32."""
+        """Return the numbers, bfloat16 as float32."""
         return widened(self.words, self.source)
 
 
 def narrowed(numbers: NDArray[Any], source: str) -> NDArray[Any]:
-    """Numbers in a source format, rounded to nearest even where they must be; beyond its range the largest number."""
+    """Convert numbers to a source format, to nearest even; beyond its range to its largest number."""
     if source == "bfloat16":
         bits = np.asarray(numbers, F32).view(np.uint32).astype(np.uint64)
         rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
@@ -88,7 +88,7 @@ def narrowed(numbers: NDArray[Any], source: str) -> NDArray[Any]:
 
 
 def shaped(blocks: NDArray[Any], s: Scheme, multiple: int = 1) -> NDArray[Any]:
-    """Blocks [n, size] as an array of two dimensions, so that the cut finds them again in this order.
+    """Reshape blocks [n, size] to two dimensions, so that the cut finds them again in this order.
 
     Filled up with copies of the first block to a multiple of a number of blocks.
     """
@@ -103,7 +103,7 @@ def along_first(s: Scheme) -> bool:
 
 
 def cases(s: Scheme, sources: tuple[str, ...], shapes: str, multiple: int, size: int) -> list[Case]:
-    """All arrays for a profile; `shapes`, `multiple` and `size` as in `BlockProfile`."""
+    """Return all arrays for a profile; `shapes`, `multiple` and `size` as in `BlockProfile`."""
     width = s.cut.size or size
     rng = np.random.default_rng(20260101)
     arrays = _arrays(s, width, multiple, _scales(s, rng), rng)
@@ -124,7 +124,7 @@ def cases(s: Scheme, sources: tuple[str, ...], shapes: str, multiple: int, size:
 def _arrays(
     s: Scheme, width: int, multiple: int, scales: NDArray[np.float32], rng: np.random.Generator
 ) -> list[tuple[str, NDArray[np.float32]]]:
-    """Arrays of whole blocks [n, width], each with the name of its class."""
+    """Return arrays of whole blocks [n, width], each with the name of its class."""
     one_scale = s.cut.kind == "tensor"
     size = TOGETHER * width if one_scale else width  # of what has one scale
     groups = {
@@ -155,7 +155,7 @@ def _arrays(
 
 
 def _alike(blocks: NDArray[np.float32], multiple: int) -> list[NDArray[np.float32]]:
-    """Where blocks are not independent: a few in an array, of magnitudes that are alike, and one zero block."""
+    """Return arrays for blocks that are not independent: a few of similar magnitudes, and one zero block."""
     largest = np.abs(blocks).max(axis=1)
     order = np.argsort(largest, kind="stable")
     order = order[(largest[order] > 0) & np.isfinite(largest[order])]
@@ -172,7 +172,7 @@ def _finite_levels(s: Scheme) -> NDArray[np.float64]:
 
 
 def _scales(s: Scheme, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Scales of few bits, so that level * scale is exact in most types; of 8 bits; and of all 24.
+    """Return scales of few bits, so that level * scale is exact in most types; of 8 bits; and of all 24.
 
     The last ones are what tells a product by the reciprocal from a quotient: of some hundreds those
     that do so at the most edges, and a few others.
@@ -184,7 +184,7 @@ def _scales(s: Scheme, rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _in_blocks(values: NDArray[np.float32], first: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """Numbers in blocks that each begin with `first`, the numbers that decide the scale.
+    """Return numbers in blocks that each begin with `first`, the numbers that decide the scale.
 
     What is larger than these is left out; the last block is filled with zeros.
     """
@@ -226,7 +226,7 @@ def _ties(s: Scheme, width: int, scales: NDArray[np.float32]) -> NDArray[np.floa
 def _at_stored_scales(
     s: Scheme, width: int, rng: np.random.Generator, used: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """A block for each scale that can be stored, ties in it; of very many those first that tell the most.
+    """Return a block of ties for each scale that can be stored; of very many, first those that tell variants apart.
 
     `used` are the scales that elements are divided by, where they are others than the stored ones.
     """
@@ -255,7 +255,7 @@ def _row_of_ties(
     rng: np.random.Generator,
     real: Any = F32,
 ) -> NDArray[Any]:
-    """A block with that scale, filled with ties, those first that are marked, then with their neighbours."""
+    """Return a block with that scale, filled with ties, those first that are marked, then with their neighbours."""
     head = (anchors(s, shift) * scale).astype(real)[:width]
     order = np.lexsort([rng.random(first.size), ~first])
     ties = ((edges(s)[order] - shift) * scale).astype(real)
@@ -269,7 +269,7 @@ def _row_of_ties(
 
 
 def _wide(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Ties at scales of 53 bits, and their neighbours: what is no float32."""
+    """Return ties at scales of 53 bits, and their neighbours: numbers that are no float32."""
     none = np.zeros(edges(s).size, bool)
     many = -(-3 * none.size // width)
     scales = rng.uniform(0.5, 1, 16)
@@ -284,7 +284,7 @@ def _wide(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float64
 def _between_stored_scales(
     s: Scheme, width: int, rng: np.random.Generator, factor: float = 1.0
 ) -> NDArray[np.float32]:
-    """Blocks whose scale, before it is stored, lies halfway between two that can be, and next to that.
+    """Return blocks whose scale, before it is stored, lies halfway between two that can be, and next to that.
 
     `factor` is what the stored scales are multiplied by to be those that elements are divided by.
     """
@@ -313,7 +313,7 @@ def _between_stored_scales(
 
 
 def _with_global_scales(s: Scheme, width: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:
-    """Arrays with ties at every stored scale, and largest numbers between two of them, one for each global scale."""
+    """Return arrays with ties at every stored scale, and largest numbers between two, for each global scale."""
     a = Arithmetic("float32")
     scale_type = datatype(s.scale_dtype)
     found = []
@@ -332,7 +332,7 @@ def _with_global_scales(s: Scheme, width: int, rng: np.random.Generator) -> list
 
 
 def _maxima(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """For every largest number, blocks of fractions of it."""
+    """Return blocks of fractions of a largest number, for each of these."""
     top = float(s.dtype.top)
     exact = [2.0**e for e in EXPONENTS] + [top * 2.0**e for e in EXPONENTS if abs(e) < 118]
     with np.errstate(over="ignore", under="ignore"):
@@ -356,7 +356,7 @@ def _maxima(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float
 
 
 def _zeros(width: int) -> NDArray[np.float32]:
-    """Zero blocks among others, and next to nothing beside 1.0."""
+    """Return zero blocks among others, and tiny numbers beside 1.0."""
     rows = []
     for others in ([0.0], [1e-6, -1e-6, 0.0, -0.0], [1e-20, -1e-20, -0.0], [1e-3, -1e-3], [2.0**-149, -(2.0**-149)]):
         for one in (1.0, -1.0, 3.0, 0.0):
@@ -368,7 +368,7 @@ def _zeros(width: int) -> NDArray[np.float32]:
 
 
 def _ranges(width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Constant blocks, blocks on one side of 0, narrow ranges far from it, both signs of the largest number."""
+    """Return constant blocks, blocks on one side of 0, narrow ranges far from it, both signs of the largest."""
     rows = [np.full(width, value, F32) for value in (1, -1, 0.1, -0.1, 5, 1e-5, 1e5)]
     narrow = ((100, 100.001), (1e-5, 2e-5), (0.1, 0.10005))
     huge = ((-(2.0**126), 2.0**126), (-(2.0**127), 2.0**127))  # the second span is no float32
@@ -393,7 +393,7 @@ def _normals(width: int, rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _scales_on_edges(s: Scheme, inner: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Blocks whose scales lie next to where those get another code that quantize the scales again.
+    """Return blocks whose scales lie next to where those get another code that quantize the scales again.
 
     Beside the midpoints; of another encoder between a midpoint and the edge of the encoder that is next to it.
     """
@@ -424,7 +424,7 @@ def _specials(s: Scheme, width: int) -> NDArray[np.float32]:
 
 
 def of_length(s: Scheme, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """[6, n]: arrays of one row each, full blocks and a short last one of every kind."""
+    """Return arrays of one row each, full blocks and a short last one of every kind, [6, n]."""
     shape = (n,) if s.cut.axis is None else (n, 1) if along_first(s) else (1, n)
     telling, turn = telling_scales(s, rng, 12), {False: 0, True: 0}
     return np.stack([_filled(s, shape, telling, turn, rng).reshape(-1) for _ in KINDS[True]])
@@ -440,7 +440,7 @@ POWER = {"normal": 0, "small": -12, "large": 12, "away": 0}
 def _filled(
     s: Scheme, shape: tuple[int, ...], scales: NDArray[np.float32], turn: dict[bool, int], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """An array of any shape, in turn blocks of ties, normal numbers, small and large ones, ones far from 0.
+    """Return an array of any shape, in turn blocks of ties, normal numbers, small and large ones, ones far from 0.
 
     `turn` counts full blocks, and short ones.
     """
@@ -465,7 +465,7 @@ def _filled(
 
 
 def _shapes(shapes: str, width: int, multiple: int) -> list[tuple[int, ...]]:
-    """Shapes besides [n, width]; which of them is for `BlockProfile.shapes` to say."""
+    """Return shapes besides [n, width]; which of them is for `BlockProfile.shapes` to say."""
     flat: list[tuple[int, ...]] = [(width * multiple,), (2, width * multiple)]
     flat += [(4 * multiple, width // 2), (2 * multiple, 3 * width // 2)]
     if shapes == "rows":

@@ -45,7 +45,7 @@ def stored_cases(s: Scheme, shapes: str = "any") -> Iterator[tuple[str, QTensor]
 
 
 def _of_parts(s: Scheme, parts: dict[str, Any]) -> QTensor:
-    """Codes and numbers that nobody quantized."""
+    """Return codes and numbers that no quantizer made."""
     codes = parts.pop("codes")
     whole = parts.pop("global_scale", None)
     packed = pack(np.ascontiguousarray(s.cut.rows(codes)), s.layout)

@@ -54,7 +54,7 @@ class BlockGroups:
         return self._inputs[key]
 
     def ask(self, adapter: Adapter, library: Library) -> Answers:
-        """The numbers that one library stores for the inputs of its groups, by group and name."""
+        """Return the numbers that one library stores for the inputs of its groups, by group and name."""
         return {
             (key, profile.theirs): tuple(_numbers(library, profile, s, x) for x in self.inputs(key))
             for key, found in self.formats.items()
@@ -63,7 +63,7 @@ class BlockGroups:
         }
 
     def compared(self, heard: Mapping[str, Answers]) -> Iterator[Group]:
-        """The groups, from the answers of each library."""
+        """Compare the groups, from the answers of each library."""
         for key, found in self.formats.items():
             nothing = ("its judge died",) * len(self.inputs(key))
             members = [
@@ -84,7 +84,7 @@ def _key(s: Scheme, profile: BlockProfile) -> Key:
 
 
 def _inputs(found: Sequence[tuple[Adapter, BlockProfile, Scheme]]) -> list[NDArray[np.float32]]:
-    """Arrays of rows of a block: some of each class, of each scheme, none twice; a number of them that suits all."""
+    """Return arrays of rows of a block: some of each class, of each scheme, none twice, in a number that suits all."""
     multiple = math.lcm(*(profile.blocks for _, profile, _ in found))
     by_class: dict[str, list[NDArray[np.float32]]] = {}
     for s in {str(s): s for _, _, s in found}.values():
@@ -102,7 +102,7 @@ def _inputs(found: Sequence[tuple[Adapter, BlockProfile, Scheme]]) -> list[NDArr
 
 
 def _numbers(library: Library, profile: BlockProfile, s: Scheme, rows: NDArray[np.float32]) -> Array | str:
-    """[n, size] uint64: what is stored for each of the rows, as words; or why there is no answer."""
+    """Return what is stored for each of the rows as words, uint64 [n, size]; or why there is no answer."""
     along_first = s.cut.kind == "b" and s.cut.axis == 0
     x = np.ascontiguousarray(rows.T) if along_first else rows
     try:

@@ -43,7 +43,7 @@ class Matrix:
 
     @property
     def versions(self) -> dict[str, str]:
-        """The libraries, with their versions."""
+        """Return the libraries, with their versions."""
         return {row.library: row.version for row in self.types} | {row.library: row.version for row in self.blocks}
 
 
@@ -108,7 +108,7 @@ def type_groups(rows: Sequence[Judged]) -> Iterator[Group]:
 
 
 def _sources(row: Judged) -> set[str]:
-    """The formats from which it was asked to encode."""
+    """Return the source formats from which it encodes."""
     return {put.inputs.kind for put, _ in row.heard if put.what == "encode"}
 
 

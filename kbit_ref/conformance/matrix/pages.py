@@ -37,7 +37,7 @@ def alike_lines(group: Group) -> list[str]:
 
 
 def _libraries(matrix: Row) -> Iterator[tuple[str, str, list[Row], list[Row]]]:
-    """Name, version, types and block formats."""
+    """Yield name, version, types and block formats of each library."""
     for library, version in matrix["versions"].items():
         own = [[row for row in matrix[kind] if row["library"] == library] for kind in ("types", "blocks")]
         yield library, version, own[0], own[1]
@@ -286,7 +286,7 @@ def _html_group(group: Group) -> Iterator[str]:
 
 
 def _html_pair(pair: Pair, upper: bool) -> str:
-    """Above the diagonal with an example, below it the number alone."""
+    """Return a cell: above the diagonal with an example, below it the number alone."""
     if not pair.tried:
         return '<td class="none">-</td>'
     if not pair.differing:

@@ -64,7 +64,7 @@ class Group:
 
     @property
     def alike(self) -> list[list[str]]:
-        """The members in sets that agree with each other in everything; alone if nobody does."""
+        """Return the members in sets that agree with each other in everything; alone if nobody does."""
         apart = {(p.first, p.second) for p in self.pairs if p.differing or not p.tried}
         sets: list[list[int]] = []
         for i in range(len(self.members)):

@@ -18,7 +18,7 @@ COLUMNS = (
 
 
 def csv_rows(rows: Sequence[Verdict], date: str) -> Iterator[dict[str, str]]:
-    """Return one row a part and kind of difference; one for a part that agrees; one for an error."""
+    """Yield one row a part and kind of difference; one for a part that agrees; one for an error."""
     for row in rows:
         about = {"date": date, "library": row.library, "version": row.version, "profile": row.profile}
         about |= {"spelling": row.spelling, "theirs": row.theirs}

@@ -26,13 +26,13 @@ Array = NDArray[Any]
 
 
 def together(f: Form, n: int) -> bool:
-    """Can rows of that length be judged in one array? (Else each is an array of its own.)"""
+    """Return whether rows of that length can be judged in one array; else each is an array of its own."""
     s = f.scheme
     return independent(s) and n % (s.cut.size or n) == 0
 
 
 def in_rows(s: Scheme) -> Scheme:
-    """The scheme for many arrays of one dimension as the rows of one: each is cut by itself."""
+    """Return the scheme for many arrays of one dimension as the rows of one: each is cut by itself."""
     flat = s.cut.kind == "b" and s.cut.axis is None
     return Scheme(s.dtype, replace(s.cut, axis=-1), s.rule, s.scale_dtype, s.choices) if flat else s
 
@@ -52,7 +52,7 @@ def layout_of_rows(f: Form, n: int, given: Words, answers: Words, before: Layout
 
 
 def compare_stored(f: Form, n: int, given: Words, answers: Words, form: Layout) -> Compared:
-    """What a program stores for rows against what the scheme stores.
+    """Compare what a program stores for rows with what the scheme stores.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def compare_stored(f: Form, n: int, given: Words, answers: Words, form: Layout) 
 
 
 def compare_decoded(f: Form, n: int, given: Words, answers: Words) -> Compared:
-    """The numbers that a program makes of stored rows against those of `dequantize`."""
+    """Compare the numbers that a program decodes from stored rows with those of `dequantize`."""
     s, (inputs, outputs) = f.scheme, f.sides(n)
     m = len(given)
     parts = {field.name: field.numbers(words) for field, words in split(inputs, given)}
@@ -112,7 +112,7 @@ def compare_decoded(f: Form, n: int, given: Words, answers: Words) -> Compared:
 
 
 def _scales_of(s: Scheme, parts: dict[str, Array]) -> dict[str, Array]:
-    """Scales that are quantized again, as the numbers that their parts stand for."""
+    """Return scales that are quantized again, as the numbers that their parts stand for."""
     if s.double is None:
         return {}
     codes = parts["scale_codes"].reshape(1, -1)
@@ -123,7 +123,7 @@ def _scales_of(s: Scheme, parts: dict[str, Array]) -> dict[str, Array]:
 
 
 def _grid(s: Scheme, m: int, n: int) -> tuple[int, int]:
-    """The shape of the scales of [m, n]."""
+    """Return the shape of the scales of [m, n]."""
     n_rows, length = s.cut.grid((m, n))
     return n_rows, s.cut.per_row(length)
 
@@ -136,7 +136,7 @@ def _shaped(values: Array | None, shape: tuple[int, int]) -> Array | None:
 
 
 def _unpacked(form: Layout, packed: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
-    """[m, n_bytes] -> [m, n]: the codes of every row."""
+    """Return the codes of every row: [m, n_bytes] -> [m, n]."""
     try:
         if n % form.elements == 0:
             return unpack(np.ascontiguousarray(packed).reshape(-1), form, len(packed) * n).reshape(-1, n)

@@ -13,7 +13,7 @@ WIDTH = 100  # of a line
 
 
 def c_header(f: Form, name: str, version: str, count: int | None = None, seed: int = 0) -> str:
-    """The text of the header.
+    """Return the text of the header.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def c_header(f: Form, name: str, version: str, count: int | None = None, seed: i
 
 
 def _array(name: str, table: Table) -> Iterator[str]:
-    """One array, what it is, its size."""
+    """Yield the declaration of one array: a comment, its size, its elements."""
     bits = next(size for size in (8, 16, 32, 64) if table.bits <= size)
     shape, digits = table.words.shape, -(-table.bits // 4)
     full = f"{name}_{table.name}"
@@ -78,7 +78,7 @@ def _array(name: str, table: Table) -> Iterator[str]:
 
 
 def _rows(words: Sequence[int], digits: int, end: str) -> list[str]:
-    """Entries, as many as fit in a line."""
+    """Return entries, as many as fit in a line."""
     texts = [f"0x{word:0{digits}x}" for word in words]
     most = max(1, (WIDTH - 4) // (digits + 4))
     lines = ["    " + ", ".join(texts[i : i + most]) + "," for i in range(0, len(texts), most)]

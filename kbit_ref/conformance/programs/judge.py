@@ -55,17 +55,17 @@ class Judged:
 
     @property
     def diagnosis(self) -> Diagnosis | None:
-        """What is wrong, if it differs."""
+        """Return what is wrong, if it differs."""
         return self.found.diagnosis
 
     @property
     def status(self) -> str:
-        """`agree`, `disagree` or `error`."""
+        """Return `agree`, `disagree` or `error`."""
         return self.found.status
 
     @property
     def agree(self) -> bool:
-        """Does every answer agree?"""
+        """Return whether every answer agrees."""
         return self.status == "agree"
 
     def __str__(self) -> str:
@@ -86,7 +86,7 @@ class Judged:
         return "\n".join([*text, *(f"note: {note}" for note in self.found.notes)])
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         about = {"name": self.name, "subject": str(self.form.subject), "what": self.form.what}
         return self.found.as_dict() | about | {"source": self.form.source, "lines": self.lines}
 
@@ -234,7 +234,7 @@ def _judge(f: Form, ask: Ask, name: str, level: int, count: int | None, seed: in
 
 
 def _cases(f: Form, lines: Iterable[str], expected: Iterable[str] | None, name: str) -> Iterator[Case]:
-    """The lines read, each compared with what was to be asked."""
+    """Parse lines, and check that each is a case that was to be answered."""
     if expected is None:
         for i, line in enumerate(lines):
             yield f.parse(line, f"line {i + 1}")
@@ -270,7 +270,7 @@ class _Values:
         self.verdicts: list[Row] = []
 
     def add(self, _: int, given: Words, answers: Words) -> None:
-        """A batch."""
+        """Add a batch."""
         f = self.form
         (before,), (after,) = f.sides(1)
         words, answered = given[:, 0], after.numbers(answers[:, 0])
@@ -289,7 +289,7 @@ class _Values:
         self.verdicts.append(judge(asked, [Answer({"answer": answered})], "codes" if f.what == "encode" else None))
 
     def result(self) -> Verdict:
-        """All of them as one verdict."""
+        """Return all batches as one verdict."""
         kinds: dict[str, Difference] = {}
         for difference in (d for verdict in self.verdicts for d in verdict.differences):
             first = kinds.setdefault(difference.cause, replace(difference, count=0))

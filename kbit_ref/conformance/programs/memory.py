@@ -9,7 +9,7 @@ __all__ = ["memory", "rom"]
 
 
 def memory(f: Form, name: str, version: str, count: int | None = None, seed: int = 0) -> str:
-    """One case a word; a comment says which bits are what.
+    """Write one case per word; a comment says which bits are what.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def memory(f: Form, name: str, version: str, count: int | None = None, seed: int
 
 
 def rom(f: Form, version: str) -> str:
-    """The levels of the data type, a word a code.
+    """Write the levels of the data type, a word per code.
 
     Examples
     --------

@@ -24,7 +24,7 @@ OTHER = "other bits"
 
 
 def packed_kinds(s: Scheme, found: list[Compared], form: Layout, put: Put) -> list[Difference]:
-    """What there is to say of the bytes that differ.
+    """Describe the bytes that differ.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def packed_kinds(s: Scheme, found: list[Compared], form: Layout, put: Put) -> li
 
 
 def _causes(s: Scheme, compared: Compared, form: Layout) -> Iterator[tuple[int, str, int]]:
-    """For each row of which bytes differ: its number, the cause, how many."""
+    """Yield number, cause and count of each row of which bytes differ."""
     theirs, codes = _bytes(compared, "packed"), compared.theirs.in_order.reshape(compared.case.words.shape)
     wrong = (theirs != _bytes(compared, "repacked")).sum(axis=1)
     for row in np.flatnonzero(wrong):
@@ -57,7 +57,7 @@ def _causes(s: Scheme, compared: Compared, form: Layout) -> Iterator[tuple[int, 
 
 
 def _bytes(compared: Compared, which: str) -> NDArray[np.uint8]:
-    """[m, n_bytes]: theirs, or those that their codes make."""
+    """Return theirs, or those that their codes make, [m, n_bytes]."""
     found: NDArray[np.uint8] = getattr(compared.theirs, which)
     return found.reshape(len(compared.case.words), -1)
 
@@ -68,7 +68,7 @@ def _complexity(compared: Compared, row: int) -> tuple[float, ...]:
 
 
 def _simplest(s: Scheme, first: tuple[Compared, int], cause: str, form: Layout, put: Put) -> tuple[Compared, int]:
-    """The simplest row of the same length that shows it still."""
+    """Return the simplest row of the same length that shows it still."""
     compared, row = first
     source = compared.case.source
 
@@ -88,7 +88,7 @@ def _simplest(s: Scheme, first: tuple[Compared, int], cause: str, form: Layout, 
 
 
 def _example(s: Scheme, compared: Compared, row: int, form: Layout) -> Counterexample:
-    """The first byte that differs, and the codes that it should hold."""
+    """Return the first byte that differs, and the codes that it should hold."""
     theirs, ours = _bytes(compared, "packed")[row], _bytes(compared, "repacked")[row]
     at = int(np.flatnonzero(theirs != ours)[0])
     codes = compared.theirs.in_order.reshape(compared.case.words.shape)[row]
@@ -110,5 +110,5 @@ def _why(s: Scheme, cause: str, form: Layout) -> str:
 
 
 def _summary(form: Layout) -> str:
-    """What the registry says of a layout."""
+    """Return what the registry says of a layout."""
     return next((row.summary for row in rows() if row.arguments(form.name) is not None), "")

@@ -57,7 +57,7 @@ class Rows:
         self.sums: list[Verdict] = []
 
     def add(self, n: int, given: Words, answers: Words) -> None:
-        """A batch of rows of n numbers: the words before the arrow and those after it."""
+        """Add a batch of rows of n numbers: the words before the arrow and those after it."""
         f = self.form
         at_once = len(given) if together(f, n) else 1
         for i in range(0, len(given), at_once):
@@ -82,7 +82,7 @@ class Rows:
         return compare_stored(self.form, n, given, answers, self.layout)
 
     def result(self) -> Verdict:
-        """The verdict on each part."""
+        """Return the verdict on each part."""
         self._sum_up()
         first, *others = self.sums
         for row in others:
@@ -109,7 +109,7 @@ class Rows:
         self.found, self.numbers = Found(), 0
 
     def _put(self, words: NDArray[Any], source: str) -> Compared:
-        """The answers to other rows, compared."""
+        """Compare the answers to other rows."""
         if self.again is None:
             raise Refused("it cannot be asked again")
         n = words.shape[1]
@@ -120,7 +120,7 @@ class Rows:
             raise Refused(str(error)) from None
 
     def _other_mean(self, n: int, given: Words, answers: Words) -> None:
-        """The one number of a row that is no number of a block."""
+        """Compare the one number of a row that belongs to no block."""
         try:
             ours = stored_words(self.form, n, given)
         except BadInput:  # rows without an answer
@@ -133,7 +133,7 @@ class Rows:
 
 
 def _both(a: Verdict, b: Verdict) -> Verdict:
-    """Two sums in one: each kind with its first example."""
+    """Merge two sums: each kind with its first example."""
     parts = []
     for name in PARTS:
         verdicts = [row.part(name) for row in (a, b)]

@@ -46,7 +46,7 @@ class Table:
 
 
 def identifier(text: str) -> str:
-    """A name for C.
+    """Return a valid name in C.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def identifier(text: str) -> str:
 
 
 def type_tables(d: DataType) -> list[Table]:
-    """The levels of a data type and where its codes change.
+    """Return the levels of a data type and where its codes change.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def case_tables(f: Form, count: int | None = None, seed: int = 0) -> list[Table]
 
 
 def _rows(f: Form, count: int, seed: int) -> tuple[int, Words]:
-    """So many rows before the arrow: one block each, or a few where blocks share a number."""
+    """Return so many rows before the arrow: one block each, or a few where blocks share a number."""
     n = 1
     if not f.is_type:
         n = (f.scheme.cut.size or ROW) * (1 if independent(f.scheme) else TOGETHER)
@@ -140,7 +140,7 @@ def _rows(f: Form, count: int, seed: int) -> tuple[int, Words]:
 
 
 def _decoded(f: Form, n: int, stored: Words) -> Words:
-    """[m, n]: what our definition makes of stored rows."""
+    """Return what our definition makes of stored rows, [m, n]."""
     field = f.sides(n)[1][0]
     at_once = len(stored) if together(f, n) else 1
     found = []

@@ -27,7 +27,7 @@ HEADER = [
 
 
 def words(array: Array) -> str:
-    """The bits of the elements.
+    """Return the bits of the elements.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def words(array: Array) -> str:
 
 
 def array_of(text: str, spec: Spec) -> Array:
-    """The array of those words; ValueError if they are not of its type or number.
+    """Return the array of those words; ValueError if they are not of its type or number.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def array_of(text: str, spec: Spec) -> Array:
 
 
 def document(vectors: Vectors, arrays: bool = True) -> dict[str, Any]:
-    """The file as JSON has it; without arrays and flags as the metadata of safetensors have it."""
+    """Return the file as JSON has it; without arrays and flags as the metadata of safetensors have it."""
     return {
         "schema": SCHEMA,
         "generator": "kbit_ref",
@@ -96,12 +96,12 @@ def _test(test: Test, arrays: bool) -> dict[str, Any]:
 
 
 def as_json(vectors: Vectors) -> bytes:
-    """The bytes of the file."""
+    """Return the bytes of the file."""
     return (_lines(document(vectors), 0) + "\n").encode("ascii")
 
 
 def _lines(value: Any, depth: int) -> str:
-    """A line for each note, head of a group, and test; so that a difference of two files is told by lines."""
+    """Return a line for each note, head of a group, and test, so that a diff of two files is by lines."""
     if not isinstance(value, dict | list) or depth >= LINES or not value:
         return json.dumps(value)
     inner, end = "\n" + " " * (depth + 1), "\n" + " " * depth
@@ -112,7 +112,7 @@ def _lines(value: Any, depth: int) -> str:
 
 
 def from_document(found: Mapping[str, Any], arrays: Mapping[int, Mapping[str, Array]] | None = None) -> Vectors:
-    """The file of a document that the schema allows; its arrays and flags from the document, or by test number.
+    """Return the file of a valid document; its arrays and flags from the document, or by test number.
 
     ValueError, with the test, for an array that does not fit its type and shape.
     """

@@ -42,5 +42,5 @@ def write(path: Path, vectors: Vectors, *, force: bool = False) -> None:
 
 
 def stacked(file: Container, number: int, path: str) -> Array:
-    """The arrays of that path of the tests of a group."""
+    """Return the arrays of that path of the tests of a group."""
     return np.array(file.array(f"{number}/{path}"))

@@ -37,7 +37,7 @@ class Failure:
 
     @property
     def sides(self) -> set[str]:
-        """Was it wrong to write, to read, or both?"""
+        """Return which sides failed: writing, reading, or both."""
         return {SIDES[line.partition(":")[0] not in WRITING] for line in self.wrong}
 
 
@@ -60,7 +60,7 @@ class Suspect:
 
     @property
     def fit(self) -> float:
-        """1 if they are the same answers."""
+        """Return the share that both have in common, from 0 to 1: 1 if they are the same answers."""
         return self.both / (self.failed + self.expected - self.both)
 
 
@@ -75,7 +75,7 @@ class Outcome:
 
     @cached_property
     def diagnosis(self) -> tuple[str, Diagnosis] | None:
-        """The subject with the most failures that can be explained, and what explains its answers."""
+        """Return the subject with the most failures that can be explained, and what explains its answers."""
         names = Counter(failure.group.name for failure in self.failures)
         for name, _ in names.most_common():
             group = next(failure.group for failure in self.failures if failure.group.name == name)
@@ -89,11 +89,11 @@ class Outcome:
 
     @property
     def tests(self) -> int:
-        """How many there are."""
+        """Return the number of tests."""
         return sum(len(group.tests) for group in self.vectors.groups)
 
     def suspects(self) -> list[Suspect]:
-        """The flags that fit best, at most a few, the best first; if some fit exactly, only those."""
+        """Return the flags that fit best, at most a few, the best first; if some fit exactly, only those."""
         failed = {(f.test.number, side) for f in self.failures for side in f.sides}
         found = []
         for flag, numbers in self.vectors.flagged().items():
@@ -110,7 +110,7 @@ class Outcome:
 
 
 def check_vectors(vectors: Vectors, implementation: Implementation = engine) -> Outcome:
-    """All tests of a file.
+    """Run all tests of a file.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def check_vectors(vectors: Vectors, implementation: Implementation = engine) -> 
 
 
 def _pieces(group: Group, given: Sequence[Given]) -> tuple[tuple[Piece, ...], str]:
-    """Answers of one subject as evidence: wrong ones of one source format, and as many right ones; and that format."""
+    """Return answers of one subject as evidence: wrong ones of one source format, as many right ones, the format."""
     usable = [one for one in given if one.parts is not None and one.question.answers]
     wrong = [one for one in usable if one.wrong()]
     if not wrong:
@@ -150,17 +150,17 @@ def _pieces(group: Group, given: Sequence[Given]) -> tuple[tuple[Piece, ...], st
 
 
 def _made(given: Given, name: str, steps: Steps, keep: bool) -> dict[str, Any]:
-    """What steps answer to a question."""
+    """Return the answer of steps to a question."""
     return dict(of_steps(steps)(given.question.verb, name, given.question.arrays))
 
 
 def _source(given: Given) -> str:
-    """The format of the numbers in a question; empty where there are none."""
+    """Return the format of the numbers in a question; empty where there are none."""
     return given.question.arrays["x"].dtype.name if "x" in given.question.arrays else ""
 
 
 def _numbers(part: Any, size: int) -> NDArray[Any] | None:
-    """A part as an array, if it is as many numbers as it should be."""
+    """Return a part as an array, if it is as many numbers as it should be."""
     try:
         array = np.asarray(part)
     except ValueError:

@@ -14,13 +14,13 @@ __all__ = ["candidates", "coverage", "levels", "survivors"]
 
 
 def survivors(files: Iterable[Vectors]) -> list[str]:
-    """The mutants that no test of these files kills."""
+    """Return the mutants that no test of these files kills."""
     flagged = {flag for vectors in files for flag in vectors.notes}
     return [name for name in mutants() if name not in flagged]
 
 
 def coverage(files: Iterable[Vectors]) -> list[dict[str, object]]:
-    """A row a file: its groups, tests, and how many mutants it kills; the last row is all of them.
+    """Return a row a file: its groups, tests, and how many mutants it kills; the last row is all of them.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def coverage(files: Iterable[Vectors]) -> list[dict[str, object]]:
 
 @cache
 def candidates(level: str) -> int:
-    """How many tests the hard cases give for a level, before `quick` chooses among them."""
+    """Return how many tests the hard cases give for a level, before `quick` chooses among them."""
     found = 0
     for kind, names in files_of(level).values():
         for spelling in subjects_of(kind, names):
@@ -52,7 +52,7 @@ def candidates(level: str) -> int:
 
 
 def levels(quick: Iterable[Vectors]) -> list[dict[str, object]]:
-    """A row for `quick`, of the files given, and one for `full`, whose tests hold those of quick."""
+    """Return a row for `quick`, of the files given, and one for `full`, whose tests hold those of quick."""
     row = coverage(quick)[-1]
     rows = [{"level": "quick", "tests": row["tests"], "mutants killed": row["mutants killed"]}]
     return [*rows, {"level": "full", "tests": candidates("full"), "mutants killed": row["mutants killed"]}]

@@ -37,7 +37,7 @@ class Answer:
 
 
 def answer(subject: Scheme | DataType | Layout, given: Given) -> Answer:
-    """What the definition makes of the inputs of a case.
+    """Return what the definition makes of the inputs of a case.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def answer(subject: Scheme | DataType | Layout, given: Given) -> Answer:
 
 
 def packed(layout: Layout, codes: Sequence[int], fill: int = 0) -> NDArray[np.uint8]:
-    """uint8 [n_bytes]: the bytes of codes, bit by bit, a short last group filled up.
+    """Return the bytes of codes, bit by bit, a short last group filled up, uint8 [n_bytes].
 
     Examples
     --------
@@ -116,7 +116,7 @@ def _of_type(dtype: DataType, arrays: dict[str, Array]) -> Answer:
 
 
 def _other_nans(dtype: DataType) -> list[int]:
-    """The codes of NaN that `encode` does not give."""
+    """Return the codes of NaN that `encode` does not give."""
     if dtype.nan_code is None:
         return []
     return [int(code) for code in np.flatnonzero(np.isnan(dtype.levels)) if code != dtype.nan_code]
@@ -127,7 +127,7 @@ def _codes(dtype: DataType, x: Array) -> Array:
 
 
 def _floats(numbers: Iterable[Any], dtype: Any = np.float32) -> Array:
-    """Numbers of the definition in a format that holds them exactly."""
+    """Return numbers of the definition in a format that holds them exactly."""
     return np.array([float(number) for number in numbers], dtype)
 
 
@@ -142,7 +142,7 @@ def _quantized(s: Scheme, x: Array) -> Answer:
 
 
 def _parts(s: Scheme, q: Quantized, shape: tuple[int, ...]) -> dict[str, Array]:
-    """What is stored, by the names that `QTensor` has."""
+    """Return what is stored, by the names that `QTensor` has."""
     rows = np.array(q.codes, np.uint8).reshape(s.cut.grid(shape))
     blocks = [block for row in q.rows for block in row]
     grid = (len(q.rows), -1)
@@ -174,7 +174,7 @@ def _values(s: Scheme, q: Quantized, shape: tuple[int, ...]) -> Array:
 
 
 def _stored(s: Scheme, arrays: Mapping[str, Array]) -> Answer:
-    """Parts that nobody quantized."""
+    """Return parts that nobody quantized."""
     codes = arrays["codes"]
     n_rows, length = s.cut.grid(codes.shape)
     rows = s.cut.rows(codes).tolist()

@@ -25,13 +25,13 @@ MEND = "get the file again, or write it with `kbit-ref vectors write`"
 
 
 def vector_files(level: str = "quick") -> list[Path]:
-    """The files of a level that come with the package, in JSON."""
+    """Return the files of a level that come with the package, in JSON."""
     folder = data_folder("vectors") / level
     return sorted(folder.glob("*.json"))
 
 
 def places(name: str, folder: Path, *, force: bool = False) -> tuple[Path, Path]:
-    """Where a file goes in its two forms, if it may be written there."""
+    """Return the paths of a file in its two forms, if it may be written there."""
     paths = folder / f"{name}.json", folder / f"{name}.safetensors"
     if not folder.is_dir():
         raise BadInput(message("vectors", f"folder = {folder}", "there is no such folder", "make it first"))
@@ -55,7 +55,7 @@ def write_vectors(vectors: Vectors, folder: Path, *, force: bool = False) -> tup
 
 
 def read_vectors(path: str | os.PathLike[str]) -> Vectors:
-    """A file in either form.
+    """Read a file in either form.
 
     Raises
     ------
@@ -70,12 +70,12 @@ def read_vectors(path: str | os.PathLike[str]) -> Vectors:
 
 
 def lint_file(path: str | os.PathLike[str]) -> list[str]:
-    """What is wrong with a file, a line each."""
+    """Return the problems of a file, a line each."""
     return _read(Path(path))[1]
 
 
 def _read(path: Path) -> tuple[Vectors | None, list[str]]:
-    """The file, as far as it can be read, and all problems with it."""
+    """Read a file as far as possible; return it and all its problems."""
     if path.suffix == ".safetensors":
         with Container(path) as file:
             if as_safetensors.METADATA not in file.metadata:
@@ -121,7 +121,7 @@ def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _completed(document: Any, file: Container) -> None:
-    """Put what the tensors say, the flags of tests and the types and shapes of arrays, where JSON has it."""
+    """Copy the flags of tests and the types and shapes of arrays from the tensors into the document."""
     flags = file.array(as_safetensors.FLAGS)
     try:
         notes = list(document["notes"])
@@ -145,7 +145,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _arrays(document: dict[str, Any], file: Container) -> dict[int, dict[str, Array]]:
-    """By the number of the test: the arrays of a safetensors file, each as its group says."""
+    """Return the arrays of a safetensors file by test number, each as its group says."""
     found: dict[int, dict[str, Array]] = {}
     for number, group in enumerate(document["testGroups"]):
         tests = [test["tcId"] for test in group["tests"]]

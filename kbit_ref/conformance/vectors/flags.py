@@ -24,12 +24,12 @@ STEPS = {"dtype": {"read", "encode", "level"}, "layout": {"pack", "unpack"}}  # 
 
 
 def killed(subject: Subject, kind: str, test: Test) -> tuple[str, ...]:
-    """The names of the mutants that give a wrong answer to a test, sorted."""
+    """Return the names of the mutants that give a wrong answer to a test, sorted."""
     return tuple(sorted(_killed(subject, kind, test)))
 
 
 def kills(subject: Subject, kind: str, test: Test, name: str) -> bool:
-    """Does this mutant give a wrong answer?"""
+    """Return whether this mutant gives a wrong answer."""
     return name in set(_killed(subject, kind, test, name))
 
 
@@ -50,7 +50,7 @@ def _killed(subject: Subject, kind: str, test: Test, only: str | None = None) ->
 
 @lru_cache(maxsize=4)
 def _mutated(subject: Subject, kind: str, source: str, only: str | None) -> dict[str, tuple[Mutant, Steps]]:
-    """The mutants that go with a subject, and their steps."""
+    """Return the mutants that go with a subject, and their steps."""
     steps = reference_of(subject, source)
     found = {}
     for name, mutant in mutants().items():
@@ -62,7 +62,7 @@ def _mutated(subject: Subject, kind: str, source: str, only: str | None) -> dict
 
 
 def note(name: str) -> dict[str, Any]:
-    """What a file says of a flag, read from the registry of mutants."""
+    """Return what a file says of a flag, read from the registry of mutants."""
     found = mutants()[name]
     stage = found.stage if found.side == "both" else f"{found.side}: {found.stage}"
     link = [found.source] if found.source.startswith("https://") else []

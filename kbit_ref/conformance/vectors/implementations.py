@@ -27,7 +27,7 @@ PARTS = ("packed", "scales", "offsets", "zero_points", "global_scale")
 
 
 def engine(verb: str, name: str, arrays: Mapping[str, Array]) -> Answer:
-    """Our own: `kb.quantize` and its kin.
+    """Answer as `kb.quantize` and the like do.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def _qtensor(s: Scheme, shape: tuple[int, ...], arrays: Mapping[str, Array]) -> 
 
 
 def scheme_of(subject: Scheme | DataType | Layout) -> Scheme:
-    """A scheme whose steps do what is tested: for a layout one with codes of its width.
+    """Return a scheme whose steps do what is tested: for a layout one with codes of its width.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def scheme_of(subject: Scheme | DataType | Layout) -> Scheme:
 
 
 def of_steps(steps: Steps, runner: Runner | None = None) -> Implementation:
-    """An implementation made of steps; `runner` remembers what was done to its array before."""
+    """Make an implementation of steps; `runner` caches what was computed from its array before."""
 
     def implementation(verb: str, name: str, arrays: Mapping[str, Array]) -> Answer:
         with np.errstate(all="ignore"):
@@ -117,5 +117,5 @@ def of_steps(steps: Steps, runner: Runner | None = None) -> Implementation:
 
 
 def reference_of(subject: Scheme | DataType | Layout, source: str) -> Steps:
-    """The steps of a subject as they are meant, for numbers of a format."""
+    """Return the steps of a subject as they are meant, for numbers of a format."""
     return reference(scheme_of(subject), source)

@@ -53,7 +53,7 @@ class Question:
 
 
 def questions(kind: str, test: Test) -> Iterator[Question]:
-    """The questions of a test of a group of that type."""
+    """Yield the questions of a test of a group of that type."""
     inputs, answers = test.under("inputs"), list(test.answers().values())
     expected = answers[0]
     refuse = test.result == "invalid"
@@ -89,11 +89,11 @@ class Given:
 
     @property
     def left_out(self) -> bool:
-        """Has it nothing for this question?"""
+        """Return whether the implementation has no answer to this question."""
         return self.parts is None and not self.refused
 
     def wrong(self) -> list[str]:
-        """What is wrong with it, a line each; nothing if it is right or left out."""
+        """Return what is wrong with it, a line each; nothing if it is right or left out."""
         verb = self.question.verb
         if self.parts is None:
             return [f"{verb}: refused ({self.refused})"] if self.refused and self.question.answers else []
@@ -103,7 +103,7 @@ class Given:
 
 
 def put(name: str, question: Question, implementation: Implementation) -> Given:
-    """Put a question to an implementation."""
+    """Ask an implementation one question."""
     try:
         parts = implementation(question.verb, name, question.arrays)
         if parts is not None and not isinstance(parts, Mapping):
@@ -118,17 +118,17 @@ def put(name: str, question: Question, implementation: Implementation) -> Given:
 
 
 def judge(kind: str, name: str, test: Test, implementation: Implementation) -> list[Given]:
-    """Put all questions of a test to an implementation."""
+    """Ask an implementation all questions of a test."""
     return [put(name, question, implementation) for question in questions(kind, test)]
 
 
 def judge_one(name: str, question: Question, implementation: Implementation) -> list[str]:
-    """What is wrong with the answer to one question."""
+    """Return what is wrong with the answer to one question."""
     return put(name, question, implementation).wrong()
 
 
 def _wrong(verb: str, got: Mapping[str, Any], right: Mapping[str, Array]) -> Iterator[str]:
-    """The parts that differ from one of the right answers."""
+    """Yield the parts that differ from one of the right answers."""
     parts = [part for part in right if got.get(part) is not None]
     if not parts:
         yield f"{verb}: no answer has {' or '.join(right)}"
@@ -149,7 +149,7 @@ def _wrong(verb: str, got: Mapping[str, Any], right: Mapping[str, Array]) -> Ite
 
 
 def _alike(theirs: Array, ours: Array) -> NDArray[np.bool_]:
-    """Equal numbers, zeros of one sign; one NaN is as good as another."""
+    """Return whether numbers are equal, signs of zeros included; any NaN equals any other."""
     if ours.dtype.kind != "f":
         return np.asarray(theirs == ours)
     return same(theirs, ours)

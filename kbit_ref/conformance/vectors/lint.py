@@ -18,7 +18,7 @@ FLOATS = ("F16", "F32", "F64")
 
 
 def lint(vectors: Vectors, n_tests: int) -> Iterator[str]:
-    """The problems of a file whose document the schema allows; `n_tests` is how many it says it has."""
+    """Yield the problems of a file with a valid document; `n_tests` is the number of tests that it claims."""
     numbers = [test.number for _, test in vectors.tests()]
     if numbers != list(range(1, len(numbers) + 1)):
         yield "the numbers of the tests (tcId) are not 1, 2, 3, ..."
@@ -52,7 +52,7 @@ def _group(group: Group) -> Iterator[str]:
 
 
 def _result(group: Group) -> str:
-    """The result that tests with such arrays have."""
+    """Return the result that tests with such arrays have."""
     heads = {path.partition("/")[0] for path in group.arrays}
     return "acceptable" if "alternatives" in heads else "valid" if "expected" in heads else "invalid"
 
@@ -63,7 +63,7 @@ def _test(test: Test, result: str) -> Iterator[str]:
 
 
 def _arrays(subject: Subject, group: Group) -> Iterator[str]:
-    """Are these the arrays that a test of the subject has, with shapes that go together?"""
+    """Yield the problems of the arrays of tests: which there are, and whether their shapes fit together."""
     specs = group.arrays
     wanted = [set(paths) for paths in _inputs(subject)]
     inputs = {path.removeprefix("inputs/") for path in specs if path.startswith("inputs/")}
@@ -100,7 +100,7 @@ def _arrays(subject: Subject, group: Group) -> Iterator[str]:
 
 
 def _outputs(subject: Subject, x: bool) -> set[str]:
-    """What a test must expect, if it expects anything."""
+    """Return what a test must expect, if it expects anything."""
     if isinstance(subject, Layout):
         return {"packed"}
     if not x:
@@ -109,7 +109,7 @@ def _outputs(subject: Subject, x: bool) -> set[str]:
 
 
 def _inputs(subject: Subject) -> list[list[str]]:
-    """The sets of inputs that a test may have."""
+    """Return the sets of inputs that a test may have."""
     if isinstance(subject, Layout):
         return [["codes"]]
     return [["x"], ["codes"]] if isinstance(subject, DataType) else [["x"], ["codes", "packed", "scales"]]

@@ -36,17 +36,17 @@ class Spec:
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        """As NumPy calls it."""
+        """Return the name that NumPy has for it."""
         return np.dtype(NUMPY[self.dtype])
 
 
 def spec_of(array: Array) -> Spec:
-    """The type and shape of this one."""
+    """Return the type and shape of this one."""
     return Spec(_NAMES[array.dtype], array.shape)
 
 
 def in_order(path: str) -> tuple[int, str, bool, int]:
-    """The order in which the arrays of a group stand, as a key for `sorted`."""
+    """Return the order in which the arrays of a group stand, as a key for `sorted`."""
     head, _, name = path.partition("/")
     choice, _, part = name.rpartition("/")
     return HEADS.index(head), choice, part.startswith("double."), PARTS.index(part.removeprefix("double."))
@@ -80,11 +80,11 @@ class Test:
     arrays: Mapping[str, Array]
 
     def under(self, head: str) -> dict[str, Array]:
-        """The arrays below a path, by the rest of theirs."""
+        """Return the arrays below a path, by the rest of theirs."""
         return {path.removeprefix(f"{head}/"): a for path, a in self.arrays.items() if path.startswith(f"{head}/")}
 
     def answers(self) -> dict[str, dict[str, Array]]:
-        """What is right: `expected`, then the alternatives by name."""
+        """Return what is right: `expected`, then the alternatives by name."""
         found: dict[str, dict[str, Array]] = {"expected": self.under("expected")}
         for path, array in self.under("alternatives").items():
             name, _, part = path.rpartition("/")
@@ -127,11 +127,11 @@ class Vectors:
     groups: tuple[Group, ...] = field(default_factory=tuple)
 
     def tests(self) -> Iterator[tuple[Group, Test]]:
-        """All tests with their groups."""
+        """Return all tests with their groups."""
         return ((group, test) for group in self.groups for test in group.tests)
 
     def flagged(self) -> dict[str, frozenset[int]]:
-        """For each flag the numbers of its tests."""
+        """Return the numbers of the tests of each flag."""
         found: dict[str, set[int]] = {}
         for _, test in self.tests():
             for flag in test.flags:

@@ -19,13 +19,13 @@ _TOLD = {"$schema", "$defs", "title", "description"}  # for people, or looked up
 
 @cache
 def load(name: str) -> Schema:
-    """The schema of that name in `data/schemas`."""
+    """Return the schema of that name in `data/schemas`."""
     found: Schema = json.loads((data_folder("schemas") / name).read_text("utf-8"))
     return found
 
 
 def problems(document: Any, schema: Schema) -> Iterator[str]:
-    """What the schema does not allow, each with its place.
+    """Yield what the schema does not allow, each with its place.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class _Check:
         self.root = root
 
     def at(self, place: str, value: Any, schema: Schema) -> Iterator[str]:
-        """The problems of a value and of all below it."""
+        """Yield the problems of a value and of all below it."""
         for word, wanted in schema.items():
             if word == "$ref":
                 yield from self.at(place, value, self.root["$defs"][wanted.removeprefix("#/$defs/")])
@@ -117,7 +117,7 @@ class _Check:
 
 
 def _shown(value: Any) -> str:
-    """A value from a stranger, short and on one line."""
+    """Return an untrusted value, shortened and on one line."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = ascii(value)

@@ -30,7 +30,7 @@ MOST = 1 << 24  # elements of an array in an answer
 
 
 def of_function(name: str) -> Implementation:
-    """The function `module:function`; modules of the working folder are found too.
+    """Load the function `module:function`; modules of the working folder are found too.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def of_function(name: str) -> Implementation:
 
 
 def of_program(command: str, vectors: Vectors, timeout: float) -> Implementation:
-    """A program that is started once and asked the questions of a file, in their order."""
+    """Start a program once, and return an implementation that sends it the questions of a file in their order."""
     asked = (
         _line(question.verb, group.name, question.arrays)
         for group, test in vectors.tests()
@@ -87,7 +87,7 @@ def _line(verb: str, name: str, arrays: Mapping[str, Array]) -> str:
 
 
 def _answer(line: str) -> dict[str, Array]:
-    """The arrays of an answer; an error, which counts as a refusal, for anything else."""
+    """Return the arrays of an answer; an error, which counts as a refusal, for anything else."""
     found = json.loads(line)
     if found.get("left_out"):
         raise NotImplementedError

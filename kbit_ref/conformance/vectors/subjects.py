@@ -32,7 +32,7 @@ OVERHEAD = 400  # bytes of a test besides its arrays, about
 
 
 def files_of(level: str) -> dict[str, tuple[str, list[str]]]:
-    """The files of a level by name: the type of their groups, and the names of their subjects.
+    """Return the files of a level by name: the type of their groups, and the names of their subjects.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def files_of(level: str) -> dict[str, tuple[str, list[str]]]:
 
 
 def _valid(spellings: Iterable[str]) -> Iterator[str]:
-    """Those that are schemes, in their own spelling."""
+    """Yield those that are schemes, in their own spelling."""
     for text in spellings:
         try:
             yield str(scheme(text))
@@ -70,7 +70,7 @@ def _valid(spellings: Iterable[str]) -> Iterator[str]:
 
 @cache
 def _rules() -> tuple[str, ...]:
-    """Each scale rule with the first type and scale that it goes with."""
+    """Return each scale rule with the first type and scale that it goes with."""
     found = []
     for rule in RULES:
         spelled = (f"{dtype}-b16-{rule}-{scale}" for dtype in ("int4", "uint4") for scale in ("f32", "e8m0fnu"))
@@ -80,7 +80,7 @@ def _rules() -> tuple[str, ...]:
 
 @cache
 def _choices() -> tuple[str, ...]:
-    """Each value of each choice, and each type of stored scale, with the first scheme that they go with."""
+    """Return each value of each choice, and each type of stored scale, with the first scheme that they go with."""
     bases = [f"{dtype}-b16-{rule}-f32" for rule in RULES for dtype in ("e4m3fn", "int4", "uint4", "dynamic4")]
     bases += [base.replace("-f32", "-e4m3fn") for base in bases]
     found = [*_valid(f"e2m1fn-b16-absmax-{scale}" for scale in SCALE_DTYPES)]
@@ -93,7 +93,7 @@ def _choices() -> tuple[str, ...]:
 
 @cache
 def _missing() -> tuple[str, ...]:
-    """Rules that no profile has; and for each mutant that goes with no profile the first scheme that it goes with."""
+    """Return rules that no profile has; and for each mutant that fits no profile the first scheme that it fits."""
     used = {scheme(name).rule for name in profiles()}
     found = [text for text in _rules() if scheme(text).rule not in used]
     for mutant in mutants().values():
@@ -103,7 +103,7 @@ def _missing() -> tuple[str, ...]:
 
 
 def generate(name: str, level: str, tell: Callable[[], object] = lambda: None) -> Vectors:
-    """A file of vectors; `tell` is called after each subject.
+    """Generate a file of vectors; `tell` is called after each subject.
 
     Raises
     ------
@@ -127,12 +127,12 @@ def generate(name: str, level: str, tell: Callable[[], object] = lambda: None) -
 
 
 def subject_of(kind: str, name: str) -> Subject:
-    """The scheme, data type or layout of a group."""
+    """Return the scheme, data type or layout of a group."""
     return {"scheme": scheme, "dtype": datatype, "layout": layout}[kind](name)  # type: ignore[operator, no-any-return]
 
 
 def subjects_of(kind: str, names: Iterable[str]) -> dict[str, list[str]]:
-    """The spellings of names, each once, with the profiles that stand for it."""
+    """Return the spellings of names, each once, with the profiles that stand for it."""
     found: dict[str, list[str]] = {}
     for name in names:
         known_as = found.setdefault(str(subject_of(kind, name)), [])
@@ -142,7 +142,7 @@ def subjects_of(kind: str, names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def vectors_of(kind: str, name: str, level: str) -> list[Test]:
-    """The tests of a subject, not numbered yet."""
+    """Return the tests of a subject, not numbered yet."""
     subject = subject_of(kind, name)
     found = []
     for case in cases_of(subject):
@@ -162,7 +162,7 @@ def _paths(right: Answer) -> dict[str, Any]:
 
 
 def _fewest(tests: list[Test]) -> list[Test]:
-    """Few tests that kill what all of them kill, and one of each result.
+    """Choose few tests that kill what all of them kill, and one of each result.
 
     Greedily the test that kills the most of what is left a byte; then those go that the others make superfluous.
     """
@@ -180,7 +180,7 @@ def _fewest(tests: list[Test]) -> list[Test]:
 
 
 def _grouped(kind: str, name: str, known_as: list[str], tests: list[Test]) -> Iterator[Group]:
-    """Tests with arrays of the same shapes together."""
+    """Group tests with arrays of the same shapes."""
     subject = subject_of(kind, name)
     together: dict[tuple[tuple[str, Spec], ...], list[Test]] = {}
     for test in tests:

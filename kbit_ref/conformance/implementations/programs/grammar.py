@@ -63,7 +63,7 @@ class Field:
 
     @cached_property
     def bits(self) -> int:
-        """Width of one."""
+        """Return the width of one number."""
         if self.kind in WORD:
             return 8 * int(np.dtype(WORD[self.kind]).itemsize)
         whole = WHOLE.fullmatch(self.kind)
@@ -71,16 +71,16 @@ class Field:
 
     @property
     def is_real(self) -> bool:
-        """Are they real numbers, not whole ones?"""
+        """Return whether they are real numbers, not integers."""
         return WHOLE.fullmatch(self.kind) is None
 
     @property
     def digits(self) -> int:
-        """Hexadecimal digits of one."""
+        """Return the number of hexadecimal digits of one."""
         return -(-self.bits // 4)
 
     def words(self, numbers: NDArray[Any]) -> Words:
-        """The bits of numbers; bfloat16 has them already."""
+        """Return the bits of numbers; bfloat16 has them already."""
         if not self.is_real or self.kind == "bfloat16":
             return numbers.astype(np.int64).astype(np.uint64) & np.uint64(2**self.bits - 1)
         if self.kind in WORD:
@@ -89,7 +89,7 @@ class Field:
         return encode(self.kind, numbers, threads=1).astype(np.uint64)
 
     def numbers(self, words: Words) -> NDArray[Any]:
-        """The numbers of bits; those of bfloat16 are left as uint16."""
+        """Return the numbers of bits; those of bfloat16 are left as uint16."""
         if not self.is_real:
             width = next(size for size in (8, 16, 32, 64) if self.bits <= size)
             whole = words.astype(f"uint{width}")
@@ -119,28 +119,28 @@ class Form:
 
     @property
     def is_type(self) -> bool:
-        """A data type, a value a line?"""
+        """Return whether the subject is a data type, with a value per line."""
         return isinstance(self.subject, DataType)
 
     @property
     def scheme(self) -> Scheme:
-        """The scheme, if it is one."""
+        """Return the scheme, if it is one."""
         assert isinstance(self.subject, Scheme)
         return self.subject
 
     @property
     def dtype(self) -> DataType:
-        """The data type: the subject, or that of the scheme."""
+        """Return the data type: the subject, or that of the scheme."""
         return self.subject if isinstance(self.subject, DataType) else self.subject.dtype
 
     def sides(self, n: int) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
-        """The fields before and after the arrow, for a row of n numbers."""
+        """Return the fields before and after the arrow, for a row of n numbers."""
         x = (Field("x", self.source, n),)
         other = (Field("codes", f"uint{self.dtype.bits}", 1),) if self.is_type else stored_fields(self.scheme, n)
         return (x, other) if self.what == "encode" else (other, x)
 
     def spell(self, n: int, words: Words, side: int = 0) -> str:
-        """One side of a line, from its words."""
+        """Spell one side of a line from its words."""
         parts = [] if self.is_type or side else [f"n={n}"]
         at = 0
         for field in self.sides(n)[side]:
@@ -150,13 +150,13 @@ class Form:
         return " ".join(parts)
 
     def given(self, line: str) -> Case:
-        """A line of ours, that has no answer yet."""
+        """Return a line that has no answer yet."""
         fields = line.split()
         n = 1 if self.is_type else int(fields.pop(0).removeprefix("n="))
         return Case(n, tuple(int(field, 16) for field in fields), ())
 
     def parse(self, line: str, where: str) -> Case:
-        """A line, `where` saying which.
+        """Parse a line; `where` says which.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class Form:
 
 
 def form(subject: str | DataType | Scheme, what: str = "encode", source: str = "float32") -> Form:
-    """What the lines about a data type, a scheme or a profile look like.
+    """Return what the lines about a data type, a scheme or a profile look like.
 
     Parameters
     ----------
@@ -217,13 +217,13 @@ def form(subject: str | DataType | Scheme, what: str = "encode", source: str = "
 
 
 def in_rows(s: Scheme) -> Scheme:
-    """The same scheme, its blocks along a row: which axis of an array that was, a line does not say."""
+    """Return the scheme with blocks along a row: a line does not say which axis of an array that was."""
     plain = {"b": f"b{s.cut.size}" + ("@-1" if s.cut.axis is not None else ""), "channel": "channel"}
     return scheme(str(s).replace(f"-{s.cut}-", f"-{plain.get(s.cut.kind, 'tensor')}-", 1))
 
 
 def stored_fields(s: Scheme, n: int) -> tuple[Field, ...]:
-    """What a scheme stores for a row of n numbers."""
+    """Return what a scheme stores for a row of n numbers."""
     n_blocks, rule = s.cut.per_row(n), RULES[s.rule]
     scale = "float32" if s.scale_dtype == "f32" else s.scale_type
     found = [Field("scales", scale, n_blocks)]
@@ -247,7 +247,7 @@ def stored_fields(s: Scheme, n: int) -> tuple[Field, ...]:
 
 
 def split(fields: tuple[Field, ...], words: Words) -> Iterator[tuple[Field, Words]]:
-    """[m, all] -> for each field [m, count]."""
+    """Split the words of rows by field: [m, all] -> for each field [m, count]."""
     at = 0
     for field in fields:
         yield field, words[:, at : at + field.count]
@@ -255,7 +255,7 @@ def split(fields: tuple[Field, ...], words: Words) -> Iterator[tuple[Field, Word
 
 
 def _words(texts: list[str], fields: tuple[Field, ...], where: str, side: str) -> list[int]:
-    """The words of one side of a line."""
+    """Return the words of one side of a line."""
     wanted = sum(field.count for field in fields)
     if len(texts) != wanted:
         names = " + ".join(f"{field.count} {field.name.replace('_', ' ')}" for field in fields)

@@ -36,7 +36,7 @@ SCALES = (1.0, 1 / 3, 0.75, 1 + 2.0**-23, -0.1, 448.0, 2.0**-14, 2.0**-130)
 
 
 def lines(f: Form, level: int = 2, count: int | None = None, seed: int = 0) -> Iterator[str]:
-    """What stands before the arrow, line by line.
+    """Yield the left sides of lines, before the arrow.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def lines(f: Form, level: int = 2, count: int | None = None, seed: int = 0) -> I
 
 
 def batches(f: Form, level: int = 2, seed: int = 0, endless: bool = False) -> Iterator[Batch]:
-    """The same as words: batches of rows of one length."""
+    """Return the same as words: batches of rows of one length."""
     if f.is_type:
         return _of_type(f, seed, endless)
     if f.what == "encode":
@@ -85,7 +85,7 @@ def _encode_rows(f: Form, level: int, seed: int, endless: bool) -> Iterator[Batc
 
 
 def _rows(s: Scheme, source: str, level: int, seed: int, endless: bool) -> Iterator[NDArray[np.generic]]:
-    """[m, n] numbers of the source."""
+    """Yield numbers of the source format, [m, n]."""
     width = s.cut.size or ROW
     alone = independent(s)
     for x in _telling(s):
@@ -106,7 +106,7 @@ def _rows(s: Scheme, source: str, level: int, seed: int, endless: bool) -> Itera
 
 
 def _telling(s: Scheme) -> Iterator[NDArray[np.floating]]:
-    """The arrays of the hard cases: few, and simple."""
+    """Yield the arrays of the hard cases: few, and simple."""
     for case in hard_cases(s):
         for given in case.given(s):
             if "x" in given.arrays:
@@ -114,12 +114,12 @@ def _telling(s: Scheme) -> Iterator[NDArray[np.floating]]:
 
 
 def _random(rng: np.random.Generator, m: int, n: int) -> NDArray[np.float32]:
-    """Normal numbers, each row of a magnitude of its own."""
+    """Return normal numbers, each row of a magnitude of its own."""
     return (rng.standard_normal((m, n)) * np.exp2(rng.uniform(-12, 12, (m, 1)))).astype(np.float32)
 
 
 def accepted(f: Form, words: Words) -> NDArray[np.bool_]:
-    """[m]: the rows that the scheme has an answer for."""
+    """Return the rows that the scheme has an answer for, [m]."""
     (x,), _ = f.sides(words.shape[1])
     s, rows = f.scheme, x.numbers(words)
     m, n = rows.shape
@@ -129,7 +129,7 @@ def accepted(f: Form, words: Words) -> NDArray[np.bool_]:
 
 
 def _decode_rows(f: Form, level: int, seed: int, endless: bool) -> Iterator[Batch]:
-    """What our scheme stores for the rows of `encode`; before that every code with a few scales."""
+    """Yield what the scheme stores for the rows of `encode`; before that every code with a few scales."""
     if f.scheme.double is None:
         yield from _all_codes(f)
     given = Form(f.subject, "encode", "float32")
@@ -138,7 +138,7 @@ def _decode_rows(f: Form, level: int, seed: int, endless: bool) -> Iterator[Batc
 
 
 def _all_codes(f: Form) -> Iterator[Batch]:
-    """Every code, those that are never emitted too, with scales that a wrong product would show."""
+    """Yield every code, those never emitted too, with scales that a wrong product would show."""
     s = f.scheme
     codes = s.layout.codes
     n = s.cut.size or max(codes, ROW)
@@ -157,7 +157,7 @@ def _all_codes(f: Form) -> Iterator[Batch]:
 
 
 def _part(q: QTensor, name: str) -> NDArray[Any]:
-    """What a field of that name holds."""
+    """Return what a field of that name holds."""
     if q.double is not None:
         names = {"scale_codes": "codes", "scale_scales": "scales", "scale_offset": "offsets"}
         q, name = (q.double, names[name]) if name in names else (q, name)
@@ -165,7 +165,7 @@ def _part(q: QTensor, name: str) -> NDArray[Any]:
 
 
 def stored_words(f: Form, n: int, words: Words) -> Words:
-    """[m, n] -> [m, all]: what stands after the arrow of `encode` by our definition."""
+    """Return the words after the arrow of `encode` by the definition: [m, n] -> [m, all]."""
     (x,), fields = f.sides(n)
     s, rows = f.scheme, x.numbers(words)
     at_once = len(rows) if independent(s) and n % (s.cut.size or n) == n % s.layout.elements == 0 else 1

@@ -37,7 +37,7 @@ class _Lines:
         self.who, self.rest, self.count = who, b"", 0
 
     def add(self, data: bytes) -> list[str]:
-        """The lines that are complete now."""
+        """Add bytes, and return the lines that are complete now."""
         *whole, self.rest = (self.rest + data).split(b"\n")
         if len(self.rest) > LONGEST:
             _refuse(self.who, f"line {self.count + len(whole) + 1} is longer than {LONGEST:,} characters")
@@ -45,12 +45,12 @@ class _Lines:
         return [_text(line) for line in whole]
 
     def last(self) -> list[str]:
-        """What came after the last end of a line."""
+        """Return the bytes after the last end of a line."""
         return [_text(self.rest)] if self.rest.strip() else []
 
 
 def read_pipe(descriptor: int, timeout: float) -> Iterator[str]:
-    """The lines of a pipe that somebody else writes to; an error if it is silent for too long.
+    """Yield the lines of a pipe that another program writes to; an error if it is silent for too long.
 
     Raises
     ------
@@ -146,7 +146,7 @@ class _Run:
         self.errors_end = False
 
     def answers(self) -> Iterator[str]:
-        """The lines that it writes, until it closes its output."""
+        """Yield the lines that the program writes, until it closes its output."""
         self.deadline = time.monotonic() + self.timeout
         self._next()
         while True:
@@ -203,7 +203,7 @@ class _Run:
         self.words = (self.words + data)[-LAST_WORDS:]
 
     def _finish(self) -> None:
-        """It closed its output: how did it end?"""
+        """Raise an error if the program, having closed its output, ended badly."""
         try:
             code = self.process.wait(max(0.1, self.deadline - time.monotonic()))
         except subprocess.TimeoutExpired:

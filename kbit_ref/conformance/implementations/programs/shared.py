@@ -82,16 +82,16 @@ class Shared:
 
     @property
     def call(self) -> Call:
-        """The declaration, read."""
+        """Parse the declaration."""
         return parse(self.declaration)
 
     @property
     def name(self) -> str:
-        """For errors: the file and the function."""
+        """Return the file and the function, for errors."""
         return f"{Path(self.library).name}:{self.call.name}"
 
     def _names(self) -> tuple[list[str], list[str]]:
-        """What it reads and what it writes."""
+        """Return the names of what the function reads and of what it writes."""
         sides = [[field.name for field in side] for side in self.form.sides(1)]
         for side in sides:
             if "packed" in side:
@@ -102,7 +102,7 @@ class Shared:
         raise BadInput(message("check", f"call = {self.declaration!r}", rule, remedy))
 
     def ask(self, lines: Iterable[str]) -> Iterator[str]:
-        """The lines with their answers, as `process.run` gives those of a program."""
+        """Yield the lines with their answers, as `process.run` gives those of a program."""
         f, call = self.form, self.call
         for_calls, for_answers = tee(lines)
         at_once = VALUES_AT_ONCE if f.is_type and not call.for_each else 1
@@ -122,7 +122,7 @@ class Shared:
     # One call ------------------------------------------------------------------------------------
 
     def _arguments(self, cases: Sequence[Case]) -> list[list[Any]]:
-        """Name, how, kind and value of each argument."""
+        """Return name, how, kind and value of each argument."""
         f, n = self.form, sum(case.n for case in cases)
         given = self._given(cases)
         numbers = _numbers(f, n)
@@ -139,7 +139,7 @@ class Shared:
         return found
 
     def _given(self, cases: Sequence[Case]) -> dict[str, tuple[Field, Words]]:
-        """What it may read, by name."""
+        """Return the arrays that the function may read, by name."""
         f, n = self.form, sum(case.n for case in cases)
         words, at = np.array([case.given for case in cases], np.uint64).reshape(-1), 0
         found: dict[str, tuple[Field, Words]] = {}
@@ -156,7 +156,7 @@ class Shared:
         return found
 
     def _lines(self, cases: Sequence[Case], answer: list[list[int]]) -> Iterator[str]:
-        """The answers of a call, as the lines of its cases."""
+        """Yield the answers of a call, as the lines of its cases."""
         f, n = self.form, sum(case.n for case in cases)
         fields, call = _fields(f, n, 1), self.call
         taken = [p for p in call.parameters if p.array and not p.const]
@@ -181,7 +181,7 @@ class Shared:
             yield f"{f.spell(case.n, np.array(case.given, np.uint64))} {ARROW} {f.spell(case.n, words, 1)}"
 
     def _from_c(self, p: Parameter, field: Field, words: list[int]) -> Words:
-        """What was written, as the words of a field."""
+        """Return the array that was written, as the words of a field."""
         theirs = Field(p.name, p.kind, len(words))
         array = np.array(words, np.uint64)
         if p.kind == field.kind:
@@ -205,13 +205,13 @@ class Shared:
 
 
 def _groups(f: Form, lines: Iterable[str], most: int) -> Iterator[list[Case]]:
-    """Cases of our own lines, so many at a time."""
+    """Yield cases of our own lines, so many at a time."""
     while some := list(islice(lines, most)):
         yield [f.given(line) for line in some]
 
 
 def _fields(f: Form, n: int, side: int) -> dict[str, Field]:
-    """What a call for n numbers reads or writes; codes besides the bytes that hold them."""
+    """Return what a call for n numbers reads or writes; codes besides the bytes that hold them."""
     if f.is_type:
         return {field.name: Field(field.name, field.kind, n) for field in f.sides(1)[side]}
     found = {field.name: field for field in f.sides(n)[side]}
@@ -221,7 +221,7 @@ def _fields(f: Form, n: int, side: int) -> dict[str, Field]:
 
 
 def _numbers(f: Form, n: int) -> dict[str, int]:
-    """The numbers that a function may ask for."""
+    """Return the numbers that a function may ask for."""
     found = {"n": n, "rows": 1, "columns": n, "n_levels": 2**f.dtype.bits}
     if not f.is_type:
         s = f.scheme
@@ -230,7 +230,7 @@ def _numbers(f: Form, n: int) -> dict[str, int]:
 
 
 def _as_c(p: Parameter, field: Field, words: Words) -> Words:
-    """Words of a field as those of a C type: the number in a real or a wider whole one, else the bits."""
+    """Convert words of a field to those of a C type: the number in a real or a wider integer, else the bits."""
     if p.kind == field.kind or (not p.real and field.is_real):
         return words
     numbers = _reals(field.numbers(words), field.kind)
@@ -238,5 +238,5 @@ def _as_c(p: Parameter, field: Field, words: Words) -> Words:
 
 
 def _reals(numbers: NDArray[Any], kind: str) -> NDArray[np.float64]:
-    """Numbers as float64."""
+    """Convert numbers to float64."""
     return to_float64(numbers, kind) if kind == "bfloat16" else numbers.astype(np.float64)

@@ -35,16 +35,16 @@ class Array:
 
     @property
     def address(self) -> int:
-        """Where its elements begin."""
+        """Return where its elements begin."""
         return ctypes.addressof(self.memory) + GUARD
 
     def words(self) -> list[int]:
-        """The bits of its elements now."""
+        """Return the bits of its elements now."""
         data = self.memory.raw[GUARD : GUARD + self.count * self.size]
         return [int.from_bytes(data[i : i + self.size], sys.byteorder) for i in range(0, len(data), self.size)]
 
     def wrong(self, given: bool) -> str:
-        """What happened to it that may not happen."""
+        """Return what is wrong with the memory around the array, if anything."""
         after, end = self.memory.raw, GUARD + self.count * self.size
         if after[:GUARD] != self.before[:GUARD]:
             return "it wrote before the first element of"
@@ -75,7 +75,7 @@ def main(library: str, function: str, result: str) -> None:
 
 
 def answer(call: Any, arguments: list[list[Any]]) -> str:
-    """One call."""
+    """Answer one call."""
     arrays: list[tuple[str, bool, Array]] = []
     passed: list[Any] = []
     for name, how, kind, value in arguments:
@@ -97,14 +97,14 @@ def answer(call: Any, arguments: list[list[Any]]) -> str:
 
 
 def number(kind: str, bits: int) -> Any:
-    """An argument of its bits; an integer is its own."""
+    """Make an argument from its bits; of an integer they are the number."""
     if kind not in ("float32", "float64"):
         return C[kind](bits)
     return C[kind].from_buffer_copy(bits.to_bytes(BYTES[kind], sys.byteorder))
 
 
 def bits_of(c: Any, value: Any) -> int:
-    """The bits of a result."""
+    """Return the bits of a result."""
     return int.from_bytes(bytes(c(value)), sys.byteorder)
 
 

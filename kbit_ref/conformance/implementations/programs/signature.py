@@ -69,7 +69,7 @@ class Parameter:
 
     @property
     def real(self) -> bool:
-        """Does it hold numbers, not their bits?"""
+        """Return whether it holds numbers, not their bits."""
         return "int" not in self.kind
 
 
@@ -83,16 +83,16 @@ class Call:
 
     @property
     def for_each(self) -> bool:
-        """Is it called for each element?"""
+        """Return whether the function is called for each element."""
         return not any(p.array for p in self.parameters)
 
     def find(self, name: str) -> Parameter | None:
-        """The parameter of that name."""
+        """Return the parameter of that name."""
         return next((p for p in self.parameters if p.name == name), None)
 
 
 def parse(text: str) -> Call:
-    """The function of a declaration.
+    """Parse a declaration into a function.
 
     Raises
     ------
