@@ -79,11 +79,13 @@ def libraries() -> str:
             found = verdict["diagnosis"]["findings"]
             names = [member["name"] for finding in found for member in finding["members"][:1]]
             rows.setdefault((verdict["library"], *(names or [verdict["theirs"]])), []).append(verdict)
-    lines = ["| library | format | what `check` says first | in others too |", "|---|---|---|---:|"]
+    lines = ["| library | format | what `check` says first | seconds | in others too |", "|---|---|---|---:|---:|"]
     for first, *others in rows.values():
         said = first["diagnosis"]["sentence"].partition("; the first:")[0]
         name = f"{first['library']} {first['version']}"
-        lines.append(f"| {name} | {escaped(first['theirs'])} | {escaped(said)} | {len(others) or ''} |")
+        seconds = record["seconds"][first["library"]][first["theirs"]]
+        cells = (name, escaped(first["theirs"]), escaped(said), f"{seconds:.1f}", len(others) or "")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 

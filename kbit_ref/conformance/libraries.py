@@ -7,6 +7,7 @@ with one profile, asking or judging, is an error of that profile.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -47,11 +48,14 @@ class Judged:
     ----------
     heard
         For a data type what was asked and answered.
+    seconds
+        How long it took, the answers of the library included.
     """
 
     profile: Claim
     report: Verdict
     heard: Heard = ()
+    seconds: float = 0.0
 
     @property
     def library(self) -> str:
@@ -86,6 +90,7 @@ def judge_library(
     done, total = 0, sum(map(effort, adapter.profiles))
     found: list[Judged] = []
     for profile in adapter.profiles:
+        begin = time.monotonic()
         if isinstance(profile, Profile):
             judged = _type(adapter, profile, library)
         else:
@@ -93,9 +98,9 @@ def judge_library(
         judged = _ranked(judged, library) if rank else judged
         if library.flushes:
             judged = replace(judged, report=replace(judged.report, notes=(*judged.report.notes, FLUSHES)))
-        found.append(judged)
+        found.append(replace(judged, seconds=time.monotonic() - begin))
         done += effort(profile)
-        each(judged)
+        each(found[-1])
         progress(adapter.library, done, total)
     return found
 

@@ -587,7 +587,7 @@ def test_what_is_not_explained_is_taken_apart() -> None:
     assert found.first.explanation is not None
     assert found.first.explanation.code == q.codes[2, 5]
     assert "midpoint" in str(found)
-    assert found.sentence.startswith("1 answer differs (of 4,096 values): 1 for no reason that is known")
+    assert found.sentence.startswith("1 answer differs (of 4,096 values), for no reason that is known")
     json.dumps(found.as_dict())
 
 

@@ -275,7 +275,10 @@ def sentence(e: Evidence, found: Found, findings: tuple[Finding, ...], verdict: 
         texts.append(f"{zeros:,} in the sign of a zero alone")
     if left:
         tried = ", ".join(f"{n:,} {kind}" for kind, n in _by_kind(found.tried))
-        texts.append(f"{left:,} for no reason that is known ({tried} tried){_weak(found)}; the first: {first}")
+        unexplained = f"for no reason that is known ({tried} tried){_weak(found)}; the first: {first}"
+        if left == differ:
+            return f"{head}, {unexplained}"
+        texts.append(f"{left:,} {unexplained}")
     return f"{head}: {'; '.join(texts)}"
 
 

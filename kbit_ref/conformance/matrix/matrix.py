@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Matrix:
     types: tuple[Judged, ...]
     blocks: tuple[Verdict, ...]
     groups: tuple[Group, ...]
+    seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by library and what it judges
 
     @property
     def versions(self) -> dict[str, str]:
@@ -72,7 +73,10 @@ def make_matrix(
     heard = {adapter.library: one.more or {} for adapter, one in zip(libraries, found, strict=True)}
     groups = [*type_groups(rows), *BlockGroups(libraries).compared(heard)]
     light = tuple(replace(row, heard=()) for row in rows)
-    return Matrix(datetime.date.today().isoformat(), light, tuple(formats), tuple(groups))
+    seconds: dict[str, dict[str, float]] = {}
+    for each in judged:
+        seconds.setdefault(each.library, {})[each.report.theirs] = round(each.seconds, 1)
+    return Matrix(datetime.date.today().isoformat(), light, tuple(formats), tuple(groups), seconds)
 
 
 def stored_by(libraries: Sequence[Adapter], adapter: Adapter, library: Library) -> Answers:
@@ -85,6 +89,7 @@ def as_dict(matrix: Matrix) -> dict[str, Any]:
     return {
         "date": matrix.date,
         "versions": matrix.versions,
+        "seconds": matrix.seconds,
         "types": [row.report.as_dict() for row in matrix.types],
         "blocks": [row.as_dict() for row in matrix.blocks],
         "groups": [group.as_dict() for group in matrix.groups],

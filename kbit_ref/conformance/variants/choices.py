@@ -21,8 +21,12 @@ LEFT_OUT = {"layout", "fill", "double", "global", "center", "percentile", "nan",
 NOT_PAIRED = {"compute", "overflow", "rounding", "percentile"}
 OF_TYPE = ("ties", "zero_sign", "overflow", "rounding")
 SAYS = {  # what documents say of types, whatever profiles use
-    ("overflow", "ieee"): "IEEE 754, and OCP 8-bit floating point 1.0 without saturation",
-    ("overflow", "saturate"): "OCP 8-bit floating point 1.0 with saturation",
+    **dict.fromkeys([("f16", "overflow", "ieee"), ("bf16", "overflow", "ieee")], "IEEE 754"),
+    **{
+        (name, "overflow", value): f"OCP 8-bit floating point 1.0 {how} saturation"
+        for name in ("e4m3fn", "e5m2")
+        for value, how in (("ieee", "without"), ("saturate", "with"))
+    },
 }
 
 
@@ -60,7 +64,7 @@ def published(d: DataType, word: str, value: str) -> str:
             says = _choice(document.scheme(s), word) == value or document.leaves_open(word) or word == "layout"
             if document.is_published and says:
                 return name
-    return SAYS.get((word, value), "")
+    return SAYS.get((d.name.partition("+")[0], word, value), "")
 
 
 def _choice(s: Scheme, word: str) -> str:
