@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from kbit_ref.cli._terminal import coloured, cut, table, width, wrapped
 from kbit_ref.conformance.findings import Finding, findings_of
 from kbit_ref.conformance.implementations.claims import PARTS
-from kbit_ref.conformance.inputs.of_types import SOURCES
+from kbit_ref.conformance.inputs.of_types import MORE_SOURCES, SOURCES
 from kbit_ref.conformance.specials import NUMBERS
 from kbit_ref.conformance.verdict import REFUSED, WORST, Row, Verdict
 
@@ -262,7 +262,7 @@ def _table(mine: Sequence[Verdict]) -> list[str]:
         cells |= {"faults": str(len(verdict.faults))} if is_format(verdict) else {}
         rows.append(cells | ({"answers": SAID["error"]} if verdict.errors else {}))
     parts = (HEADS_OF_PARTS.get(part, part) for part in PARTS)
-    known = [*SOURCES, "decode", *parts, *NUMBERS, REFUSED, "faults", "answers"]
+    known = [*SOURCES, *MORE_SOURCES, "decode", *parts, *NUMBERS, REFUSED, "faults", "answers"]
     columns = [title, "checked as", *(column for column in known if any(column in row for row in rows))]
     return table([dict.fromkeys(columns, "-") | row for row in rows], columns, width())
 

@@ -9,7 +9,7 @@ from typing import Any
 from kbit_ref.conformance.decoding import judge_decoder
 from kbit_ref.conformance.implementations.claims import BlockProfile
 from kbit_ref.conformance.implementations.function import Function
-from kbit_ref.conformance.inputs.of_types import SOURCES
+from kbit_ref.conformance.inputs.of_types import MORE_SOURCES, SOURCES
 from kbit_ref.conformance.judge import judge, judge_profile
 from kbit_ref.conformance.product import check_product
 from kbit_ref.conformance.rank import rank_blocks, ranking_of
@@ -65,7 +65,7 @@ def check(
         `kb.dot_bound`).
     sources
         The formats of the numbers that it takes: float16, bfloat16 (`ml_dtypes` arrays), float32,
-        float64.
+        float64; for a data type also longdouble, int8 to int64, uint8 to uint64, bool.
     nan
         Which codes stand for NaN: `any` NaN of the type, the `canonical` one, or a pair of codes,
         for NaN without and with its sign bit.
@@ -134,7 +134,7 @@ def check(
     d = datatype(subject)
     if what is not None and what not in WHAT:
         raise UnknownName.among("check", "what", what, WHAT, f"use {', '.join(WHAT)}")
-    _known_sources(sources)
+    _known_sources(sources, (*SOURCES, *MORE_SOURCES))
     if not isinstance(shapes, bool):
         raise BadInput(message("check", f"shapes = {shapes!r}", f"{d.name} is a data type", "use True or False"))
     if nan not in ("any", "canonical") and not (isinstance(nan, tuple) and len(nan) == 2):
@@ -154,10 +154,10 @@ def check(
     return Verdict(d.name, d.name, rows, theirs=mine.name, ranking=ranking)
 
 
-def _known_sources(sources: Sequence[str]) -> None:
+def _known_sources(sources: Sequence[str], known: Sequence[str] = SOURCES) -> None:
     for source in sources:
-        if source not in SOURCES:
-            raise UnknownName.among("check", "sources", source, SOURCES, f"use {', '.join(SOURCES)}")
+        if source not in known:
+            raise UnknownName.among("check", "sources", source, known, f"use {', '.join(known)}")
 
 
 def _of_scheme(

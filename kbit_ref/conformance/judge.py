@@ -27,6 +27,7 @@ from kbit_ref.conformance.reading import Refused, Theirs, parts_in, read, read_t
 from kbit_ref.conformance.refused import of_refused
 from kbit_ref.conformance.specials import specials
 from kbit_ref.conformance.subject import Question
+from kbit_ref.conformance.variants.of_types import through, wraps
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Special, Verdict
 from kbit_ref.errors import KbitError
 from kbit_ref.tensors.quantize import quantize
@@ -131,11 +132,29 @@ def _compare(
     for group, _ in found:
         open_ &= ~group.where[0]
     diagnosis = None
-    if (open_ & (ours != theirs)).any():
+    if (by_word := _by_the_words(asked, open_ & (ours != theirs), theirs)) is not None:
+        found.append((by_word, ""))
+    elif (open_ & (ours != theirs)).any():
         bits = None if asked.random is None else (asked.random, asked.random_bits)
         diagnosis = explain_type(asked.dtype, asked.inputs.kind, asked.x, theirs, asked.nan_codes, open_, bits)
         found += [(group, "") for group in diagnosis.groups]
     return tuple(_difference(asked, group, got, link) for group, link in found), errors, diagnosis
+
+
+def _by_the_words(asked: Question, differs: NDArray[np.bool_], theirs: NDArray[np.int64]) -> Group | None:
+    """All that differ, if what is done to numbers that float64 does not hold gives just theirs."""
+    if asked.inputs.kind not in ("longdouble", "int64", "uint64") or not differs.any():
+        return None
+    numbers = asked.inputs.words.view(asked.inputs.kind)
+    with np.errstate(all="ignore"):
+        rounded = numbers.astype(np.float64)
+    by_float64 = through("float64").codes(asked.dtype, rounded, asked.nan_codes)
+    whole = numbers.dtype.kind in "iu" and asked.dtype.family == "integer"
+    low = numbers.view(np.uint64) & np.uint64(2**asked.dtype.bits - 1) if whole else None
+    for cause, codes in ((through("float64"), by_float64), (wraps(), low)):
+        if codes is not None and (codes[differs] == theirs[differs]).all():
+            return Group("codes", cause.name, cause.why, None, {0: differs})
+    return None
 
 
 def _on_record(
@@ -180,7 +199,7 @@ def _difference(asked: Question, group: Group, got: Theirs, link: str) -> Differ
     example = counterexample(
         asked.dtype,
         asked.inputs.kind,
-        int(asked.inputs.words[i]),
+        asked.inputs.words[i],
         spelled,
         int(asked.ours[i]),
         _how(asked, group, i),

@@ -99,7 +99,7 @@ def _of_choice(
         if example is None and wrong.any():
             i = simplest(asked.x, wrong)
             theirs = spell_code(made, int(got.stored.codes[i])) if got.decoded is None else repr(float(got.decoded[i]))
-            example = counterexample(made, asked.inputs.kind, int(asked.inputs.words[i]), theirs, int(ours[i]))
+            example = counterexample(made, asked.inputs.kind, asked.inputs.words[i], theirs, int(ours[i]))
     tried = sum(asked.ours.size for asked, _ in answers)
     return Ranked(made.name, made.name, tried, differing, example, same)
 

@@ -180,7 +180,7 @@ def noting_nan(row: Row, d: DataType, convert: Callable[[Question], list[Answer]
         Asks the implementation: the flat answer first.
     """
     has_none = d.definition.nan is None and not d.rounding.startswith("stochastic")
-    if row.what != "encode" or not row.tried or not has_none:
+    if row.what != "encode" or not row.tried or not has_none or not nan_words(row.source).size:
         return row
     return replace(row, notes=(*row.notes, _of_nan(d, row.source, convert)))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kbit_ref.conformance.inputs.of_types import Inputs, encode_inputs, to_float64
+from kbit_ref.conformance.inputs.of_types import MORE_SOURCES, Inputs, encode_inputs, to_float64
 from kbit_ref.conformance.variants.of_types import NanCodes, with_nan
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.engine.codec import encode
@@ -64,7 +64,7 @@ def question(
         codes = encode_stochastic(dtype, x, random, random_bits)
         ours = with_nan(dtype, codes, x, None if isinstance(nan, str) else nan)
         return Question(dtype, what, inputs, x, ours, nan, random, random_bits)
-    numbers = inputs.words if kind == "bfloat16" else inputs.words.view(kind)
+    numbers = x if kind in MORE_SOURCES[1:] else inputs.words if kind == "bfloat16" else inputs.words.view(kind)
     codes = encode(dtype, numbers, bfloat16=kind == "bfloat16")
     ours = with_nan(dtype, codes, x, None if isinstance(nan, str) else nan)
     return Question(dtype, what, inputs, x, ours, nan)

@@ -132,7 +132,7 @@ def encode(
         target = flat_codes[begin : begin + numbers.size]
         given = numbers
         if kind == "longdouble":
-            numbers = _to_odd_float64(given)
+            numbers = to_odd_float64(given)
         table(numbers.view(word), target, scratch)
         if kind == "longdouble" and d.exponents is not None:
             _among_longdoubles(d, given, target)
@@ -180,7 +180,7 @@ def nans(numbers: NDArray[Any], kind: str) -> NDArray[np.bool_] | None:
     return np.isnan(numbers) if largest != largest else None
 
 
-def _to_odd_float64(numbers: NDArray[Any]) -> NDArray[np.float64]:
+def to_odd_float64(numbers: NDArray[Any]) -> NDArray[np.float64]:
     """longdouble to float64, inexact results to the neighbour with an odd word: every comparison
     with a number of at most 52 bits comes out the same, and all boundaries are such."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):

@@ -24,7 +24,7 @@ from kbit_ref.conformance.definition import Stored, independent
 from kbit_ref.conformance.diagnosis.groups import explained_by, rest
 from kbit_ref.conformance.diagnosis.result import Finding, Group
 from kbit_ref.conformance.inputs.of_schemes import narrowed, shaped
-from kbit_ref.conformance.inputs.of_types import to_float64
+from kbit_ref.conformance.inputs.of_types import bits_and_number
 from kbit_ref.conformance.reading import Refused
 from kbit_ref.conformance.verdict import Counterexample
 from kbit_ref.datatypes.datatype import DataType
@@ -92,13 +92,13 @@ def _level(level: Any) -> str:
     return exact_value if len(exact_value) <= 14 else f"{float(level):.9g}"
 
 
-def counterexample(dtype: DataType, kind: str, word: int, theirs: str, ours: int, more: str = "") -> Counterexample:
+def counterexample(dtype: DataType, kind: str, word: Any, theirs: str, ours: int, more: str = "") -> Counterexample:
     """The counterexample at one word of a source format.
 
     Parameters
     ----------
     dtype, kind, word
-        The type; the source format and the bits of the input.
+        The type; the source format, and the input as one of its words.
     theirs
         Their answer, spelled.
     ours
@@ -106,12 +106,11 @@ def counterexample(dtype: DataType, kind: str, word: int, theirs: str, ours: int
     more
         A last line: how their answer comes about.
     """
-    size = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}[kind]
-    x = float(to_float64(np.array([word], f"uint{size}"), kind)[0])
+    bits, x = bits_and_number(word, kind)
     steps = _steps(dtype.definition, dtype.bits, x)
     return Counterexample(
         source=kind,
-        bits=f"0x{word:0{size // 4}x}",
+        bits=bits,
         value=_spell_input(x),
         theirs=theirs,
         ours=spell_code(dtype, ours),
@@ -119,7 +118,9 @@ def counterexample(dtype: DataType, kind: str, word: int, theirs: str, ours: int
     )
 
 
-def _spell_input(x: float) -> str:
+def _spell_input(x: float | Fraction) -> str:
+    if isinstance(x, Fraction):
+        return str(x) if x.denominator == 1 else exactly(x)
     if not math.isfinite(x):
         return ("-nan" if math.copysign(1, x) < 0 else "nan") if x != x else str(x)
     shown = repr(int(x)) if x == int(x) and 0 < abs(x) < 1e15 else repr(x)
@@ -129,7 +130,7 @@ def _spell_input(x: float) -> str:
     return shown
 
 
-def _steps(d: exact.Definition, bits: int, x: float) -> tuple[str, ...]:
+def _steps(d: exact.Definition, bits: int, x: float | Fraction) -> tuple[str, ...]:
     """Why the definition gives the code it gives."""
 
     def level(value: Fraction) -> str:

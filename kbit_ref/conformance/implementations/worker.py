@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.implementations.adapters import Adapter, adapters
 from kbit_ref.conformance.implementations.ask import Answer, ask, ask_parts, flushes_to_zero, spelled
-from kbit_ref.conformance.inputs.of_types import SOURCES
+from kbit_ref.conformance.inputs.of_types import MORE_SOURCES, SOURCES
 
 __all__ = ["answer", "main", "stored"]
 
@@ -79,7 +79,7 @@ def answer(adapter: Adapter, verb: str, theirs: str, source: str, arrays: Arrays
         got = stored(adapter, theirs, source, arrays)
         return got.parts, {"error": got.error, "raised": got.raised}
     words = arrays["words"]
-    numbers = words.view(source) if source in SOURCES and source != "bfloat16" else words
+    numbers = words.view(source) if source in (*SOURCES, *MORE_SOURCES) and source != "bfloat16" else words
 
     def call(x: NDArray[Any]) -> Any:
         return adapter.decode(theirs, x) if verb == "decode" else adapter.encode(theirs, x, source)

@@ -7,14 +7,18 @@ Inputs are *words*: the bits of the numbers in a float format. Every class below
     0, -0, infinities, NaNs of both signs, negative underflow, subnormals of the source
     every power of two and its neighbours
     numbers close beside a midpoint by 2**-10 ... 2**-40 of it: what a first rounding loses
-    for float16 and bfloat16: all 65,536 words
+    for float16 and bfloat16, and integers of 8 and 16 bits: all words
+    wider integers: those next to each level and midpoint, to powers of two and to the ends of their range
+    longdouble: also numbers next to levels and midpoints that float64 does not hold
     a random tail with a fixed seed
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,14 +26,19 @@ from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import widened
 from kbit_ref.datatypes.datatype import DataType
+from kbit_ref.engine.codec import to_odd_float64
 
-__all__ = ["SOURCES", "Inputs", "arrangements", "encode_inputs", "nan_words", "to_float64"]
+__all__ = ["MORE_SOURCES", "SOURCES", "Inputs", "arrangements", "bits_and_number", "encode_inputs", "nan_words"]
+__all__ += ["to_float64"]
 
 Words = NDArray[Any]
 WORD: dict[str, Any] = {"float16": np.uint16, "bfloat16": np.uint16, "float32": np.uint32, "float64": np.uint64}
 SOURCES = tuple(WORD)
+INTEGERS = (*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "bool")
+MORE_SOURCES = ("longdouble", *INTEGERS)  # asked about if they are named; of longdouble the words are the numbers
 EXPONENTS = {"float32": (-149, 127), "float64": (-1074, 1023)}
 RANDOM = 4096  # numbers of each kind in the random tail
+FEW = 15  # levels and midpoints of types of more than 8 bits: one in so many, the two in turns
 
 
 @dataclass(frozen=True)
@@ -42,10 +51,45 @@ class Inputs:
 
 
 def to_float64(words: Words, kind: str) -> NDArray[np.float64]:
-    """float64 [n]: the numbers of the words, exact; the sign of NaN is kept."""
+    """float64 [n]: the numbers of the words, exact; the sign of NaN is kept.
+
+    What float64 does not hold is rounded to odd: it lies on the same side of every level and midpoint, and becomes the
+    same float32.
+
+    Examples
+    --------
+    >>> to_float64(np.array([2**53 + 1, 2**60 + 1], np.int64).view(np.uint64), "int64") == [2.0**53, 2.0**60]
+    array([False, False])
+    """
     numbers = widened(words) if kind == "bfloat16" else words.view(kind)
+    if kind == "longdouble":
+        return to_odd_float64(numbers)
+    if kind in ("int64", "uint64"):
+        return _integers_to_odd(numbers)
     with np.errstate(invalid="ignore"):  # of a signalling NaN
         return numbers.astype(np.float64)
+
+
+def bits_and_number(word: Any, kind: str) -> tuple[str, float | Fraction]:
+    """Return a word in hexadecimal digits, and its number: as a fraction where float64 does not hold it.
+
+    Examples
+    --------
+    >>> bits_and_number(0x3F80, "bfloat16"), bits_and_number(2**64 - 1, "int64")
+    (('0x3f80', 1.0), ('0xffffffffffffffff', -1.0))
+    """
+    size = np.dtype("uint16" if kind == "bfloat16" else kind).itemsize
+    words = np.array([word], "longdouble" if kind == "longdouble" else f"uint{8 * size}")
+    number: float | Fraction = float(to_float64(words, kind)[0])
+    if kind == "longdouble" and np.isfinite(word) and word:
+        number = Fraction(*words[0].as_integer_ratio())
+    elif kind in ("int64", "uint64"):
+        number = Fraction(int(words.view(kind)[0]))
+    if kind == "longdouble" and np.finfo(kind).nmant == 63:  # of x87: 10 bytes, and some that fill them up
+        size = 10
+    digits = words.tobytes()[:size]
+    bits = f"0x{(digits[::-1] if sys.byteorder == 'little' else digits).hex()}"
+    return bits, float(number) if number == float(number) or number != number else number
 
 
 def encode_inputs(dtype: DataType, kind: str, seed: int = 0) -> Inputs:
@@ -59,6 +103,10 @@ def encode_inputs(dtype: DataType, kind: str, seed: int = 0) -> Inputs:
     >>> encode_inputs(kb.datatype("e2m1fn"), "float16").nan_left_out  # it has no code for NaN
     2046
     """
+    if kind in INTEGERS:
+        return Inputs(kind, np.random.default_rng(seed).permutation(_integers(dtype, kind, seed)))
+    if kind == "longdouble":
+        return _longdoubles(dtype, seed)
     if kind in ("float16", "bfloat16"):
         words = np.arange(65536, dtype=np.uint16)
     else:
@@ -83,6 +131,8 @@ def nan_words(kind: str) -> Words:
     >>> nan_words("float16").size, nan_words("float32").size
     (2046, 6)
     """
+    if kind in MORE_SOURCES:
+        return np.array([np.nan, -np.nan] if kind == "longdouble" else [], np.dtype(kind))
     word = WORD[kind]
     if kind in ("float16", "bfloat16"):
         words = np.arange(65536, dtype=np.uint16)
@@ -131,6 +181,58 @@ def _chosen(dtype: DataType, kind: str) -> Words:
     specials = np.array([0, 1, 2, 3, infinity - word(1), infinity, quiet, signalling, all_ones], word)
     magnitudes = np.concatenate([near[near < infinity], specials])
     return np.unique(np.concatenate([magnitudes, magnitudes | word(1 << (size - 1))]))
+
+
+def _points(dtype: DataType) -> NDArray[np.float64]:
+    """The finite levels, the midpoints between them (of wide types a few), and beyond the last ones of both signs."""
+    levels = np.unique(dtype.levels[np.isfinite(dtype.levels)])
+    ends = np.concatenate([levels[-1] * np.array([1.0625, 1.5, 2]), levels[0] * np.array([1.0625, 1.5, 2])])
+    points = np.sort(np.concatenate([levels, (levels[1:] + levels[:-1]) / 2]))
+    return np.concatenate([points[:: 1 if dtype.bits <= 8 else FEW], ends])
+
+
+def _integers(dtype: DataType, kind: str, seed: int) -> Words:
+    """[n]: integers as unsigned words of their width: all of 8 and 16 bits, of wider ones those that tell."""
+    if kind == "bool":
+        return np.array([0, 1], np.uint8)
+    info = np.iinfo(kind)
+    word = np.dtype(f"uint{info.bits}")
+    if info.bits <= 16:
+        return np.arange(2**info.bits, dtype=word)
+    whole = np.unique(np.floor(_points(dtype)))
+    inside = whole[(whole >= float(info.min)) & (whole < float(info.max))].astype(kind).view(word)
+    powers = word.type(1) << np.arange(info.bits, dtype=word)
+    rng = np.random.default_rng(seed)
+    anything = rng.integers(0, np.iinfo(word).max, RANDOM, dtype=word, endpoint=True)
+    small = anything >> rng.integers(0, info.bits, RANDOM).astype(word)
+    near = np.concatenate([inside, powers, ~powers, np.arange(1024, dtype=word), ~np.arange(1024, dtype=word)])
+    beside = [near + word.type(i) for i in range(4)] + [near - word.type(i) for i in (1, 2)]  # they may wrap around
+    return np.unique(np.concatenate([*beside, anything, small, ~small]))
+
+
+def _longdoubles(dtype: DataType, seed: int) -> Inputs:
+    """Those of float64, and the longdoubles next to each level and midpoint."""
+    wide = encode_inputs(dtype, "float64", seed)
+    some, points = wide.words[:: 1 if dtype.bits <= 8 else FEW], _points(dtype).astype(np.longdouble)
+    beside = [points, *(np.nextafter(points, np.longdouble(way)) for way in (-np.inf, np.inf))]
+    most = np.finfo(np.longdouble)
+    ends = np.array([most.max, -most.max, most.smallest_subnormal, -most.smallest_subnormal, 0.0, -0.0], np.longdouble)
+    ends = np.append(ends, [np.inf, -np.inf, *([] if dtype.definition.nan is None else [np.nan, -np.nan])])
+    tail = np.random.default_rng(seed).permutation(np.concatenate([*beside, ends]))
+    with np.errstate(invalid="ignore"):  # of a signalling NaN
+        numbers = np.concatenate([some.view(np.float64).astype(np.longdouble), tail])
+    return Inputs("longdouble", numbers, wide.nan_left_out)
+
+
+def _integers_to_odd(numbers: NDArray[Any]) -> NDArray[np.float64]:
+    """float64 [n]: integers of 64 bits; where it does not hold one, its lowest 11 bits become one more bit, set."""
+    negative = numbers < 0
+    words = numbers.view(np.uint64)
+    magnitudes = np.where(negative, ~words + np.uint64(1), words)
+    lowest = np.maximum(magnitudes & (~magnitudes + np.uint64(1)), np.uint64(1))
+    held = magnitudes // lowest < 2**53
+    values = np.where(held, magnitudes, magnitudes & ~np.uint64(2047) | np.uint64(2048)).astype(np.float64)
+    return np.where(negative, -values, values)
 
 
 def _neighbours(numbers: NDArray[np.float64], kind: str) -> Words:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import widened
+from kbit_ref.conformance.inputs.of_types import SOURCES
 from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.engine.codec import encode
 from kbit_ref.errors import KbitError
@@ -206,9 +207,10 @@ def causes(dtype: DataType, kind: str) -> Iterator[Cause]:
             wide = dtype.bits > 8 and (name, value) not in WORTH_A_LARGE_TABLE
             if getattr(dtype, name) != value and not value.startswith("stochastic") and not wide:
                 yield choice(**{name: value})
-    narrower = {"float64": ("float32", "bfloat16", "float16"), "float32": ("bfloat16", "float16")}
-    yield from map(through, narrower.get(kind, ()))
-    yield flushes(kind)
+    if kind not in ("float16", "bfloat16"):
+        yield from map(through, ("bfloat16", "float16") if kind == "float32" else ("float32", "bfloat16", "float16"))
+    if kind in SOURCES:
+        yield flushes(kind)
     if kind == "float64":
         yield flushes("float32")
     yield flushes_levels()
