@@ -18,7 +18,7 @@ def refuse_idle(command: str, given: Mapping[str, Any], rule: str, remedy: str) 
     Raises
     ------
     BadInput
-        `generate: --top-k, at temperature 0 the likeliest token is taken; add --temperature 1, or leave it out`
+        `generate: --top-k, at temperature 0 the likeliest token is chosen; add --temperature 1, or leave it out`
 
     Examples
     --------

@@ -165,8 +165,8 @@ def finding_lines(found: Sequence[Finding], most: int = MOST) -> list[str]:
         widths[widest] -= 1
     lines = [coloured(_line(heads, widths), "head")]
     for row, finding in zip(rows, shown, strict=True):
-        kept = len(row[2]) - len(finding.library) - 1
-        where = f"{finding.library} {cut(row[2][-kept:], widths[2] - len(finding.library) - 1, 8)}"
+        room = len(row[2]) - len(finding.library) - 1
+        where = f"{finding.library} {cut(row[2][-room:], widths[2] - len(finding.library) - 1, 8)}"
         line = _line((*row[:2], where, *row[3:]), widths)
         start, end = widths[0] + 2, widths[0] + widths[1] + 2
         lines.append(line[:start] + coloured(line[start:end], finding.status) + line[end:])
@@ -278,7 +278,7 @@ def specials(rows: Sequence[Verdict]) -> list[str]:
     found: dict[tuple[str, str, str, str, str], list[str]] = {}
     for row in rows:
         for special in row.specials:
-            said = {"told": "told     ", "agree": "agree    ", "disagree": "DISAGREE "}[special.status]
+            said = {"told": "noted    ", "agree": "agree    ", "disagree": "DISAGREE "}[special.status]
             plain = special.source == "float32" or row.theirs.endswith(f" from {special.source}")
             where = row.theirs if plain else f"{row.theirs} from {special.source}"
             key = (said, row.library, special.part, special.does, special.choice)

@@ -16,7 +16,7 @@ from kbit_ref.errors import BadInput, message
 
 EXAMPLE = "void f(const float *x, float *scales, uint8_t *packed, int64_t n)"
 
-__all__ = ["arguments", "asked", "cases", "check_count", "run", "source"]
+__all__ = ["arguments", "cases", "check_count", "requested", "run", "source"]
 
 
 def source(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -63,7 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     cases(group)
 
 
-def asked(args: argparse.Namespace) -> bool:
+def requested(args: argparse.Namespace) -> bool:
     """Return whether a program is to be judged."""
     for_programs = (args.call, args.count, args.any or None, args.decode or None)
     return args.pipe or args.cmd is not None or args.lib is not None or any(x is not None for x in for_programs)

@@ -73,7 +73,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge, print, and return the exit code."""
-    if _programs.asked(args):
+    if _programs.requested(args):
         return _programs.run(args)
     present, absent = _chosen(args)
     for name in ("csv", "junit", "baseline"):
@@ -127,9 +127,9 @@ def _chosen(args: argparse.Namespace) -> tuple[list[Adapter], list[Adapter]]:
     filtered = bool(args.type or only_blocks or names)
     present, absent = _libraries.chosen("check", args, wanted if filtered else None)
     if filtered and not present:
-        asked = {"type": args.type, "profile": args.profile, "only": names, "blocks": []}
-        option = next(name for name, given in asked.items() if given or name == "blocks")
-        got, rule = f"{option} = {', '.join(asked[option])}", "none of the chosen libraries has it"
+        requested = {"type": args.type, "profile": args.profile, "only": names, "blocks": []}
+        option = next(name for name, given in requested.items() if given or name == "blocks")
+        got, rule = f"{option} = {', '.join(requested[option])}", "none of the chosen libraries has it"
         if absent:
             raise MissingLibrary(
                 message("check", got, f"{absent[0].library} has it, and is not installed", absent[0].install)

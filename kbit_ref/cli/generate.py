@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the text as it grows."""
     if args.temperature == 0:
         given = {"--top-k": args.top_k, "--top-p": args.top_p, "--seed": args.seed}
-        rule = "at temperature 0 the likeliest token is taken"
+        rule = "at temperature 0 the likeliest token is chosen"
         refuse_idle("generate", given, rule, "add --temperature 1, or leave it out")
     how = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p, "seed": args.seed or 0}
     with _as_typed():

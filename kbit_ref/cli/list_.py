@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _stacked(rows: Sequence[Row]) -> list[str]:
-    """Put name and source in a line, and the spelling below: side by side they are wider than a screen."""
+    """Set name and source in a line, and the spelling below: side by side they are wider than a screen."""
     wide = min(max(len(row["name"]) for row in rows), width() // 2)
     lines = []
     for row in rows:

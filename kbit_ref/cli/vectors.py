@@ -184,8 +184,8 @@ def _only(vectors: Vectors, pattern: str | None) -> Vectors:
     """Return the groups of such a name or profile."""
     if pattern is None:
         return vectors
-    kept = (g for g in vectors.groups if any(fnmatchcase(name, pattern) for name in (g.name, *g.profiles)))
-    return replace(vectors, groups=tuple(kept))
+    chosen = (g for g in vectors.groups if any(fnmatchcase(name, pattern) for name in (g.name, *g.profiles)))
+    return replace(vectors, groups=tuple(chosen))
 
 
 def _report(outcome: Outcome) -> list[str]:

@@ -1,6 +1,6 @@
 """Judging others: a function, or a library through its adapter, against the definition.
 
-Reading order: `inputs` and `question` (what is tried), `ask` (put it to a function), `reading` and
+Reading order: `inputs` and `question` (what is tried), `ask` (call a function with it), `reading` and
 `judge` (compare), `causes` and `differing` (why it differs), `explain` and `verdict` (say it), `rank` and `ranking`
 (conforms to X, not to Y), `check` (all of it for one function); then `adapters`, `worker`, `library`
 and `libraries` (all of it for libraries, each in a process of its own); `blocks/` (the same for block formats);

@@ -142,14 +142,14 @@ def check(
         raise BadInput(message("check", f"nan = {nan!r}", rule, "e.g. nan=(0x7f, 0xff)"))
 
     if what == "decode":
-        asked = [question(d, "decode", "codes", nan)]
+        queries = [question(d, "decode", "codes", nan)]
     else:
-        asked = [question(d, "encode", source, nan, seed, random_bits) for source in sources]
+        queries = [question(d, "encode", source, nan, seed, random_bits) for source in sources]
     form = what if what in ("codes", "values") else None
     mine = Function(function)
-    given = [(each, mine.convert(each, shapes)) for each in asked]
+    given = [(each, mine.convert(each, shapes)) for each in queries]
     judged = (judge(each, answers, form) for each, answers in given)
-    rows = tuple(noting_nan(row, d, lambda asked: mine.convert(asked, False)) for row in judged)
+    rows = tuple(noting_nan(row, d, lambda query: mine.convert(query, False)) for row in judged)
     ranking = ranking_of(given, form) if rank and what != "decode" else None
     return Verdict(d.name, d.name, rows, theirs=mine.name, ranking=ranking)
 

@@ -39,7 +39,7 @@ class Stored:
     double
         Of scales that are quantized again: `scale_codes`, `scale_scales`, `scale_offset`, flat.
     decoded
-        float32 [*shape], if it was asked for.
+        float32 [*shape], if requested.
     """
 
     codes: NDArray[np.int64]

@@ -49,11 +49,11 @@ class _Work:
     timeout: float
     folders: tuple[str, ...]
     rank: bool
-    heard: bool  # answers about data types are sent too
+    answered: bool  # answers about data types are sent too
     more: str  # module:function of all adapters, its own, and the library
 
-    def asked(self, libraries: Sequence[Adapter], adapter: Adapter, library: Library) -> Any:
-        """Return what else is to be asked."""
+    def extra(self, libraries: Sequence[Adapter], adapter: Adapter, library: Library) -> Any:
+        """Return the answer of the function `more`."""
         module, _, name = self.more.partition(":")
         return getattr(importlib.import_module(module), name)(libraries, adapter, library) if module else None
 
@@ -96,14 +96,14 @@ def judge_side_by_side(
     progress: Progress = lambda *_: None,
     each: Callable[[Verdict], None] = lambda _: None,
     rank: bool = False,
-    heard: bool = False,
+    answered: bool = False,
     more: str = "",
 ) -> list[Found]:
-    """Judge libraries side by side, the fastest to import first; return verdicts, answers, and what else was asked for.
+    """Judge libraries side by side, the fastest to import first; return verdicts, answers, and the results of `more`.
 
     Parameters
     ----------
-    heard
+    answered
         Return the answers about data types too.
     more
         `module:function`, called with all adapters, one of them, and its library, and returns what can be pickled.
@@ -112,7 +112,7 @@ def judge_side_by_side(
     tell, show = _alone(progress, lock, over), _alone(each, lock, over)
     for adapter in libraries:
         tell(adapter.library, 0, sum(map(effort, adapter.profiles)))
-    work = _Work(timeout, tuple(str(Path(folder).resolve()) for folder in folders), rank, heard, more)
+    work = _Work(timeout, tuple(str(Path(folder).resolve()) for folder in folders), rank, answered, more)
 
     def one(adapter: Adapter) -> Found:
         spec = _spelled(libraries, adapter, work) if len(libraries) > 1 else None
@@ -120,7 +120,7 @@ def judge_side_by_side(
             return _apart(spec, adapter, processes, tell, show)
         with Library(adapter.library, timeout, work.folders, processes) as library:
             judged = judge_library(adapter, library, progress=tell, each=lambda j: show(j.report), rank=rank)
-            return Found(judged, work.asked(libraries, adapter, library))
+            return Found(judged, work.extra(libraries, adapter, library))
 
     order = sorted(libraries, key=lambda adapter: adapter.import_seconds)
     try:
@@ -232,10 +232,10 @@ def main() -> None:
             adapter,
             library,
             progress=lambda *what: send("progress", what),
-            each=lambda judged: send("judged", _to_send(judged, work.heard)),
+            each=lambda judged: send("judged", _to_send(judged, work.answered)),
             rank=work.rank,
         )
-        send("more", work.asked(chosen, adapter, library))
+        send("more", work.extra(chosen, adapter, library))
 
 
 def _only(adapter: Adapter, which: Sequence[int]) -> Adapter:
@@ -245,15 +245,17 @@ def _only(adapter: Adapter, which: Sequence[int]) -> Adapter:
     return made
 
 
-def _to_send(judged: Judged, heard: bool) -> tuple[Judged, list[Any]]:
+def _to_send(judged: Judged, answered: bool) -> tuple[Judged, list[Any]]:
     """Split a result for sending: without the answers; and the answers, with what makes each question."""
-    return replace(judged, heard=()), [(_key(put), answers) for put, answers in judged.heard] if heard else []
+    sent = [(_key(question), answers) for question, answers in judged.answered] if answered else []
+    return replace(judged, answered=()), sent
 
 
-def _key(put: Question) -> Any:
-    return put.dtype.name, put.what, put.inputs.kind, put.nan
+def _key(question: Question) -> Any:
+    return question.dtype.name, question.what, question.inputs.kind, question.nan
 
 
-def _with_questions(judged: Judged, heard: list[Any]) -> Judged:
+def _with_questions(judged: Judged, answered: list[Any]) -> Judged:
     """Return the result with the answers, and the questions themselves."""
-    return replace(judged, heard=tuple((questions(datatype(name), *rest), heard) for (name, *rest), heard in heard))
+    pairs = ((questions(datatype(name), *rest), answers) for (name, *rest), answers in answered)
+    return replace(judged, answered=tuple(pairs))

@@ -34,7 +34,7 @@ FLUSHES = "the library switches on flush-to-zero in its process"
 GIVEN = "not ranked: its scales are given to it"
 
 Claim = Profile | BlockProfile
-Heard = tuple[tuple[Question, Sequence[Answer]], ...]
+Answered = tuple[tuple[Question, Sequence[Answer]], ...]
 Progress = Callable[[str, int, int], None]
 
 questions = lru_cache(maxsize=1024)(question)  # each is made once, for all libraries
@@ -46,15 +46,15 @@ class Judged:
 
     Parameters
     ----------
-    heard
-        For a data type what was asked and answered.
+    answered
+        For a data type the questions and the answers.
     seconds
         How long it took, the answers of the library included.
     """
 
     profile: Claim
     report: Verdict
-    heard: Heard = ()
+    answered: Answered = ()
     seconds: float = 0.0
 
     @property
@@ -106,11 +106,11 @@ def judge_library(
 
 
 def effort(profile: Claim) -> int:
-    """Return about how many arrays a library is asked about."""
-    return len(_asked(profile)) if isinstance(profile, Profile) else 8 * len(profile.sources)
+    """Return about how many arrays a library is called with."""
+    return len(_queries(profile)) if isinstance(profile, Profile) else 8 * len(profile.sources)
 
 
-def _asked(profile: Profile) -> list[tuple[str, str]]:
+def _queries(profile: Profile) -> list[tuple[str, str]]:
     """Return the verbs and source formats of the questions on a data type."""
     sources = {"encode": profile.sources, "decode": ("codes",)}
     return [(what, source) for what in profile.what for source in sources[what]]
@@ -118,20 +118,20 @@ def _asked(profile: Profile) -> list[tuple[str, str]]:
 
 def _type(adapter: Adapter, profile: Profile, library: Library) -> Judged:
     """Ask about a data type, and judge what comes back; what goes wrong with a question is an error of its row."""
-    rows, heard = [], []
-    for what, source in _asked(profile):
+    rows, answered = [], []
+    for what, source in _queries(profile):
         known = [k for k in adapter.known if isinstance(k, Known) and what == "encode"]
         try:
-            put = questions(datatype(profile.dtype), what, source, profile.nan)
-            answers = answers_by(library, profile.theirs, put)
-            row = judge(put, answers, None, [k for k in known if k.concerns(profile.theirs, source)])
-            rows.append(noting_nan(row, put.dtype, partial(answers_by, library, profile.theirs)))
-            heard.append((put, answers))
+            query = questions(datatype(profile.dtype), what, source, profile.nan)
+            answers = answers_by(library, profile.theirs, query)
+            row = judge(query, answers, None, [k for k in known if k.concerns(profile.theirs, source)])
+            rows.append(noting_nan(row, query.dtype, partial(answers_by, library, profile.theirs)))
+            answered.append((query, answers))
         except Exception as error:  # theirs or ours: it costs this question, and no other
             part = "codes" if what == "encode" else "decoded"
             rows.append(Row(part, 0, errors=(_failure("judged", error),), what=what, source=source))
     about = (adapter.library, adapter.version(), profile.theirs)
-    return Judged(profile, Verdict(profile.dtype, profile.dtype, tuple(rows), *about), tuple(heard))
+    return Judged(profile, Verdict(profile.dtype, profile.dtype, tuple(rows), *about), tuple(answered))
 
 
 def _format(adapter: Adapter, profile: BlockProfile, library: Library) -> Judged:
@@ -148,7 +148,7 @@ def _ranked(judged: Judged, library: Library) -> Judged:
     report, profile = judged.report, judged.profile
     try:
         if isinstance(profile, Profile):
-            report = replace(report, ranking=ranking_of(judged.heard))
+            report = replace(report, ranking=ranking_of(judged.answered))
         elif profile.given:
             report = replace(report, notes=(*report.notes, GIVEN))
         elif report.spelling:
@@ -166,9 +166,9 @@ def _failure(verb: str, error: Exception) -> str:
 # Questions to a library --------------------------------------------------------------------------
 
 
-def answers_by(library: Library, theirs: str, put: Question) -> list[Answer]:
+def answers_by(library: Library, theirs: str, query: Question) -> list[Answer]:
     """Return the answers of a library to a question, in all arrangements; one that cannot be read is an error."""
-    reply = library.ask(put.what, theirs, put.inputs.kind, {"words": put.inputs.words})
+    reply = library.ask(query.what, theirs, query.inputs.kind, {"words": query.inputs.words})
     if reply.error:
         return [Answer(error=reply.error)]
     found = []

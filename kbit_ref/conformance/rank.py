@@ -68,7 +68,7 @@ def rank_type(answers: Sequence[tuple[Question, Theirs]]) -> Ranking:
     """Compare the type under each of its choices with the answers from all source formats."""
     groups: dict[bytes, list[tuple[DataType, list[NDArray[np.int64]]]]] = {}
     for made in every_choice(answers[0][0].dtype):
-        codes = [_codes(made, asked) for asked, _ in answers]
+        codes = [_codes(made, question) for question, _ in answers]
         groups.setdefault(b"".join(each.tobytes() for each in codes), []).append((made, codes))
     rivals = []
     for members in groups.values():
@@ -78,9 +78,9 @@ def rank_type(answers: Sequence[tuple[Question, Theirs]]) -> Ranking:
     return ranked(rivals)
 
 
-def _codes(made: DataType, asked: Question) -> NDArray[np.int64]:
+def _codes(made: DataType, question: Question) -> NDArray[np.int64]:
     """Return the codes by other choices, NaN as the question wants it, [n]."""
-    return with_nan(made, encode(made, asked.x), asked.x, asked.nan_codes).astype(np.int64)
+    return with_nan(made, encode(made, question.x), question.x, question.nan_codes).astype(np.int64)
 
 
 def _of_choice(
@@ -90,28 +90,28 @@ def _of_choice(
     same: tuple[str, ...],
 ) -> Ranked:
     differing, example = 0, None
-    for ours, (asked, got) in zip(codes, answers, strict=True):
+    for ours, (question, got) in zip(codes, answers, strict=True):
         wrong = ours != got.stored.codes
-        if asked.nan == "any":
+        if question.nan == "any":
             is_nan = np.append(np.isnan(made.levels), False)  # -1 is no level
             wrong &= ~(is_nan[ours] & is_nan[got.stored.codes])
         differing += int(wrong.sum())
         if example is None and wrong.any():
-            i = simplest(asked.x, wrong)
+            i = simplest(question.x, wrong)
             theirs = spell_code(made, int(got.stored.codes[i])) if got.decoded is None else repr(float(got.decoded[i]))
-            example = counterexample(made, asked.inputs.kind, asked.inputs.words[i], theirs, int(ours[i]))
-    tried = sum(asked.ours.size for asked, _ in answers)
+            example = counterexample(made, question.inputs.kind, question.inputs.words[i], theirs, int(ours[i]))
+    tried = sum(question.ours.size for question, _ in answers)
     return Ranked(made.name, made.name, tried, differing, example, same)
 
 
 def ranking_of(given: Sequence[tuple[Question, Sequence[Answer]]], form: str | None = None) -> Ranking | None:
     """Rank the choices of a type by all answers that can be read."""
     found = []
-    for asked, answers in given:
+    for question, answers in given:
         flat = next((a for a in answers if a.arrangement == FLAT and a.array is not None), None)
         with contextlib.suppress(Refused):  # told by the judge
-            if flat is not None and asked.what == "encode":
-                found.append((asked, read_type(asked, flat, asked.ours.shape, form)))
+            if flat is not None and question.what == "encode":
+                found.append((question, read_type(question, flat, question.ours.shape, form)))
     return rank_type(found) if found else None
 
 
@@ -165,12 +165,12 @@ def rank_blocks(s: Scheme, profile: BlockProfile, quantize: Quantize) -> Ranking
                     given[key] = case, quantize(case.words, case.source)
                 except Refused:  # told by the judge
                     continue
-    asked = list(given.values())
-    return ranked([_against(name, made, profile, asked, quantize) for name, made in rivals.items()])
+    answered = list(given.values())
+    return ranked([_against(name, made, profile, answered, quantize) for name, made in rivals.items()])
 
 
 def _against(
-    name: str, s: Scheme, profile: BlockProfile, asked: Sequence[tuple[Case, Parts]], quantize: Quantize
+    name: str, s: Scheme, profile: BlockProfile, answered: Sequence[tuple[Case, Parts]], quantize: Quantize
 ) -> Ranked:
     """Compare with one rival."""
     tried: Counter[str] = Counter()
@@ -178,7 +178,7 @@ def _against(
     bad: list[Compared] = []
     left_out = 0
     try:
-        for case, parts in asked:
+        for case, parts in answered:
             found = _compared(s, case, parts)
             left_out += int(found.ours.refused.sum())
             tried.update(found.tried)
@@ -204,10 +204,10 @@ def _compared(s: Scheme, case: Case, parts: Parts) -> Compared:
 def _example(s: Scheme, profile: BlockProfile, bad: Sequence[Compared], quantize: Quantize) -> Counterexample:
     """Return the simplest block on which they differ; if none does by itself, the first value."""
 
-    def put(words: Array, source: str) -> Compared:
+    def again(words: Array, source: str) -> Compared:
         return _compared(s, Case("", source, words), quantize(words, source))
 
-    shrinker = Shrinker(s, put, profile.blocks, profile.size)
+    shrinker = Shrinker(s, again, profile.blocks, profile.size)
     found = [(c, int(block)) for c in bad for block in _blocks(c)[:MOST_RECORDS]]
     if not found:
         one = bad[0]

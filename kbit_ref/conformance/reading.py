@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.arithmetic import identity
 from kbit_ref.conformance.definition import Stored, block_index, repacked
-from kbit_ref.conformance.implementations.ask import Answer, told
+from kbit_ref.conformance.implementations.ask import Answer, located
 from kbit_ref.conformance.implementations.claims import DOUBLE, PARTS
 from kbit_ref.conformance.inputs.of_types import to_float64
 from kbit_ref.conformance.subject import Question
@@ -101,7 +101,7 @@ class Theirs:
 # Data types ------------------------------------------------------------------------------------------
 
 
-def read_type(asked: Question, answer: Answer, shape: tuple[int, ...], form: str | None = None) -> Theirs:
+def read_type(question: Question, answer: Answer, shape: tuple[int, ...], form: str | None = None) -> Theirs:
     """Read the answer to a question about a data type.
 
     Parameters
@@ -121,44 +121,44 @@ def read_type(asked: Question, answer: Answer, shape: tuple[int, ...], form: str
     if array.shape != shape:
         size = int(np.prod(shape))
         fewer = f": {array.size} of {size} values" if array.size < size else ""
-        raise Refused(told(where, f"the answer has shape {array.shape}, the input {shape}{fewer}"))
-    bits, kind = asked.dtype.bits, answer.custom or array.dtype.name
-    if answer.custom == "bfloat16" and (asked.what == "decode" or asked.dtype.name.partition("+")[0] != "bf16"):
-        return _of_values(asked, to_float64(array, "bfloat16"))
+        raise Refused(located(where, f"the answer has shape {array.shape}, the input {shape}{fewer}"))
+    bits, kind = question.dtype.bits, answer.custom or array.dtype.name
+    if answer.custom == "bfloat16" and (question.what == "decode" or question.dtype.name.partition("+")[0] != "bf16"):
+        return _of_values(question, to_float64(array, "bfloat16"))
     if answer.custom:
-        if asked.what == "decode":
+        if question.what == "decode":
             wanted = "float16, bfloat16, float32 or float64"
-            raise Refused(told(where, f"the answer has dtype {kind}; give {wanted}"))
-        if array.dtype.itemsize != asked.dtype.code_dtype.itemsize:
-            raise Refused(told(where, f"the answer has dtype {kind}, codes have {bits} bits"))
+            raise Refused(located(where, f"the answer has dtype {kind}; give {wanted}"))
+        if array.dtype.itemsize != question.dtype.code_dtype.itemsize:
+            raise Refused(located(where, f"the answer has dtype {kind}, codes have {bits} bits"))
         return _of_codes(array & array.dtype.type(2**bits - 1), bits)
     if kind in FLOATS and form != "codes":
-        return _of_values(asked, to_float64(array.view(f"uint{8 * array.dtype.itemsize}"), kind))
-    if array.dtype.kind in "ui" and asked.what == "encode":
-        signed_values = array.dtype.kind == "i" and asked.dtype.family == "integer"
+        return _of_values(question, to_float64(array.view(f"uint{8 * array.dtype.itemsize}"), kind))
+    if array.dtype.kind in "ui" and question.what == "encode":
+        signed_values = array.dtype.kind == "i" and question.dtype.family == "integer"
         if form == "values" or (form is None and signed_values):
-            return _of_values(asked, array.astype(np.float64))
+            return _of_values(question, array.astype(np.float64))
         return _of_codes(array, bits)
-    wanted = "real numbers" if asked.what == "decode" else "codes (integers) or real numbers"
-    raise Refused(told(where, f"the answer has dtype {kind}; give {wanted}"))
+    wanted = "real numbers" if question.what == "decode" else "codes (integers) or real numbers"
+    raise Refused(located(where, f"the answer has dtype {kind}; give {wanted}"))
 
 
 def _of_codes(codes: Array, bits: int) -> Theirs:
     return Theirs(_alone(_in_range(codes, bits)), given=("codes",), raw=codes)
 
 
-def _of_values(asked: Question, values: NDArray[np.float64]) -> Theirs:
+def _of_values(question: Question, values: NDArray[np.float64]) -> Theirs:
     """Return real numbers, and for an encoder the code of each that is a level; the sign of zero counts."""
     codes = np.full(values.shape, -1, np.int64)
-    if asked.what == "encode":
-        d = asked.dtype
+    if question.what == "encode":
+        d = question.dtype
         order = np.array([*d.emitted.tolist(), *d.unused])
         first, index = np.unique(identity(d.levels[order]), return_index=True)
         words = identity(values)
         at = np.minimum(np.searchsorted(first, words), first.size - 1)
         codes = np.where(first[at] == words, order[index[at]], -1)
-        if asked.nan_codes is not None and values.shape == asked.x.shape:
-            codes = np.where(np.isnan(values) & np.isnan(asked.x), asked.ours, codes)
+        if question.nan_codes is not None and values.shape == question.x.shape:
+            codes = np.where(np.isnan(values) & np.isnan(question.x), question.ours, codes)
     return Theirs(_alone(codes.astype(np.int64)), values, given=("decoded",))
 
 

@@ -21,13 +21,13 @@ MOST = 1 << 16  # numbers of a question with random bits
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, and the answer by the definition, computed before anybody is asked."""
+    """A question about a data type, and its answer by the definition, computed before any other."""
 
     dtype: DataType
     what: str  # encode or decode
     inputs: Inputs
     x: NDArray[np.float64]  # [n] the numbers of the words; for decode the levels
-    ours: NDArray[Any]  # [n] codes (for decode those asked)
+    ours: NDArray[Any]  # [n] codes (for decode the inputs)
     nan: NanCodes | str = "any"  # any, canonical, or the codes for NaN without and with its sign bit
     random: NDArray[np.uint32] | None = None  # [n] the random bits that go with each number, of a stochastic type
     random_bits: int = 0

@@ -226,7 +226,7 @@ class Ranked:
     example
         The first input at which they part; None if they do not.
     same
-        Other rivals that give the same answers to everything that was asked.
+        Other rivals that give the same answers to all inputs.
     left_out
         Blocks that it has no answer for.
     misfit
@@ -323,7 +323,7 @@ class Verdict:
     specials
         What becomes of NaN and infinity in a block.
     ranking
-        The rivals, if they were asked for.
+        The rivals, if requested.
     faults
         What is wrong with a library that does as its profile says: departures from the published definition.
     """

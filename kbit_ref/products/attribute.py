@@ -44,7 +44,7 @@ Array = NDArray[Any]
 F64 = NDArray[np.float64]
 PARTS = ("codes", "scales", "weights", "activations", "accumulation")
 GRID = 48  # bits: six numbers of so many, and their sums, are exact in float64
-SUSPECTS: tuple[dict[str, str], ...] = (  # what kernels do, if it is not told
+SUSPECTS: tuple[dict[str, str], ...] = (  # what kernels do, if it is not given
     *({"weights": form} for form in ("exact", "bfloat16", "float16")),
     *({"activations": form} for form in ("bfloat16", "float16", "int8-channel-absmax-f32")),
     *({"activations": f"int8-b{size}@-1-absmax-f32"} for size in (32, 64, 128)),
@@ -70,7 +70,7 @@ class Attribution:
     accumulation
         What `dot_bound` says of their product as one of their own activations and weights.
     suspects
-        If a tenth of that is outside or improbable, and neither weights nor activations were told:
+        If a tenth of that is outside or improbable, and neither weights nor activations were given:
         which of the usual roundings explain at least half of it, the best first: arguments to call
         again with, and the share of the product that is inside and probable then.
     """
@@ -95,8 +95,8 @@ class Attribution:
             count = f"   {self.different[name]} differ" if self.different.get(name) else ""
             rows.append(f"{name:<13}{largest:>12.3g}{rms:>12.3g}{count}")
         rows.append(f"accumulation: {self.accumulation}")
-        for told, share in self.suspects:
-            arguments = ", ".join(f"{name}={value!r}" for name, value in told.items())
+        for usual, share in self.suspects:
+            arguments = ", ".join(f"{name}={value!r}" for name, value in usual.items())
             rows.append(f"with {arguments}: {share:.1%} inside and probable")
         return "\n".join(rows)
 
@@ -169,14 +169,14 @@ def attribute(
     their_codes = _with(reference, {"codes": codes})
     stored = _with(reference, given)
     used = _weights(stored, weights)
-    seen = _activations(a, activations)
+    multiplied = _activations(a, activations)
     values = [dequantize(q).astype(np.float64) for q in (reference, their_codes, stored)]
     products = [_product(a, values[0])]
     for before, after in zip(values, [*values[1:], used], strict=True):
         products.append(products[-1] if (before == after).all() else _product(a, after))
-    products += [products[-1] if (seen == a).all() else _product(seen, used), c]
+    products += [products[-1] if (multiplied == a).all() else _product(multiplied, used), c]
     steps = _on_a_grid(products)
-    judged = dot_bound(seen, used.T, accumulator).holds(c)
+    judged = dot_bound(multiplied, used.T, accumulator).holds(c)
     untold = weights is None and activations is None
     suspects = _suspects(c, a, stored, accumulator, judged.doubtful) if untold and judged.doubtful > 0.1 else ()
     different = {
@@ -270,13 +270,13 @@ def _suspects(
 ) -> tuple[tuple[Mapping[str, str], float], ...]:
     """Return the usual roundings that explain at least half of what is doubtful, the best first."""
     found: list[tuple[Mapping[str, str], float]] = []
-    for told in SUSPECTS:
+    for usual in SUSPECTS:
         try:
-            weights = _weights(stored, told.get("weights"))
+            weights = _weights(stored, usual.get("weights"))
         except BadInput:  # offsets have no exact weights
             continue
-        seen = _activations(a, told.get("activations"))
-        left = dot_bound(seen, weights.T, told.get("accumulator", accumulator)).holds(c).doubtful
+        multiplied = _activations(a, usual.get("activations"))
+        left = dot_bound(multiplied, weights.T, usual.get("accumulator", accumulator)).holds(c).doubtful
         if left <= doubtful / 2:
-            found.append((told, 1 - left))
+            found.append((usual, 1 - left))
     return tuple(sorted(found, key=lambda suspect: -suspect[1]))

@@ -111,7 +111,7 @@ class Arrays:
             return np.asarray(product)
         return _round(self.products, product)
 
-    def seen(self, total: Array, form: str) -> Array:
+    def counted(self, total: Array, form: str) -> Array:
         """Count a rounding that gave `total`."""
         self.noise += half_ulp(form, total) ** 2
         return total
@@ -120,23 +120,23 @@ class Arrays:
         """Return product k, as a number of the format of sums."""
         product = self.product(k)
         if self.products != "exact":
-            self.seen(product, self.products)
+            self.counted(product, self.products)
         if self.products == self.form:
             return product
-        return _wrapped(product) if self.form == "int32" else self.seen(_round(self.form, product), self.form)
+        return _wrapped(product) if self.form == "int32" else self.counted(_round(self.form, product), self.form)
 
     def step(self, total: Array, k: int) -> Array:
         """Add product k to the sum, rounded."""
         product = self.product(k)
         if self.products != "exact":
-            self.seen(product, self.products)
+            self.counted(product, self.products)
         return self.join(total, product)
 
     def join(self, total: Array, other: Array) -> Array:
         """Add two sums, rounded."""
         if self.form == "int32":
             return _wrapped(total + other)
-        return self.seen(total + other if self.plain else rounded_sum(self.form, total, other), self.form)
+        return self.counted(total + other if self.plain else rounded_sum(self.form, total, other), self.form)
 
 
 def are_float32(x: Array) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ Or from outside, without touching the library: `KBIT_REF_ADAPTER=mymod pytest --
 `mymod.SCHEMES` is a dict of schemes or profiles to functions (see `outside`).
 
     subject     what is judged: a function (or an adapter), and the scheme that it claims
-    failure     how a difference is told: the shrunk block, the step that parts, what `diagnose` says
+    failure     report a difference: the shrunk block, the step that parts, what `diagnose` says
     conform     `assert_conforms`
     law         `laws`: a law, its domain, and the test classes made of them; `suite`: the laws
     outside     the adapter module, and the file of expected failures, for `test_laws`

@@ -13,7 +13,7 @@ from kbit_ref.strategies import simplest, tensors
 from kbit_ref.strategies.blocks import answered
 from kbit_ref.tensors.probe import probe
 from kbit_ref.tensors.scheme import Scheme
-from kbit_ref.testing.failure import shrunk, told
+from kbit_ref.testing.failure import report, shrunk
 from kbit_ref.testing.subject import Subject, claimed
 
 __all__ = ["assert_conforms", "conforms"]
@@ -82,10 +82,10 @@ def conforms(subject: Subject, source: str = "float32", examples: int = 100) -> 
     drawn = tensors(s, ragged=subject.ragged, source=source).map(subject.fit)
     for x in _given(subject, source):
         if subject.differs(x):
-            raise AssertionError(told(subject, shrunk(subject, x)))
+            raise AssertionError(report(subject, shrunk(subject, x)))
     found = simplest(drawn, subject.differs, examples=examples)
     if found is not None:
-        raise AssertionError(told(subject, found))
+        raise AssertionError(report(subject, found))
 
 
 def _given(subject: Subject, source: str) -> Iterator[Array]:

@@ -1,4 +1,4 @@
-"""How a difference is told: the simplest block, the step that parts, and what `diagnose` says."""
+"""Report a difference: the simplest block, the step that parts, and what `diagnose` says."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from kbit_ref.explanation import explain
 from kbit_ref.tensors.probe import probe
 from kbit_ref.testing.subject import Subject
 
-__all__ = ["first_part", "shrunk", "told"]
+__all__ = ["first_part", "report", "shrunk"]
 
 Array = NDArray[Any]
-MOST_ASKED = 1500  # arrays that a subject is asked about to find a simpler one
+MOST_CALLS = 1500  # arrays that a subject is called with to find a simpler one
 GIVEN = ("codes", "packed", "scales", "offsets", "zero_points", "global_scale")  # that `diagnose` takes
 
 
@@ -33,13 +33,13 @@ def shrunk(subject: Subject, x: Array) -> Array:
         if subject.differs(alone):
             x = alone
             break
-    left = MOST_ASKED
+    left = MOST_CALLS
 
     def show(variant: Array) -> bool:
         nonlocal left
         left -= 1
-        asked = left >= 0 and _answers(subject, variant, x)
-        return asked and subject.differs(variant.astype(x.dtype).reshape(x.shape))
+        answered = left >= 0 and _answers(subject, variant, x)
+        return answered and subject.differs(variant.astype(x.dtype).reshape(x.shape))
 
     def shows(variants: Array) -> NDArray[np.bool_]:
         """Mark the first that shows it: [n, size] -> [n]; the subject is not called after it."""
@@ -98,14 +98,14 @@ def first_part(compared: Compared) -> tuple[str, int] | None:
     return None
 
 
-def told(subject: Subject, x: Array, law: str = "") -> str:
+def report(subject: Subject, x: Array, law: str = "") -> str:
     """Return the lines of a failure.
 
     Examples
     --------
     >>> import kbit_ref as kb
     >>> half_up = Subject.of(lambda x: kb.quantize(x, "int4-b4-absmax-f32+ties=away"), kb.scheme("int4-b4-absmax-f32"))
-    >>> text = told(half_up, np.array([7, 0.5, 0, 0], np.float32)).splitlines()
+    >>> text = report(half_up, np.array([7, 0.5, 0, 0], np.float32)).splitlines()
     >>> "ties are rounded away from zero (ties-away" in text[0]
     True
     >>> print(text[2])

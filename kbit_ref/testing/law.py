@@ -13,7 +13,7 @@ from kbit_ref.errors import BadInput, message
 from kbit_ref.strategies import simplest, tensors
 from kbit_ref.strategies.search import st
 from kbit_ref.tensors.scheme import Scheme
-from kbit_ref.testing.failure import told
+from kbit_ref.testing.failure import report
 from kbit_ref.testing.subject import Answer, Subject, claimed
 
 __all__ = ["LAWS", "Law", "law", "laws", "obeys"]
@@ -58,15 +58,15 @@ class Law:
             The simplest array on which it is broken.
         """
         __tracebackhide__ = True
-        ours, seen = Subject.ours(subject.scheme), False
+        ours, applied = Subject.ours(subject.scheme), False
 
         def broken(case: tuple[Array, int]) -> bool:
-            nonlocal seen
+            nonlocal applied
             x, n = case
             if obeys(self, ours, x, n) is not True:
                 return False
             held = obeys(self, subject, x, n)
-            seen = seen or held is not None
+            applied = applied or held is not None
             return held is False
 
         drawn = tensors(subject.scheme, ragged=subject.ragged, source=source).map(subject.fit)
@@ -74,8 +74,8 @@ class Law:
         if found is not None:
             x, n = found
             why = f" (n = {n})" if "2^n" in self.sentence else ""
-            raise AssertionError(told(subject, x, f"{self.sentence}{why}"))
-        if not seen:
+            raise AssertionError(report(subject, x, f"{self.sentence}{why}"))
+        if not applied:
             _skip(f"{subject.scheme}: no array lies in the domain of '{self.sentence}'")
 
 

@@ -60,7 +60,7 @@ def _bits(part: Array) -> tuple[Any, ...]:
 
 
 class _Function(Adapter):
-    """A function, seen as an adapter."""
+    """A function in the form of an adapter."""
 
     library, module, install = "", "kbit_ref", ""
 

@@ -74,11 +74,11 @@ def test_the_verdicts_are_those_of_one_process(tmp_path: Path) -> None:
 
 
 def test_what_was_heard_comes_with_its_questions(tmp_path: Path) -> None:
-    found = judge_side_by_side(made(tmp_path, "one", "two"), folders=[tmp_path], heard=True)
-    (put, answers), *_ = found[1].judged[0].heard
-    assert (put.dtype.name, put.what, put.inputs.kind) == ("e2m1fn", "encode", "float32")
+    found = judge_side_by_side(made(tmp_path, "one", "two"), folders=[tmp_path], answered=True)
+    (question, answers), *_ = found[1].judged[0].answered
+    assert (question.dtype.name, question.what, question.inputs.kind) == ("e2m1fn", "encode", "float32")
     assert answers[0].array is not None
-    assert answers[0].array.size == put.ours.size
+    assert answers[0].array.size == question.ours.size
 
 
 def test_a_judge_that_dies_costs_its_own_library_what_is_left(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from kbit_ref.tensors.scheme import scheme as scheme_of
 __all__ = ["audit_test"]
 
 FIXTURE = "kbit_quantizer"
-ASKED = "KBIT_REF_AUDIT"  # the environment variable that says what to do, as JSON
+REQUEST = "KBIT_REF_AUDIT"  # the environment variable that says what to do, as JSON
 RIGHT, AGAIN = "reference", "reference again"
 
 
@@ -75,13 +75,13 @@ def audit_test(node: str, scheme: Scheme | str, *, only: Iterable[str] = ()) -> 
     return Audit(node, str(s), tuple(tried), "its data is new in each call" if new else "")
 
 
-def _run(node: str, asked: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+def _run(node: str, request: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
     """Return the outcome of each quantizer, or None, and the output of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
         command = [sys.executable, "-m", "pytest", node, "-p", __name__, "-o", "addopts=", "-q", "--no-header"]
         command += ["-p", "no:cacheprovider", "--tb=line"]
-        environment = os.environ | {ASKED: json.dumps(asked | {"out": str(out)})}
+        environment = os.environ | {REQUEST: json.dumps(request | {"out": str(out)})}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
         if done.returncode not in (0, 1) or not out.exists():  # 1: some tests failed, which is the point
             return None, done.stdout + done.stderr
@@ -91,8 +91,8 @@ def _run(node: str, asked: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
 def _last(output: str) -> str:
     """Return the line of an output that says what went wrong."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("ERROR", "E  ", "ModuleNotFound"))]
-    return (told or lines or ["it printed nothing"])[-1][:200]
+    wrong = [line for line in lines if line.startswith(("ERROR", "E  ", "ModuleNotFound"))]
+    return (wrong or lines or ["it printed nothing"])[-1][:200]
 
 
 # The plugin, in the process of pytest ------------------------------------------------------------
@@ -102,10 +102,10 @@ _found: dict[str, dict[str, Any]] = {}
 
 def pytest_generate_tests(metafunc: Any) -> None:
     """Run a test that takes the fixture for each quantizer."""
-    if FIXTURE in metafunc.fixturenames and ASKED in os.environ:
-        asked = json.loads(os.environ[ASKED])
-        s = scheme_of(asked["scheme"])
-        every = [quantizer(s), replace(quantizer(s), name=AGAIN), *(quantizer(s, name) for name in asked["mutants"])]
+    if FIXTURE in metafunc.fixturenames and REQUEST in os.environ:
+        request = json.loads(os.environ[REQUEST])
+        s = scheme_of(request["scheme"])
+        every = [quantizer(s), replace(quantizer(s), name=AGAIN), *(quantizer(s, name) for name in request["mutants"])]
         metafunc.parametrize(FIXTURE, every, ids=[q.name for q in every])
 
 
@@ -126,5 +126,5 @@ def pytest_runtest_makereport(item: Any, call: Any) -> None:
 
 def pytest_sessionfinish() -> None:
     """Write it all down."""
-    if ASKED in os.environ:
-        Path(json.loads(os.environ[ASKED])["out"]).write_text(json.dumps(_found), "utf-8")
+    if REQUEST in os.environ:
+        Path(json.loads(os.environ[REQUEST])["out"]).write_text(json.dumps(_found), "utf-8")

@@ -53,11 +53,11 @@ class Quantizer:
     mutant
         What is wrong with it; None for the reference.
     calls
-        How often it was asked.
+        How often it was called.
     shown
-        Did any answer differ from the reference's? Else no test can reject it on what it was asked.
+        Did any answer differ from the reference's? Else no test can reject it on these arrays.
     inputs
-        The arrays that it was asked about, as hashes in their order.
+        The arrays that it was called with, as hashes in their order.
 
     Examples
     --------

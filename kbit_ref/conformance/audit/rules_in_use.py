@@ -175,10 +175,10 @@ def rows(only: Iterable[str] = ()) -> list[dict[str, str]]:
     """
     found = []
     for one, scheme, result in audits(only):
-        seen = sum(mutant.shown for mutant in result.accepted)
+        n_shown = sum(mutant.shown for mutant in result.accepted)
         counts = {
             "accepts": f"{len(result.accepted)} of {len(result.tried)}",
-            "though it saw the difference": str(seen),
+            "though it saw the difference": str(n_shown),
         }
         found.append({"rule": one.summary, "for": scheme} | counts)
     return found

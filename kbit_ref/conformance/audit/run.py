@@ -97,7 +97,7 @@ def audit(rule: Rule, scheme: Scheme | str, *, only: Iterable[str] = (), name: s
     scheme
         What the quantizer claims to do.
     only
-        Names of mutants; by default all that can be told from the reference in this scheme.
+        Names of mutants; by default all that differ from the reference in this scheme.
     name
         How the test is called in the report.
 

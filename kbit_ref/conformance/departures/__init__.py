@@ -1,6 +1,6 @@
 """Departures: where a profile, which says what a library does, parts from the published definition of its format.
 
-They are found, not typed in (`find.py`), and kept in a file. Written by hand are the definitions
+They are found, not typed in (`find.py`), and stored in a file. Written by hand are the definitions
 (`tensors/definitions.txt`) and a sentence for each choice of a library (`sentences.txt`).
 """
 

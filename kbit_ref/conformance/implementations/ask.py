@@ -1,4 +1,4 @@
-"""Put arrays to a function, and keep everything that it answers, or why it did not.
+"""Call a function with arrays, and return all its answers, or why there are none.
 
 Nothing here judges. It runs in our process for `kb.check`, in the library's own for adapters, so
 it does no arithmetic on floats: a library that switches on flush-to-zero changes nothing.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kbit_ref.conformance.inputs.of_types import arrangements
 
-__all__ = ["FLAT", "Answer", "ask", "ask_parts", "flushes_to_zero", "spelled", "told"]
+__all__ = ["FLAT", "Answer", "ask", "ask_parts", "flushes_to_zero", "located", "spelled"]
 
 FLAT = "flat"
 CHANGED = "it changed the array that it was given"
@@ -65,7 +65,7 @@ def ask(function: Callable[..., Any], *arrays: NDArray[Any], shapes: bool = True
         got, error, raised = _attempt(partial(_called, function, *views), views)
         array, custom, problem = got or (None, "", error)
         parts = {} if array is None else {"answer": array}
-        yield Answer(parts, told(name, problem) if problem else "", raised, name, custom)
+        yield Answer(parts, located(name, problem) if problem else "", raised, name, custom)
         if error == CHANGED:
             return
 
@@ -90,12 +90,12 @@ def _arranged(arrays: Sequence[NDArray[Any]]) -> Iterator[tuple[str, tuple[NDArr
         yield same[0][0], tuple(view for _, view in same)
 
 
-def told(arrangement: str, text: str) -> str:
-    """Describe what is wrong with an answer; for which arrangement, if it is not the plain one.
+def located(arrangement: str, text: str) -> str:
+    """Return a text with the arrangement that it is about, if that is not the plain one.
 
     Examples
     --------
-    >>> told(FLAT, "it returned None"), told("empty", "it returned None")
+    >>> located(FLAT, "it returned None"), located("empty", "it returned None")
     ('it returned None', 'empty: it returned None')
     """
     return text if arrangement == FLAT else f"{arrangement}: {text}"

@@ -1,4 +1,4 @@
-"""One process a library, asked one question at a time; the parent makes the arrays and judges what comes back.
+"""Run a library in a process of its own, one question at a time; the parent makes the arrays and judges the answers.
 
 A library that crashes or hangs loses the question it was at; a new process takes the next one.
 What comes back is not trusted: anything that cannot be read is an error of that library.
@@ -102,23 +102,23 @@ class Library:
             for path in self._work.glob(f"{number}.*.npz"):
                 path.unlink()
 
-    def _answer(self, number: int, asked: dict[str, Any]) -> Reply:
+    def _answer(self, number: int, request: dict[str, Any]) -> Reply:
         assert self._process is not None
         assert self._process.stdin is not None
         try:
-            line = json.dumps({"id": number, **asked}) + "\n"
+            line = json.dumps({"id": number, **request}) + "\n"
             self._process.stdin.write(line.encode())
             self._process.stdin.flush()
         except OSError:
             return Reply({}, error=self._ended())
-        told = self._read_line()
-        if isinstance(told, str):
-            return Reply({}, error=told)
-        if told.get("done") != number:
+        received = self._read_line()
+        if isinstance(received, str):
+            return Reply({}, error=received)
+        if received.get("done") != number:
             return Reply({}, error=self._ended("it answered another question"))
         try:
             with np.load(self._work / f"{number}.out.npz", allow_pickle=False) as file:
-                return Reply(dict(file), told.get("said"))
+                return Reply(dict(file), received.get("said"))
         except Exception as error:  # the file is theirs: anything may be wrong with it
             return Reply({}, error=f"its answer cannot be read ({type(error).__name__})")
 
@@ -131,11 +131,11 @@ class Library:
         if line is None:
             return self._ended()
         try:
-            told = json.loads(line)
-            self.flushes = self.flushes or bool(told.get("flushes"))
+            received = json.loads(line)
+            self.flushes = self.flushes or bool(received.get("flushes"))
         except (ValueError, AttributeError):
             return self._ended("its process wrote a line that is no report")
-        return dict(told)
+        return dict(received)
 
     def _start(self) -> None:
         if self._starts > MOST_RESTARTS:
@@ -149,11 +149,11 @@ class Library:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": stderr}
             self._process = self.processes.start(command, **pipes)
         threading.Thread(target=_read_lines, args=(self._process.stdout, self._lines), daemon=True).start()
-        told = self._read_line()
-        if isinstance(told, str):
-            self._fault = told
-        elif "failed" in told:
-            self._fault = str(told["failed"])[:300]
+        received = self._read_line()
+        if isinstance(received, str):
+            self._fault = received
+        elif "failed" in received:
+            self._fault = str(received["failed"])[:300]
 
     def _ended(self, why: str = "") -> str:
         """End the process; why it ended."""

@@ -1,4 +1,4 @@
-"""The arrays that every block format is asked about: each class of them has caught a real bug.
+"""Generate the arrays that every block format is tried on: each class of them has caught a real bug.
 
 levels     every level times several scales, the largest one first
 ties       every midpoint times several scales, and its neighbours in float32; so is what else changes a code
@@ -232,17 +232,17 @@ def _at_stored_scales(
     """
     scales = stored_scales(s) if used is None else used
     most = max(16, MOST_NUMBERS // width)
-    told = parted(s, scales)
+    separates = parted(s, scales)
     if len(scales) > max(most, 256):
-        order = np.argsort(-told.sum(axis=1), kind="stable")
+        order = np.argsort(-separates.sum(axis=1), kind="stable")
         telling, others = order[: most // 2], order[most // 2 :]
         chosen = np.sort(np.concatenate([telling, others[:: -(-len(others) // (most // 2))]]))
-        scales, told = scales[chosen], told[chosen]
+        scales, separates = scales[chosen], separates[chosen]
     rows = np.zeros((len(scales), width), F32)
     with np.errstate(over="ignore", under="ignore"):
         for i, scale in enumerate(scales):
             shift = shifts(s)[i % len(shifts(s))]
-            rows[i] = _row_of_ties(s, float(scale), shift, told[i], width, rng)
+            rows[i] = _row_of_ties(s, float(scale), shift, separates[i], width, rng)
     return rows[np.isfinite(rows).all(axis=1)]
 
 
@@ -446,7 +446,7 @@ def _filled(
     """
     rows = s.cut.rows(np.zeros(shape, F32))
     width = s.cut.size or max(rows.shape[1], 1)
-    told = parted(s, scales)
+    separates = parted(s, scales)
     alone = independent(s)
     filled = np.empty(rows.shape, F32)
     for row in filled:
@@ -458,7 +458,7 @@ def _filled(
             if kind == "ties":
                 i = int(rng.integers(len(scales)))
                 shift = shifts(s)[i % len(shifts(s))]
-                part[:] = _row_of_ties(s, float(scales[i]), shift, told[i], part.size, rng)
+                part[:] = _row_of_ties(s, float(scales[i]), shift, separates[i], part.size, rng)
             else:
                 part[:] = rng.standard_normal(part.size) * 2.0 ** (POWER[kind] * alone) + 5 * (kind == "away")
     return np.ascontiguousarray(s.cut.join(filled, shape))

@@ -35,7 +35,7 @@ Answers = dict[tuple[Key, str], tuple[Array | str, ...]]
 
 
 class BlockGroups:
-    """All groups of two formats or more, from float32: a plan of what each library is asked."""
+    """All groups of two formats or more, from float32: a plan of the calls of each library."""
 
     def __init__(self, libraries: Sequence[Adapter]):
         formats: dict[Key, list[tuple[Adapter, BlockProfile, Scheme]]] = {}
@@ -62,12 +62,13 @@ class BlockGroups:
             if other is adapter
         }
 
-    def compared(self, heard: Mapping[str, Answers]) -> Iterator[Group]:
+    def compared(self, answered: Mapping[str, Answers]) -> Iterator[Group]:
         """Compare the groups, from the answers of each library."""
         for key, found in self.formats.items():
             nothing = ("its judge died",) * len(self.inputs(key))
             members = [
-                Member(f"{a.library} {p.theirs}", heard[a.library].get((key, p.theirs), nothing)) for a, p, _ in found
+                Member(f"{a.library} {p.theirs}", answered[a.library].get((key, p.theirs), nothing))
+                for a, p, _ in found
             ]
             yield _group(key, found, members, self.inputs(key))
 

@@ -65,14 +65,14 @@ def make_matrix(
         As in `judge_libraries`.
     """
     found = judge_side_by_side(
-        libraries, timeout=timeout, folders=folders, progress=progress, heard=True, more=f"{__name__}:stored_by"
+        libraries, timeout=timeout, folders=folders, progress=progress, answered=True, more=f"{__name__}:stored_by"
     )
     judged = [each for one in found for each in one.judged]
     rows = [each for each in judged if isinstance(each.profile, Profile)]
     formats = [each.report for each in judged if not isinstance(each.profile, Profile)]
-    heard = {adapter.library: one.more or {} for adapter, one in zip(libraries, found, strict=True)}
-    groups = [*type_groups(rows), *BlockGroups(libraries).compared(heard)]
-    light = tuple(replace(row, heard=()) for row in rows)
+    answered = {adapter.library: one.more or {} for adapter, one in zip(libraries, found, strict=True)}
+    groups = [*type_groups(rows), *BlockGroups(libraries).compared(answered)]
+    light = tuple(replace(row, answered=()) for row in rows)
     seconds: dict[str, dict[str, float]] = {}
     for each in judged:
         seconds.setdefault(each.library, {})[each.report.theirs] = round(each.seconds, 1)
@@ -100,7 +100,7 @@ def as_dict(matrix: Matrix) -> dict[str, Any]:
 
 
 def type_groups(rows: Sequence[Judged]) -> Iterator[Group]:
-    """Yield the encoders to the same levels, whatever their choices: all that were asked for a type."""
+    """Yield the encoders to the same levels, whatever their choices: all that have answers."""
     groups: dict[str, list[Judged]] = {}
     for row in rows:
         if _sources(row):
@@ -114,17 +114,17 @@ def type_groups(rows: Sequence[Judged]) -> Iterator[Group]:
 
 def _sources(row: Judged) -> set[str]:
     """Return the source formats from which it encodes."""
-    return {put.inputs.kind for put, _ in row.heard if put.what == "encode"}
+    return {query.inputs.kind for query, _ in row.answered if query.what == "encode"}
 
 
 def _type_group(base: str, rows: Sequence[Judged], sources: Sequence[str]) -> Group:
     d = datatype(base)
-    asked: dict[str, Question] = {}
+    queries: dict[str, Question] = {}
     for row in rows:
-        for put, _ in row.heard:
-            if put.what == "encode" and put.inputs.kind in sources:
-                asked.setdefault(put.inputs.kind, put)
-    order = [source for source in sources if source in asked]
+        for query, _ in row.answered:
+            if query.what == "encode" and query.inputs.kind in sources:
+                queries.setdefault(query.inputs.kind, query)
+    order = [source for source in sources if source in queries]
     members = [Member(f"{row.library} {row.report.theirs}", tuple(_codes(row, kind) for kind in order)) for row in rows]
 
     def zeros(codes: NDArray[Any]) -> NDArray[np.bool_]:
@@ -132,22 +132,22 @@ def _type_group(base: str, rows: Sequence[Judged], sources: Sequence[str]) -> Gr
 
     def example(at: int, where: NDArray[np.bool_], a: Member, b: Member) -> str:
         kind = order[at]
-        i = simplest(asked[kind].x, where)
+        i = simplest(queries[kind].x, where)
         said = [spell_code(d, int(each.word(at, i))) for each in (a, b)]
-        return f"{_spelled(float(asked[kind].x[i]))} ({kind}): {said[0]}; {said[1]}"
+        return f"{_spelled(float(queries[kind].x[i]))} ({kind}): {said[0]}; {said[1]}"
 
     return group_of(f"{base} from {', '.join(order)}", "type", members, zeros, example)
 
 
 def _codes(row: Judged, kind: str) -> NDArray[np.int64] | str:
     """Return the codes of a library from one source format, every NaN as the first of them; or why there are none."""
-    for put, answers in row.heard:
-        if put.what == "encode" and put.inputs.kind == kind:
+    for query, answers in row.answered:
+        if query.what == "encode" and query.inputs.kind == kind:
             flat = next((a for a in answers if a.arrangement == FLAT), None)
             if flat is None or flat.array is None:
                 return "nothing came back" if flat is None else flat.error
             try:
-                return _one_nan(put.dtype, read_type(put, flat, put.ours.shape).stored.codes)
+                return _one_nan(query.dtype, read_type(query, flat, query.ours.shape).stored.codes)
             except Refused as refused:
                 return str(refused)
     return f"it does not take {kind}"

@@ -19,7 +19,7 @@ TITLE = "Who computes what"
 INTRODUCTION = (
     "Every installed library on every data type and block format that it has, bit for bit: first against the "
     "definition that its profile names, then against each other. *agree*: every value; *known*: differences that "
-    "are on public record, and still occur; *disagree*: others; *error*: no answer, or fewer values than were asked."
+    "are on public record, and still occur; *disagree*: others; *error*: no answer, or fewer values than expected."
 )
 
 

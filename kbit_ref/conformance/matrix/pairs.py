@@ -54,7 +54,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Group:
-    """Members that were asked the same, and all pairs of them."""
+    """Members with answers to the same inputs, and all pairs of them."""
 
     name: str
     kind: str  # type or blocks

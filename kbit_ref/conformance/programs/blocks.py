@@ -131,8 +131,8 @@ def _grid(s: Scheme, m: int, n: int) -> tuple[int, int]:
 def _shaped(values: Array | None, shape: tuple[int, int]) -> Array | None:
     if values is None:
         return None
-    kept = values if values.dtype.kind in "iu" else values.astype(np.float32)
-    return np.ascontiguousarray(kept).reshape(shape)
+    narrow = values if values.dtype.kind in "iu" else values.astype(np.float32)
+    return np.ascontiguousarray(narrow).reshape(shape)
 
 
 def _unpacked(form: Layout, packed: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:

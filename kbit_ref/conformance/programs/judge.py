@@ -224,8 +224,8 @@ def _judge(f: Form, ask: Ask, name: str, level: int, count: int | None, seed: in
     """Ask about all cases, and about simpler ones where the answers differ."""
 
     def again(n: int, words: Words) -> Words:
-        asked = [f.spell(n, row) for row in words]
-        return np.array([case.answers for case in _cases(f, ask(asked), asked, name)], np.uint64)
+        questions = [f.spell(n, row) for row in words]
+        return np.array([case.answers for case in _cases(f, ask(questions), questions, name)], np.uint64)
 
     def cases() -> Iterator[str]:
         return given_lines(f, level, count, seed)
@@ -239,17 +239,17 @@ def _cases(f: Form, lines: Iterable[str], expected: Iterable[str] | None, name: 
         for i, line in enumerate(lines):
             yield f.parse(line, f"line {i + 1}")
         return
-    for i, (line, asked) in enumerate(zip_longest(lines, expected)):
+    for i, (line, question) in enumerate(zip_longest(lines, expected)):
         where = f"line {i + 1}"
         if line is None:
-            rest = f"it ended before line {i + 1}, which asks {_short(asked)}"
+            rest = f"it ended before line {i + 1}, which asks {_short(question)}"
             raise BadInput(message("check", name, rest, "answer every line; give check the options of gen"))
-        if asked is None:
+        if question is None:
             got, rule = f"{name}: {where} = {_short(line)}", f"there are only {i:,} lines"
             raise BadInput(message("check", got, rule, "give check the options of gen"))
         case = f.parse(line, where)
-        if line.partition(ARROW)[0].rstrip() != asked and replace(case, answers=()) != f.given(asked):
-            got, rule = f"{name}: {where} = {_short(line)}", f"it was to answer {_short(asked)}"
+        if line.partition(ARROW)[0].rstrip() != question and replace(case, answers=()) != f.given(question):
+            got, rule = f"{name}: {where} = {_short(line)}", f"it was to answer {_short(question)}"
             raise BadInput(message("check", got, rule, "keep the order of the lines; give check the options of gen"))
         yield case
 
@@ -277,7 +277,7 @@ class _Values:
         left_out = 0
         if f.what == "decode":
             codes = before.numbers(words)
-            asked = Question(f.dtype, "decode", Inputs("codes", codes), f.dtype.levels[codes], codes)
+            question = Question(f.dtype, "decode", Inputs("codes", codes), f.dtype.levels[codes], codes)
         else:
             words = words.astype(WORD[f.source])
             if f.dtype.definition.nan is None:
@@ -285,8 +285,8 @@ class _Values:
                 left_out = int((~numbers).sum())
                 words, answered = words[numbers], answered[numbers]
             ours = encode(f.dtype, before.numbers(words), bfloat16=f.source == "bfloat16")
-            asked = Question(f.dtype, "encode", Inputs(f.source, words, left_out), to_float64(words, f.source), ours)
-        self.verdicts.append(judge(asked, [Answer({"answer": answered})], "codes" if f.what == "encode" else None))
+            question = Question(f.dtype, "encode", Inputs(f.source, words, left_out), to_float64(words, f.source), ours)
+        self.verdicts.append(judge(question, [Answer({"answer": answered})], "codes" if f.what == "encode" else None))
 
     def result(self) -> Verdict:
         """Return all batches as one verdict."""

@@ -19,11 +19,11 @@ from kbit_ref.tensors.scheme import Scheme
 
 __all__ = ["packed_kinds"]
 
-Put = Callable[[NDArray[Any]], Compared]
+Ask = Callable[[NDArray[Any]], Compared]
 OTHER = "other bits"
 
 
-def packed_kinds(s: Scheme, found: list[Compared], form: Layout, put: Put) -> list[Difference]:
+def packed_kinds(s: Scheme, found: list[Compared], form: Layout, ask: Ask) -> list[Difference]:
     """Describe the bytes that differ.
 
     Parameters
@@ -42,7 +42,7 @@ def packed_kinds(s: Scheme, found: list[Compared], form: Layout, put: Put) -> li
             if _complexity(compared, row) < _complexity(*best):
                 first[cause] = compared, row
     return [
-        Difference(cause, _why(s, cause, form), count, _example(s, *_simplest(s, first[cause], cause, form, put), form))
+        Difference(cause, _why(s, cause, form), count, _example(s, *_simplest(s, first[cause], cause, form, ask), form))
         for cause, count in counts.items()
     ]
 
@@ -67,7 +67,7 @@ def _complexity(compared: Compared, row: int) -> tuple[float, ...]:
     return (numbers.size, *complexity(numbers.astype(np.float32)))
 
 
-def _simplest(s: Scheme, first: tuple[Compared, int], cause: str, form: Layout, put: Put) -> tuple[Compared, int]:
+def _simplest(s: Scheme, first: tuple[Compared, int], cause: str, form: Layout, ask: Ask) -> tuple[Compared, int]:
     """Return the simplest row of the same length that shows it still."""
     compared, row = first
     source = compared.case.source
@@ -75,7 +75,7 @@ def _simplest(s: Scheme, first: tuple[Compared, int], cause: str, form: Layout, 
     def shows(some: NDArray[np.float32]) -> NDArray[np.bool_]:
         result = np.zeros(len(some), bool)
         try:
-            answered = put(narrowed(some, source))
+            answered = ask(narrowed(some, source))
         except Refused:
             return result
         result[[row for row, other, _ in _causes(s, answered, form) if other == cause]] = True
@@ -84,7 +84,7 @@ def _simplest(s: Scheme, first: tuple[Compared, int], cause: str, form: Layout, 
     block = shrink(compared.case.numbers[row].astype(np.float32), shows)
     if not shows(block[None])[0]:
         return first
-    return put(narrowed(block[None], source)), 0
+    return ask(narrowed(block[None], source)), 0
 
 
 def _example(s: Scheme, compared: Compared, row: int, form: Layout) -> Counterexample:

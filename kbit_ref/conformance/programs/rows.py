@@ -46,7 +46,7 @@ class Rows:
     name
         Of the program.
     again
-        Asks it about other rows; None if it cannot be asked.
+        Runs it on other rows; None if it cannot be run again.
     """
 
     def __init__(self, f: Form, name: str, again: Again | None = None):
@@ -111,7 +111,7 @@ class Rows:
     def _put(self, words: NDArray[Any], source: str) -> Compared:
         """Compare the answers to other rows."""
         if self.again is None:
-            raise Refused("it cannot be asked again")
+            raise Refused("it cannot be run again")
         n = words.shape[1]
         given = self.form.sides(n)[0][0].words(words)
         try:

@@ -2,7 +2,7 @@
 
     model            a file, its groups and tests; every array has a path
     definition       what `kb.exact` says of the inputs of a case
-    judge            what an implementation is asked in a test, and whether its answer is right
+    judge            run a test on an implementation, and judge its answers
     implementations  ours, and those made of steps, of which mutants are
     strangers        functions and programs of others
     flags            which mutants a test kills

@@ -29,15 +29,15 @@ def coverage(files: Iterable[Vectors]) -> list[dict[str, object]]:
     'layouts'
     """
     rows: list[dict[str, object]] = []
-    seen: set[str] = set()
+    all_killed: set[str] = set()
     groups = tests = 0
     total = len(mutants())
     for vectors in files:
         n_tests = sum(len(group.tests) for group in vectors.groups)
         killed = {flag for flag in vectors.notes if flag in mutants()}
-        groups, tests, seen = groups + len(vectors.groups), tests + n_tests, seen | killed
+        groups, tests, all_killed = groups + len(vectors.groups), tests + n_tests, all_killed | killed
         rows.append(_row(vectors.name, len(vectors.groups), n_tests, f"{len(killed)} of {total}"))
-    return [*rows, _row("all", groups, tests, f"{len(seen)} of {total}")]
+    return [*rows, _row("all", groups, tests, f"{len(all_killed)} of {total}")]
 
 
 @cache

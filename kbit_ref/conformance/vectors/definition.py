@@ -106,10 +106,10 @@ def _of_type(dtype: DataType, arrays: dict[str, Array]) -> Answer:
                 others[f"{choice}={value}"] = _codes(dtype.with_choices(**{choice: value}), arrays["x"])
             except KbitError:  # the type cannot have it
                 continue
-    seen = [codes]
+    distinct = [codes]
     for name, other in others.items():
-        if not any(np.array_equal(other, one) for one in seen):
-            seen.append(other)
+        if not any(np.array_equal(other, one) for one in distinct):
+            distinct.append(other)
             found.alternatives[name] = {"codes": other.astype(codes.dtype)}
     found.result = "acceptable" if found.alternatives else "valid"
     return found

@@ -36,14 +36,14 @@ def kills(subject: Subject, kind: str, test: Test, name: str) -> bool:
 def _killed(subject: Subject, kind: str, test: Test, only: str | None = None) -> Iterator[str]:
     x = test.arrays.get("inputs/x")
     source = "float32" if x is None else str(x.dtype)
-    asked = list(questions(kind, test))
+    every = list(questions(kind, test))
     runner = Runner(x) if kind == "scheme" and x is not None and test.result != "invalid" else None
     if runner is not None:
         with np.errstate(all="ignore"):
             runner.write(reference_of(subject, source))  # what mutants have in common with it is remembered
     for name, (mutant, steps) in _mutated(subject, kind, source, only).items():
         sides = {"writer", "both"}, {"reader", "both"}
-        concerned = [q for q in asked if mutant.side in sides[q.verb not in WRITING]]
+        concerned = [q for q in every if mutant.side in sides[q.verb not in WRITING]]
         if any(judge_one("", question, of_steps(steps, runner)) for question in concerned):
             yield name
 

@@ -32,12 +32,12 @@ Implementation = Callable[[str, str, Mapping[str, Array]], Mapping[str, Any]]
 
 
 class Ended(BadInput):
-    """An implementation that cannot be asked any more: no refusal, and the end of the check."""
+    """An implementation that has ended: no refusal, and the end of the check."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What an implementation is asked.
+    """A question to an implementation.
 
     Parameters
     ----------

@@ -56,12 +56,12 @@ def of_function(name: str) -> Implementation:
 
 def of_program(command: str, vectors: Vectors, timeout: float) -> Implementation:
     """Start a program once, and return an implementation that sends it the questions of a file in their order."""
-    asked = (
+    requests = (
         _line(question.verb, group.name, question.arrays)
         for group, test in vectors.tests()
         for question in questions(group.type, test)
     )
-    answers: Iterator[str] = run(command, asked, timeout)
+    answers: Iterator[str] = run(command, requests, timeout)
 
     def implementation(verb: str, name: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
         try:

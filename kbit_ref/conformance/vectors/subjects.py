@@ -164,19 +164,19 @@ def _paths(right: Answer) -> dict[str, Any]:
 def _fewest(tests: list[Test]) -> list[Test]:
     """Choose few tests that kill what all of them kill, and one of each result.
 
-    Greedily the test that kills the most of what is left a byte; then those go that the others make superfluous.
+    Greedily the test that kills the most of what is left a byte; then those go that the others make redundant.
     """
     cost = [OVERHEAD + sum(array.nbytes for array in test.arrays.values()) for test in tests]
     wanted = [{*test.flags, f"result={test.result}"} for test in tests]
-    left, kept = set().union(*wanted), set[int]()
+    left, chosen = set().union(*wanted), set[int]()
     while left:
         best = max(range(len(tests)), key=lambda i: (Fraction(len(left & wanted[i]), cost[i]), -i))
-        kept.add(best)
+        chosen.add(best)
         left -= wanted[best]
-    for i in sorted(kept, key=lambda i: -cost[i]):
-        if wanted[i] <= set().union(*(wanted[j] for j in kept - {i})):
-            kept.remove(i)
-    return [tests[i] for i in sorted(kept)]
+    for i in sorted(chosen, key=lambda i: -cost[i]):
+        if wanted[i] <= set().union(*(wanted[j] for j in chosen - {i})):
+            chosen.remove(i)
+    return [tests[i] for i in sorted(chosen)]
 
 
 def _grouped(kind: str, name: str, known_as: list[str], tests: list[Test]) -> Iterator[Group]:

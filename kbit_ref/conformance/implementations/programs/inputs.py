@@ -1,4 +1,4 @@
-"""The cases that programs are asked about, as words and as lines: the same every time, a batch at a time.
+"""Generate the cases for programs, as words and as lines: the same every time, a batch at a time.
 
 Level 1 are full blocks: the hard cases (`cases`), `kb.probe`, then all that the judge of block formats asks
 libraries (`inputs`). Level 2, the default, adds rows of other lengths: one element, short tails, several blocks.
@@ -79,9 +79,9 @@ def _encode_rows(f: Form, level: int, seed: int, endless: bool) -> Iterator[Batc
     (x,), _ = f.sides(1)
     for rows in _rows(f.scheme, f.source, level, seed, endless):
         words = x.words(rows)
-        kept = words[accepted(f, words)]
-        if len(kept):
-            yield rows.shape[1], kept
+        some = words[accepted(f, words)]
+        if len(some):
+            yield rows.shape[1], some
 
 
 def _rows(s: Scheme, source: str, level: int, seed: int, endless: bool) -> Iterator[NDArray[np.generic]]:

@@ -78,7 +78,7 @@ def run(command: str | Sequence[str], lines: Iterable[str], timeout: float, name
     command
         The program and its arguments, a list or quoted as for a shell; no shell runs it.
     lines
-        Without their ends; taken as fast as the program reads them.
+        Without their ends; consumed as fast as the program reads them.
     timeout
         Seconds in which it must take a line or give one. After that it is ended, with all that it started.
     name
@@ -166,11 +166,11 @@ class _Run:
                 complete = self.found.add(data)
                 yield from complete
                 if complete:
-                    self._heard()
+                    self._progressed()
         yield from self.found.last()
         self._finish()
 
-    def _heard(self) -> None:
+    def _progressed(self) -> None:
         self.deadline = time.monotonic() + self.timeout
 
     def _next(self) -> None:
@@ -189,7 +189,7 @@ class _Run:
             self._close()
             return
         self.pending = self.pending[written:]
-        self._heard()
+        self._progressed()
         if not self.pending:
             self._next()
 

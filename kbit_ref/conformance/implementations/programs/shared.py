@@ -159,15 +159,15 @@ class Shared:
         """Yield the answers of a call, as the lines of its cases."""
         f, n = self.form, sum(case.n for case in cases)
         fields, call = _fields(f, n, 1), self.call
-        taken = [p for p in call.parameters if p.array and not p.const]
+        written = [p for p in call.parameters if p.array and not p.const]
         if call.for_each:
-            taken = [Parameter(next(iter(fields)), call.result or "", array=True)]
+            written = [Parameter(next(iter(fields)), call.result or "", array=True)]
         elif call.result is not None and answer[-1] != [0]:
             got = f"{self.name} for {cases[0].n} numbers"
             raise BadInput(
                 message("check", got, f"it returned {answer[-1][0]}", "if that is no error, declare it void")
             )
-        found = {p.name: self._from_c(p, fields[p.name], words) for p, words in zip(taken, answer, strict=False)}
+        found = {p.name: self._from_c(p, fields[p.name], words) for p, words in zip(written, answer, strict=False)}
         if f.is_type:
             (words,) = found.values()
             sides = zip(cases, words[:, None], strict=True)
