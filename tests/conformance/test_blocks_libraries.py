@@ -171,3 +171,50 @@ def test_bitsandbytes_takes_the_scale_of_another_block():
     kind = next(kind for kind in row.part("decoded").differences if kind.cause == "the scale of another block")
     assert kind.example.block == "array 2 x 96, block i full of i + 1"
     assert (kind.example.at, kind.example.theirs, kind.example.ours) == ("[1, 32]", "2", "3")
+
+
+# What is asked beside casts and blocks --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnxruntime"])
+def test_dynamic_quantization(name):
+    """[-1, 0, 3] is 4 / 255 apart: the zero point is round(63.75), and 3 / scale is round(191.25)."""
+    x = np.array([[-1, 0, 3]], np.float32)
+    parts = stored(loaded(name), "DynamicQuantizeLinear", "float32", {"x": x}).parts
+    assert parts["codes"].tolist() == [[0, 64, 255]]
+    assert (parts["scales"], parts["zero_points"]) == (np.float32(4) / np.float32(255), 64)
+    assert parts["decoded"].tolist() == (np.float32([[-64, 0, 191]]) * parts["scales"]).tolist()
+    zeros = stored(loaded(name), "DynamicQuantizeLinear", "float32", {"x": x * 0}).parts
+    assert not zeros["decoded"].any()
+
+
+def test_a_wrong_dynamic_quantization_of_zeros_is_found():
+    adapter = loaded("onnxruntime")
+    profile = next(each for each in adapter.profiles if each.theirs == "DynamicQuantizeLinear")
+
+    def ones(theirs, source, **arrays):
+        found = stored(adapter, theirs, source, arrays)
+        if not arrays["x"].any():
+            found.parts["decoded"] = np.ones_like(found.parts["decoded"])
+        return found
+
+    right, wrong = (judge_profile(adapter, profile, ask) for ask in (Changed(adapter), ones))
+    assert right.part("decoded").status == "agree"
+    assert wrong.part("decoded").status == "disagree"
+
+
+@pytest.mark.parametrize(
+    ("name", "codes"),
+    [
+        ("make_tensor FLOAT8E4M3FN", [0x38, 0x7E, 0x00, 0xB8]),
+        ("make_tensor FLOAT4E2M1", [0x2, 0x7, 0x0, 0xA]),
+        ("make_tensor INT4", [1, None, 0, 0xF]),  # 1000 is beyond it
+        ("to_float8e8m0 down", [127, 127 + 9, 0, None]),  # of a negative scale nothing is said
+        ("saturate_cast float8_e4m3fn", [0x38, 0x7E, 0x00, 0xB8]),
+    ],
+)
+def test_helpers_of_onnx(name, codes):
+    x = np.array([1, 1000, 0, -1], np.float32)
+    answer = np.asarray(loaded("onnx").encode(name, x, "float32")).view(np.uint8)
+    answer &= 15 if name.endswith(("4E2M1", "INT4")) else 255
+    assert [None if b is None else a for a, b in zip(answer.tolist(), codes, strict=True)] == codes

@@ -1,11 +1,13 @@
-"""onnx: Cast, QuantizeLinear and DequantizeLinear in the reference evaluator, and the helper `saturate_cast`.
+"""onnx: Cast, QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear in the reference evaluator, and the helpers.
 
-In blocks, QuantizeLinear is given its scales.
+In blocks, QuantizeLinear is given its scales. The helpers are `saturate_cast`, `to_float8e8m0`, and `make_tensor`,
+which casts numbers.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -62,6 +64,18 @@ HELPER = tuple(
     Profile(f"{ours}+overflow=finite", f"saturate_cast {theirs}", nan=nan, what=("encode",))
     for ours, theirs, nan in (("e4m3fn", "float8_e4m3fn", (0x7F, 0xFF)), ("e5m2", "float8_e5m2", (0x7E, 0xFE)))
 )
+TO_SCALES = tuple(
+    Profile(profile.dtype, f"to_float8e8m0 {mode}", ("float32",), what=("encode",))
+    for profile, mode in zip(SCALES, ("up", "down", "nearest"), strict=True)
+)
+MADE, MADE_SCALES, MADE_INTEGERS = (
+    tuple(
+        Profile(each.dtype, f"make_tensor {each.theirs.split(' ')[1]}", ("float32",), each.nan, ("encode",))
+        for each in some
+    )
+    for some in ((*SATURATING, *SMALL_CASTS), SCALES[:1], TRUNCATING)
+)
+DYNAMIC = (BlockProfile("onnx-dynamic", "DynamicQuantizeLinear", shapes="any"),)
 BLOCKS = tuple(
     BlockProfile(f"onnx-{ours}", f"QuantizeLinear {theirs}", given=True)
     for ours, theirs in (
@@ -77,17 +91,18 @@ def names(*groups: tuple[Profile, ...]) -> tuple[str, ...]:
     return tuple(profile.theirs for group in groups for profile in group)
 
 
+NEGATIVE = Known(
+    Cause("negative scale", "what becomes of negative numbers is unspecified"),
+    f"{CAST} (to E8M0: -0 and negative numbers are unspecified)",
+    undefined=is_negative,
+)
+
+
 def on_record(integers: tuple[Profile, ...], floats: tuple[Profile, ...], link: str) -> tuple[Known, ...]:
     """What Cast leaves open, and which floats are made from float32 alone, with a link for that."""
-    negative = Cause("negative scale", "what becomes of negative numbers is unspecified, here NaN")
     return (
         Known(wraps(), f"{CAST} (to fixed point: undefined if OOR)", types=names(integers), undefined=is_beyond),
-        Known(
-            negative,
-            f"{CAST} (to E8M0: -0 and negative numbers are unspecified)",
-            types=names(SCALES),
-            undefined=is_negative,
-        ),
+        replace(NEGATIVE, types=names(SCALES)),
         Known(through("float32"), link, types=names(floats), sources=("float64",)),
     )
 
@@ -99,10 +114,14 @@ class Onnx(Adapter):
     import_seconds = 0.5
     profiles = (
         *(*SATURATING, *PLAIN, *SMALL_CASTS, *SCALES, *TRUNCATING, *QUANTIZE, *HELPER),
-        *(*BLOCKS, *halves(BLOCKS, "float16", "bfloat16")),
+        *(*TO_SCALES, *MADE, *MADE_SCALES, *MADE_INTEGERS),
+        *(*DYNAMIC, *BLOCKS, *halves(BLOCKS, "float16", "bfloat16")),
     )
     known = (
-        *on_record(TRUNCATING, SCALES, "https://github.com/onnx/onnx/pull/7030 (always cast to fp32 first)"),
+        replace(NEGATIVE, types=names(TO_SCALES, MADE_SCALES)),
+        *on_record(
+            (*TRUNCATING, *MADE_INTEGERS), SCALES, "https://github.com/onnx/onnx/pull/7030 (always cast to fp32 first)"
+        ),
         Known(
             through("float32"),
             "https://github.com/jax-ml/ml_dtypes/pull/401 (onnx casts by ml_dtypes)",
@@ -120,6 +139,14 @@ class Onnx(Adapter):
             from onnx import numpy_helper
 
             return numpy_helper.saturate_cast(numbers, np.dtype(getattr(ml_dtypes, name)))
+        if operator == "to_float8e8m0":
+            from onnx import numpy_helper
+
+            return numpy_helper.to_float8e8m0(numbers, saturate=True, round_mode=name)
+        if operator == "make_tensor":
+            from onnx import TensorProto, helper, numpy_helper
+
+            return numpy_helper.to_array(helper.make_tensor("x", getattr(TensorProto, name), x.shape, numbers))
         feeds = {"x": numbers}
         if operator == "QuantizeLinear":
             feeds |= {"scale": np.array(1, numbers.dtype), "zero": np.zeros((), _numpy_type(name))}
@@ -129,6 +156,12 @@ class Onnx(Adapter):
         """Cast to float32."""
         name = theirs.split(" ")[1]
         return _evaluator("Decode", name, (), "float32").run(None, {"x": codes.copy().view(_numpy_type(name))})[0]
+
+    def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
+        """DynamicQuantizeLinear, and DequantizeLinear of what it gives."""
+        from onnx.reference import ReferenceEvaluator
+
+        return dynamic_parts(*ReferenceEvaluator(dynamic_model()).run(None, {"x": x}))
 
     def quantize_given(
         self, theirs: str, x: NDArray[Any], scales: NDArray[np.float32], zero_points: NDArray[np.uint8] | None
@@ -223,6 +256,24 @@ def model_of_blocks(
     ]
     outputs = [helper.make_tensor_value_info("q", kind, shape), helper.make_tensor_value_info("y", real, shape)]
     return _model(nodes, [helper.make_tensor_value_info("x", real, shape)], outputs, inside)
+
+
+def dynamic_model() -> Any:
+    """x -> DynamicQuantizeLinear -> codes, scale, zero point -> DequantizeLinear -> y."""
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    kinds = {"q": TensorProto.UINT8, "scale": TensorProto.FLOAT, "zero": TensorProto.UINT8, "y": TensorProto.FLOAT}
+    outputs = [helper.make_tensor_value_info(name, kind, None) for name, kind in kinds.items()]
+    return _model(nodes, [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)], outputs)
+
+
+def dynamic_parts(codes: Any, scale: Any, zero: Any, decoded: Any) -> dict[str, Any]:
+    """The outputs of that model by the names of parts."""
+    return {"codes": codes, "scales": scale, "zero_points": zero, "decoded": decoded}
 
 
 def _model(nodes: list[Any], inputs: list[Any], outputs: list[Any], inside: list[Any] | None = None) -> Any:

@@ -16,9 +16,12 @@ from kbit_ref.conformance.implementations.adapters import Adapter, BlockProfile,
 from kbit_ref.conformance.implementations.adapters.onnx import (
     BLOCK,
     BLOCKS,
+    DYNAMIC,
     FP8,
     INTEGERS,
     SCALES,
+    dynamic_model,
+    dynamic_parts,
     model,
     model_of_blocks,
     on_record,
@@ -60,7 +63,7 @@ class Onnxruntime(Adapter):
     needs = ("onnx",)
     profiles = (
         *(*CASTS, *SCALES, *HALF_AWAY, *QUANTIZE),
-        *(*OPERATORS, *NBITS, *GATHER, *BNB4),
+        *(*DYNAMIC, *OPERATORS, *NBITS, *GATHER, *BNB4),
         *halves((*OPERATORS, *GATHER), "float16"),
         *halves((*NBITS, *BNB4), "float16", compute=False),
     )
@@ -90,8 +93,11 @@ class Onnxruntime(Adapter):
         return result.numpy()
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
-        """The tools for weights."""
+        """DynamicQuantizeLinear, or the tools for weights."""
         name, *options = theirs.split()
+        if name == "DynamicQuantizeLinear":
+            outputs = _run(_dynamic_session(), {"x": _value(x)}, ("q", "scale", "zero", "y"))
+            return dynamic_parts(*(output.numpy() for output in outputs))
         if name == "MatMulNBits":
             return _nbits(int(options[0]), "asymmetric" in options, x)
         if name == "MatMulBnb4":
@@ -147,6 +153,11 @@ def _memory(value: Any, count: int, bits: int) -> NDArray[np.uint8]:
 @lru_cache(maxsize=64)
 def _session(operator: str, name: str, attributes: tuple[str, ...], source: str, threads: int = 0) -> Any:
     return _session_of(model(operator, name, attributes, source), threads)
+
+
+@lru_cache(maxsize=1)
+def _dynamic_session() -> Any:
+    return _session_of(dynamic_model(), optimized=False)
 
 
 def _session_of(made: Any, threads: int = 0, optimized: bool = True) -> Any:
