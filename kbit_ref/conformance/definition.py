@@ -1,4 +1,4 @@
-"""What our definition stores for an array, block by block, and which blocks it refuses."""
+"""Compute what the definition stores for an array, block by block, and which blocks it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a variant cannot differ from a scheme: reasons that are checked before they are given.
+"""Show that a variant cannot differ from a scheme: reasons that are checked before they are given.
 
 Codes are monotone functions of the quotient, and scales are of the largest number: so two of them that are equal at
 both ends of every interval in which neither changes are equal on all float32 numbers, and halving intervals finds a

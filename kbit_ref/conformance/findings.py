@@ -1,4 +1,4 @@
-"""What is distinct among the differences of many verdicts, how much harm each does, and which of them are new."""
+"""Find the distinct differences of many verdicts, how much harm each does, and which of them are new."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEYS = ("library", "theirs", "part", "cause")
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """Where a difference was found, and its cause: what a baseline holds."""
+    """The place of a difference, and its cause: an entry of a baseline."""
 
     library: str
     theirs: str
@@ -106,7 +106,7 @@ class Finding:
 
 @dataclass
 class _Group:
-    """What will be one finding."""
+    """A finding that is being collected."""
 
     status: str
     link: str

@@ -44,7 +44,7 @@ class Found:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a judge has to do."""
+    """The work of a judging process."""
 
     timeout: float
     folders: tuple[str, ...]

@@ -54,7 +54,7 @@ Make = Callable[[Steps], "Steps | None"]
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of a variant of a scheme: see the head of this file."""
+    """The fate of a variant of a scheme: see the head of this file."""
 
     scheme: str
     variant: str

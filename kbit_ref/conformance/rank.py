@@ -1,4 +1,4 @@
-"""Which of all its rivals an implementation is: a type under each choice, or the profiles of the same type and cut."""
+"""Rank an implementation among rivals: a type under each choice, or the profiles of the same type and cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What judging finds, whatever is judged: frozen values that print as a few readable lines.
+"""Represent verdicts, whatever is judged: frozen values that print as a few readable lines.
 
 A `Verdict` on one subject has a `Row` for each part of each question, a row a `Difference` for each
 reason why answers differ, a difference its simplest `Counterexample`.
@@ -179,7 +179,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Special:
-    """What becomes of one NaN, or one infinity, in a block; or of the blocks that the scheme has no answer for.
+    """The effect of one NaN, or one infinity, in a block; or of the blocks that the scheme has no answer for.
 
     Parameters
     ----------

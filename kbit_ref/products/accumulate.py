@@ -1,4 +1,4 @@
-"""How an implementation adds up a dot product: formats, fused or not, and in which order.
+"""Model how an implementation adds up a dot product: formats, fused or not, and in which order.
 
 An `Accumulator` is a frozen record, spelled NAME{+choice=value}: `float32`, `float32_fma`,
 `bfloat16_via_float32`, `int32_b32`, `float32+order=strided8`. An order is a function of a machine
@@ -28,7 +28,7 @@ SOURCE = {"source": "definition"}
 
 
 class Machine(Protocol[Sum]):
-    """What an order needs; products have the numbers 0 to n - 1."""
+    """The operations that an order needs; products have the numbers 0 to n - 1."""
 
     def start(self, k: int) -> Sum:
         """Return the sum of product k alone."""
@@ -147,7 +147,7 @@ def order(name: str) -> Order:
 
 @dataclass(frozen=True)
 class Accumulator:
-    """What happens to the products a_k * b_k of a dot product.
+    """An arithmetic for the products a_k * b_k of a dot product.
 
     Parameters
     ----------

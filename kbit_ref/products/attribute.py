@@ -1,4 +1,4 @@
-"""Where a quantized product parts from the reference: codes, scales, rounded weights or activations, or accumulation.
+"""Split the error of a quantized product: codes, scales, rounded weights or activations, or accumulation.
 
 Five products in a row, each with one thing more as the implementation has it, the first four exact:
 

@@ -26,7 +26,7 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """Where an answer is not what it can be; true if that is nowhere.
+    """The elements of an answer that cannot be right; true if there are none.
 
     Parameters
     ----------

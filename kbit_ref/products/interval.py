@@ -1,4 +1,4 @@
-"""Where a dot product may lie, derived from formats and data instead of chosen as an `atol`.
+"""Bound a dot product, by formats and data instead of a chosen `atol`.
 
 **Any order.** Let n products be added as a binary tree of n - 1 additions, each rounded to nearest in
 a format of unit roundoff u, whose leaves are numbers of the format, or products that go fused into an

@@ -1,4 +1,4 @@
-"""What `dot_bound` takes: two matrices and the scales of groups, checked, a part at a time as float64 numbers."""
+"""Check the operands of `dot_bound`: two matrices and the scales of groups, a part at a time as float64 numbers."""
 
 from __future__ import annotations
 

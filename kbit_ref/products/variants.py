@@ -1,4 +1,4 @@
-"""Which mistake explains a product that lies outside its interval.
+"""Name the mistake that explains a product outside its interval.
 
 A variant is another product: other operands (activations in 8 bits, a tail left out), or another accumulator (partial
 sums in bfloat16). It has an interval of its own, and an answer of its own in one order. It explains an answer that
@@ -36,7 +36,7 @@ NEARER = 4  # times, to the variant's centre than to ours
 
 
 class Faulty(NamedTuple):
-    """What an implementation with a mistake computes: its operands, its accumulator, and what it does to the sum."""
+    """A product with a mistake: its operands, its accumulator, and what it does to the sum."""
 
     given: Operands
     model: Accumulator
@@ -254,7 +254,7 @@ def _without(given: Operands, columns: slice) -> Operands:
 
 @dataclass(frozen=True)
 class ProductDiagnosis:
-    """What explains the answers that are outside an interval, or improbably far from its centre.
+    """The explanation of answers that are outside an interval, or improbably far from its centre.
 
     Parameters
     ----------

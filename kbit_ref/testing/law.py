@@ -1,4 +1,4 @@
-"""What a law is, and the test classes that are made of laws."""
+"""Define laws, and the test classes that are made of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is judged: a function that quantizes arrays, and the scheme that it claims to follow."""
+"""Represent what is judged: a function that quantizes arrays, and the scheme that it claims to follow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a subject makes of an array.
+    """The answer of a subject for an array.
 
     Parameters
     ----------

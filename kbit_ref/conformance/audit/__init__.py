@@ -1,4 +1,4 @@
-"""Which wrong quantizers a test accepts: `quantizers`, `run`, `rules_in_use`, `audit_pytest` (in somebody's pytest)."""
+"""Find the wrong quantizers that a test accepts: `quantizers`, `run`, `rules_in_use`, `audit_pytest` (for pytest)."""
 
 from kbit_ref.conformance.audit.run import Audit, Tried, audit
 

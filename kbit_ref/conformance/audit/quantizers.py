@@ -42,7 +42,7 @@ def _alike(one: Output, two: Output) -> bool:
 
 @dataclass
 class Quantizer:
-    """What a test is given: it quantizes by a scheme, rightly or wrongly.
+    """A quantizer for a test: it quantizes by a scheme, rightly or wrongly.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Audit:
-    """What became of the known-wrong quantizers. `print` it, or take `as_dict()` for JSON."""
+    """The result of a test on the known-wrong quantizers. `print` it, or use `as_dict()` for JSON."""
 
     rule: str
     scheme: str

@@ -1,4 +1,4 @@
-"""What a case is: a decorated function that makes inputs, and which subjects it is for."""
+"""Define cases: decorated functions that make inputs, with the subjects that they are for."""
 
 from __future__ import annotations
 

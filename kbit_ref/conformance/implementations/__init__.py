@@ -1,1 +1,1 @@
-"""What somebody else answers: a function, a library in a process of its own, a program, a shared library."""
+"""Run an implementation: a function, a library in a process of its own, a program, a shared library."""

@@ -25,7 +25,7 @@ CHANGED = "it changed the array that it was given"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back for arrays.
+    """An answer to arrays.
 
     Parameters
     ----------

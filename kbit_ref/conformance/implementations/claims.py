@@ -1,4 +1,4 @@
-"""What an adapter says about its library: names of theirs, what they mean, and the differences that are on record."""
+"""Declare what a library has: its names, what they mean, and the differences that are on record."""
 
 from __future__ import annotations
 

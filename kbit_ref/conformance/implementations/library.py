@@ -35,7 +35,7 @@ START = (
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: arrays, and what was said of them; or the reason there is neither."""
+    """A reply of a library: arrays, and facts about them; or the reason there is neither."""
 
     arrays: dict[str, NDArray[Any]]
     said: Any = None

@@ -1,4 +1,4 @@
-"""What a decoder of a scheme is given: every code with scales of many kinds, and what the scheme stores for arrays."""
+"""Generate inputs for decoders of a scheme: every code with scales of many kinds, and what is stored for arrays."""
 
 from __future__ import annotations
 

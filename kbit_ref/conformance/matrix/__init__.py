@@ -1,1 +1,1 @@
-"""Who agrees with whom: `matrix` (all libraries beside the definition and each other), `pages` and `tables` (print)."""
+"""Compare libraries: `matrix` (all beside the definition and each other), `pages` and `tables` (print)."""

@@ -1,4 +1,4 @@
-"""Who agrees with whom about blocks: the numbers that libraries store for the same blocks.
+"""Compare the numbers that libraries store for the same blocks.
 
 A group is all formats of the same levels and the same size of block, whatever their scales: what
 their codes and scales stand for is compared, number by number, the signs of zeros too.

@@ -1,4 +1,4 @@
-"""Who agrees with whom: the answers of libraries to the same inputs, pair by pair.
+"""Compare the answers of libraries to the same inputs, pair by pair.
 
 Each group has one set of inputs: for data types the levels, midpoints and their neighbours; for
 block formats the blocks of all formats of the group. Which answers are right is no matter here.

@@ -38,7 +38,7 @@ AT_ONCE = 1 << 16  # numbers that are judged together
 
 @dataclass(frozen=True)
 class Judged:
-    """What was found; `print` it.
+    """The verdict on a program; `print` it.
 
     Attributes
     ----------

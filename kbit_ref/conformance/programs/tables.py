@@ -1,4 +1,4 @@
-"""What is worth having in a program's own source: levels, boundaries, test cases, all of them as bits.
+"""Make tables for a program's own source: levels, boundaries, test cases, all of them as bits.
 
 `c_header` and `memory` write them down; here they are arrays with a name and a line about each.
 """

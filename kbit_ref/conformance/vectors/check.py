@@ -66,7 +66,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a file says of an implementation."""
+    """The outcome of a file of vectors for an implementation."""
 
     vectors: Vectors
     failures: tuple[Failure, ...]

@@ -1,4 +1,4 @@
-"""Which files and levels kill which mutants: the rows of a page of the book, and what is left."""
+"""Count the mutants that files and levels kill: the rows of a page of the book, and what is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the definition says of the inputs of a case: `kb.exact` alone, and the places of bits in a layout one by one."""
+"""Compute the answers to a case by the definition: `kb.exact` alone, and the places of bits in a layout one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which mutants a test kills. The flags of a test are all of them, so that what fails names what is wrong."""
+"""Find the mutants that a test kills. The flags of a test are all of them, so that a failure names what is wrong."""
 
 from __future__ import annotations
 

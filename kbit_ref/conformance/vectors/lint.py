@@ -1,4 +1,4 @@
-"""What must hold of a file besides its schema: numbers, flags and notes, names, and that the arrays go together."""
+"""Check a file beyond its schema: numbers, flags and notes, names, and that the arrays fit together."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Form:
-    """What the lines about a subject look like. Make one with `form(...)`."""
+    """The format of the lines about a subject. Make one with `form(...)`."""
 
     subject: DataType | Scheme
     what: str  # encode or decode
