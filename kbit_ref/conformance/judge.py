@@ -43,7 +43,7 @@ Ask = Callable[..., Answer]
 
 
 def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, known: Sequence[Known] = ()) -> Row:
-    """The verdict on all answers to a question.
+    """Judge all answers to a question.
 
     Parameters
     ----------
@@ -89,14 +89,14 @@ def judge(asked: Question, answers: Sequence[Answer], form: str | None = None, k
 
 
 def _read_as_values(flat: Answer, got: Theirs) -> list[str]:
-    """What was made of signed integers, which may be meant as codes."""
+    """Note how signed integers were read, which may be meant as codes."""
     if got.decoded is None or flat.array is None or flat.array.dtype.kind != "i":
         return []
     return [f"integers of dtype {flat.array.dtype} are read as values; if they are codes, give uint8 or uint16"]
 
 
 def _same_nan(asked: Question, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Where both are NaN, by different codes."""
+    """Return where both are NaN, by different codes."""
     is_nan = np.append(np.isnan(asked.dtype.levels), False)  # -1 is no level
     return np.asarray(is_nan[asked.ours] & is_nan[codes] & (codes != asked.ours))
 
@@ -115,7 +115,7 @@ def _other_nan(asked: Question, codes: NDArray[np.int64]) -> list[str]:
 def _compare(
     asked: Question, got: Theirs, known: Sequence[Known]
 ) -> tuple[tuple[Difference, ...], list[str], Diagnosis | None]:
-    """The differences by kind, the known ones that did not occur, and what is wrong."""
+    """Return the differences by kind, the known ones that did not occur, and what is wrong."""
     if asked.what == "decode":
         different, diagnosis = _compare_levels(asked, got)
         return different, [], diagnosis
@@ -142,7 +142,7 @@ def _compare(
 
 
 def _by_the_words(asked: Question, differs: NDArray[np.bool_], theirs: NDArray[np.int64]) -> Group | None:
-    """All that differ, if what is done to numbers that float64 does not hold gives just theirs."""
+    """Return all that differ, if what is done to numbers that float64 does not hold gives just theirs."""
     if asked.inputs.kind not in ("longdouble", "int64", "uint64") or not differs.any():
         return None
     numbers = asked.inputs.words.view(asked.inputs.kind)
@@ -160,7 +160,7 @@ def _by_the_words(asked: Question, differs: NDArray[np.bool_], theirs: NDArray[n
 def _on_record(
     asked: Question, ours: NDArray[np.int64], theirs: NDArray[np.int64], known: Sequence[Known]
 ) -> tuple[list[tuple[Group, str]], list[str]]:
-    """The values that the known differences explain, alone or two at once."""
+    """Return the values that the known differences explain, alone or two at once."""
     found, errors = [], []
     left = ours != theirs
     for entry in known:
@@ -181,7 +181,7 @@ def _on_record(
 
 
 def _zero_signs(asked: Question, got: Theirs, ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> list[Group]:
-    """Values that are zero with the other sign, in a type that cannot say so in a code."""
+    """Return where values are zero with the other sign, in a type that has no code for it."""
     if got.decoded is None:
         return []
     where = (theirs == -1) & (got.decoded == 0) & (asked.dtype.levels[ours] == 0)
@@ -208,7 +208,7 @@ def _difference(asked: Question, group: Group, got: Theirs, link: str) -> Differ
 
 
 def _error(asked: Question, got: Theirs, where: NDArray[np.bool_]) -> float | None:
-    """The median relative error of what the codes, or values, stand for."""
+    """Return the median relative error of what the codes, or values, stand for."""
     if asked.dtype.exponents is not None:  # float64 does not hold the levels
         return None
     levels = np.append(asked.dtype.levels, np.nan)  # -1 is no level
@@ -217,7 +217,7 @@ def _error(asked: Question, got: Theirs, where: NDArray[np.bool_]) -> float | No
 
 
 def _how(asked: Question, group: Group, i: int) -> str:
-    """How their answer comes about, in one line."""
+    """Return how their answer comes about, in one line."""
     if group.cause == UNEXPLAINED:
         return ""
     numbers = None if group.finding is None else becomes(asked.dtype, group.finding, asked.x[i : i + 1])
@@ -225,7 +225,7 @@ def _how(asked: Question, group: Group, i: int) -> str:
 
 
 def _compare_levels(asked: Question, got: Theirs) -> tuple[tuple[Difference, ...], Diagnosis | None]:
-    """Decoded values against the levels, entry by entry."""
+    """Compare decoded values with the levels, entry by entry."""
     assert got.decoded is not None
     levels, values = asked.x, got.decoded
     if same(levels, values).all():
@@ -244,7 +244,7 @@ def _compare_levels(asked: Question, got: Theirs) -> tuple[tuple[Difference, ...
 
 
 def _arrangements(asked: Question, flat: Theirs, answers: Sequence[Answer], form: str | None) -> list[str]:
-    """Every other arrangement must give what the flat array gave."""
+    """Check that every other arrangement gives what the flat array gave."""
     errors = []
     codes = dict(arrangements(flat.stored.codes))
     values = dict(arrangements(flat.decoded)) if flat.decoded is not None else {}
@@ -285,22 +285,22 @@ class Found:
 
 
 class Claimant(Protocol):
-    """Who claims to follow a profile."""
+    """An implementation that claims to follow a profile."""
 
     @property
     def library(self) -> str:
-        """Its name."""
+        """Return the name of the library."""
 
     @property
     def known(self) -> Sequence[Known | KnownDifference]:
-        """The differences that are on record."""
+        """Return the differences that are on record."""
 
     def version(self) -> str:
-        """Of the library."""
+        """Return the version of the library."""
 
 
 def judge_profile(adapter: Claimant, profile: BlockProfile, ask: Ask, s: Scheme | None = None) -> Verdict:
-    """The verdict on every part of a profile.
+    """Judge every part of a profile.
 
     Parameters
     ----------
@@ -331,7 +331,7 @@ def judge_profile(adapter: Claimant, profile: BlockProfile, ask: Ask, s: Scheme 
 
 
 def _specials(s: Scheme, profile: BlockProfile, source: str, ask: Ask) -> tuple[Special, ...]:
-    """What becomes of NaN and infinity."""
+    """Judge what becomes of NaN and infinity."""
 
     def put(words: Array, plain: Array) -> Theirs:
         given = given_scales(s, profile, plain, source)
@@ -341,7 +341,7 @@ def _specials(s: Scheme, profile: BlockProfile, source: str, ask: Ask) -> tuple[
 
 
 def given_scales(s: Scheme, profile: BlockProfile, words: Array, source: str = "float32") -> dict[str, Array]:
-    """The scales and zero points of an array for a library that takes them from us; empty for all others."""
+    """Return the scales and zero points of an array for a library that is given them; empty for all others."""
     if not profile.given:
         return {}
     q = quantize(words, s, threads=1, bfloat16=source == "bfloat16")
@@ -349,7 +349,7 @@ def given_scales(s: Scheme, profile: BlockProfile, words: Array, source: str = "
 
 
 def _spelled_error(found: Found, text: str) -> str:
-    """An error, where it happened, and the mistake that gives just such answers."""
+    """Return an error, where it happened, and the mistake that gives just such answers."""
     cause = found.causes.get(text, "")
     return f"{text} ({_some(found.errors[text])})" + (f": {cause}" if cause else "")
 
@@ -380,7 +380,7 @@ def _one(s: Scheme, profile: BlockProfile, case: Case, ask: Ask, found: Found) -
 
 
 def _put(s: Scheme, profile: BlockProfile, words: Array, source: str, ask: Ask, case: Case | None = None) -> Compared:
-    """Both answers for one array, compared."""
+    """Compare both answers for one array."""
     case = case or Case("", source, words)
     arrays: dict[str, Array] = {"x": words}
     try:
@@ -409,7 +409,7 @@ def rows_of(
     known: Sequence[KnownDifference] = (),
     diagnosis: Diagnosis | None = None,
 ) -> tuple[tuple[Row, ...], list[str]]:
-    """The verdicts by part, and what is on record and did not occur."""
+    """Return the rows by part, and the known differences that did not occur."""
     parts = []
     seen = set()
     for name in PARTS:

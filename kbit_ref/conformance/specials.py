@@ -43,7 +43,7 @@ class _Seen:
 
 
 def specials(s: Scheme, source: str, width: int, multiple: int, put: Put) -> tuple[Special, ...]:
-    """What becomes of NaN and of infinity, of both signs, in the first and in another place of a block.
+    """Judge what becomes of NaN and of infinity, of both signs, in the first and in another place of a block.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def specials(s: Scheme, source: str, width: int, multiple: int, put: Put) -> tup
 def _arrays(
     s: Scheme, source: str, width: int, multiple: int, number: float
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Pairs of arrays: blocks of finite numbers with one zero among them, and the same with the number in its place."""
+    """Yield pairs of arrays: blocks of finite numbers with one zero, and the same with the number in its place."""
     n = -(-max(5, multiple) // multiple) * multiple
     rows = np.linspace(-1, 1, width) * (1 + np.arange(n) % 4)[:, None]
     for sign in (1, -1):
@@ -88,7 +88,7 @@ def _arrays(
 
 
 def _as_choice(s: Scheme, name: str, words: NDArray[np.float32], source: str, theirs: Theirs) -> tuple[str, ...]:
-    """The values of the choice `nan` or `inf` under which our answer is theirs."""
+    """Return the values of the choice `nan` or `inf` under which our answer is theirs."""
     found = []
     for value in CHOICES[name]:
         made = s if s[name] == value else changed(s, (name, value))
@@ -101,7 +101,7 @@ def _as_choice(s: Scheme, name: str, words: NDArray[np.float32], source: str, th
 
 
 def _same_answer(ours: Stored, theirs: Theirs) -> bool:
-    """Is every code and every number ours?"""
+    """Return whether every code and every number is ours."""
     if theirs.has_codes and not np.array_equal(ours.codes, theirs.stored.codes):
         return False
     if not theirs.has_codes:
@@ -113,7 +113,7 @@ def _same_answer(ours: Stored, theirs: Theirs) -> bool:
 def _described(
     s: Scheme, name: str, base: Theirs, theirs: Theirs, where: NDArray[np.bool_], as_choice: tuple[str, ...]
 ) -> _Seen:
-    """What became of the number, of its block, and of the other blocks, in words."""
+    """Describe what became of the number, of its block, and of the other blocks."""
     before, after = _numbers(s, base, where.shape), _numbers(s, theirs, where.shape)
     if before is None or after is None:
         return _Seen("other", "what is stored stands for no numbers", as_choice)
@@ -140,12 +140,12 @@ def _described(
 
 
 def _wholes(rest: NDArray[np.float64]) -> tuple[tuple[str, bool], ...]:
-    """What all the others of a block may be."""
+    """Return what all the others of a block may be."""
     return ("NaN", bool(np.isnan(rest).all())), ("0", bool((rest == 0).all()))
 
 
 def _numbers(s: Scheme, theirs: Theirs, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
-    """What they decode it to, or what their codes and scales stand for."""
+    """Return what they decode it to, or what their codes and scales stand for."""
     return theirs.decoded if theirs.decoded is not None else spelled(s, shape, theirs)
 
 
@@ -154,7 +154,7 @@ def _real(value: float) -> str:
 
 
 def _judged(s: Scheme, name: str, source: str, seen: list[_Seen]) -> Special:
-    """All arrays with one such number together."""
+    """Judge all arrays with one such number together."""
     words = list(dict.fromkeys(each.word for each in seen))
     word = words[0] if len(words) == 1 else "mixed"
     does = "; or ".join(dict.fromkeys(each.does for each in seen))
@@ -186,7 +186,7 @@ def noting_nan(row: Row, d: DataType, convert: Callable[[Question], list[Answer]
 
 
 def _of_nan(d: DataType, source: str, convert: Callable[[Question], list[Answer]]) -> str:
-    """What becomes of NaN, in a sentence: of each sign where these become different ones."""
+    """Describe what becomes of NaN: of each sign where these become different ones."""
     words = nan_words(source)
     asked = Question(d, "encode", Inputs(source, words), to_float64(words, source), np.zeros(words.size, d.code_dtype))
     head = f"{words.size:,} NaN, which {d.name.partition('+')[0]} has none of"

@@ -89,7 +89,7 @@ def explain_type(
 
 
 def becomes(d: DataType, finding: Finding, x: Any) -> Any:
-    """The numbers that a finding encodes instead of x; None if it reads them as they are."""
+    """Return the numbers that a finding encodes instead of x; None if it reads them as they are."""
     base = steps_of_type(d)
     steps = finding.account(base)
     if steps is None or steps.read is base.read:
@@ -163,7 +163,7 @@ def diagnosed(e: Evidence, prefer: Iterable[str] = ()) -> Diagnosis:
 
 
 def _searched(e: Evidence, prefer: Iterable[str] = ()) -> tuple[Diagnosis, list[tuple[Finding, Any]]]:
-    """The same, and which answers each finding explains."""
+    """Search as `diagnosed` does; return also which answers each finding explains."""
     found = search(e, prefer)
     findings = tuple(finding(chosen) for chosen in found.chosen)
     verdict = verdict_of(e, found, findings, e.reads_only)
@@ -185,7 +185,7 @@ def _searched(e: Evidence, prefer: Iterable[str] = ()) -> tuple[Diagnosis, list[
 
 
 def _first(e: Evidence, found: Found) -> Unexplained:
-    """The first answer that no account explains, step by step."""
+    """Return the first answer that no account explains, step by step."""
     for piece, flags in e.by_piece(found.left):
         for name, left in piece.parts(flags):
             if left.any():
@@ -213,7 +213,7 @@ def _unexplained(subject: Any, piece: Piece, name: str, flat: int) -> Unexplaine
 
 
 def _element(s: Scheme, piece: Piece, part: str, index: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The element of the array that an answer is about: of a byte its first code, of a scale its first element."""
+    """Return the element that an answer is about: of a byte that of its first code, of a scale its first one."""
     if part in ("values", "codes"):
         return index
     shape = piece.given.shape
@@ -231,7 +231,7 @@ def _element(s: Scheme, piece: Piece, part: str, index: tuple[int, ...]) -> tupl
 
 
 def _level(s: Scheme, piece: Piece, at: tuple[int, ...], theirs: float) -> tuple[float, int | None] | None:
-    """What their value is in units of the scale, and the code of it."""
+    """Return what their value is in units of the scale, and the code of it."""
     steps = piece.base
     stored = piece.given if isinstance(piece.given, Stored) else Runner(piece.given).write(steps).stored
     if stored.offsets is not None or stored.zero_points is not None:

@@ -48,7 +48,7 @@ KEPT_BITS = (1, 2, 3, 4, 6, 8, 11, 16)
 
 
 def simplest(x: NDArray[np.float64], where: NDArray[np.bool_]) -> int:
-    """The index of the simplest number among those marked.
+    """Return the index of the simplest number among those marked.
 
     The fewest significand bits, then the magnitude nearest to 1, then positive before negative;
     infinities after finite numbers, NaN last.
@@ -72,7 +72,7 @@ def simplest(x: NDArray[np.float64], where: NDArray[np.bool_]) -> int:
 
 
 def spell_code(dtype: DataType, code: int, raw: Any = None) -> str:
-    """`0x7e = 448`: a code and its level; for no code the integer that came, `-1` for one that was cast to uint64."""
+    """Spell a code and its level, `0x7e = 448`; of no code the integer, `-1` for one that was cast to uint64."""
     if not 0 <= code < 2**dtype.bits:
         if raw is None:
             return "no level of the type"
@@ -93,7 +93,7 @@ def _level(level: Any) -> str:
 
 
 def counterexample(dtype: DataType, kind: str, word: Any, theirs: str, ours: int, more: str = "") -> Counterexample:
-    """The counterexample at one word of a source format.
+    """Return the counterexample at one word of a source format.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def _spell_input(x: float | Fraction) -> str:
 
 
 def _steps(d: exact.Definition, bits: int, x: float | Fraction) -> tuple[str, ...]:
-    """Why the definition gives the code it gives."""
+    """Return why the definition gives the code it gives."""
 
     def level(value: Fraction) -> str:
         return f"{_level(value)} ({_hex(dict(d.ladder)[value], bits)})"
@@ -196,7 +196,7 @@ def _beyond(d: exact.Definition, x: Fraction, last: str, value: Fraction, sign: 
 
 
 def shrink(block: NDArray[np.float32], shows: Shows, rounds: int = MOST_ROUNDS) -> NDArray[np.float32]:
-    """The simplest block that one can get to by small steps, each of which still shows the difference.
+    """Return the simplest block that one can get to by small steps, each of which still shows the difference.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def shrink(block: NDArray[np.float32], shows: Shows, rounds: int = MOST_ROUNDS) 
 
 
 def complexity(block: NDArray[np.float32]) -> tuple[float, ...]:
-    """Fewer numbers other than 0 first, then fewer digits, magnitudes nearer to 1, fewer signs.
+    """Return a key: fewer numbers other than 0 first, then fewer digits, magnitudes nearer to 1, fewer signs.
 
     Examples
     --------
@@ -262,7 +262,7 @@ def _unique(best: Array, variants: Iterator[Array]) -> Iterator[Array]:
 
 
 def _variants(block: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Blocks that differ in one step: numbers taken out, made simpler, moved to the front, scaled by a power of 2."""
+    """Yield blocks that differ in one step: numbers removed, made simpler, moved to the front, scaled by 2^n."""
     at = np.flatnonzero((block != 0) | np.signbit(block) | np.isnan(block))
     largest = int(np.abs(np.nan_to_num(block)).argmax())
     for share in (2, 4, 8, 16):  # whole parts at once
@@ -305,7 +305,7 @@ def _with(block: NDArray[np.float32], at: Any, value: Any) -> NDArray[np.float32
 
 
 def _simpler(block: NDArray[np.float32], at: Array) -> Iterator[NDArray[np.float32]]:
-    """One number after the other: 1, -1, a power of two, fewer bits of significand; and all of them at once."""
+    """Yield one number after the other: 1, -1, a power of two, fewer bits of significand; and all of them at once."""
     for i in at:
         value = block[i]
         for other in (1.0, -1.0, 0.5, 2.0):
@@ -324,7 +324,7 @@ def _simpler(block: NDArray[np.float32], at: Array) -> Iterator[NDArray[np.float
 
 
 def _kept(values: NDArray[np.float32], bits: int) -> Iterator[NDArray[np.float32]]:
-    """Numbers with so many bits of significand: rounded, and cut."""
+    """Yield numbers with so many bits of significand: rounded, and cut."""
     with np.errstate(all="ignore"):
         fraction, exponent = np.frexp(values.astype(np.float64))
         for rounding in (np.rint, np.trunc, lambda y: np.sign(y) * np.ceil(np.abs(y))):
@@ -333,7 +333,7 @@ def _kept(values: NDArray[np.float32], bits: int) -> Iterator[NDArray[np.float32
 
 
 def spell_block(block: Array) -> str:
-    """`[1, 0.5, 0 x 62]`: the numbers of a block, runs of one number in short.
+    """Spell the numbers of a block, runs of one number in short: `[1, 0.5, 0 x 62]`.
 
     Examples
     --------
@@ -377,7 +377,7 @@ class Shrinker:
         self.s, self.put, self.multiple, self.size = s, put, multiple, s.cut.size or size
 
     def of(self, group: Group, compared: Sequence[Compared], findings: Sequence[Finding]) -> Counterexample:
-        """The simplest that shows a group; `findings` are all that there are."""
+        """Return the simplest that shows a group; `findings` are all that there are."""
         part = group.part
         i = min(group.where)
         if part not in (*PER_BLOCK, "codes", "decoded"):
@@ -395,7 +395,7 @@ class Shrinker:
         return self._decoded(*again) if again else self._decoded(compared[i], group.where[i], whole=True)
 
     def _belongs(self, group: Group, one: Compared, findings: Sequence[Finding]) -> Flags:
-        """Which answers for another array differ for the reason of a group."""
+        """Return which answers for another array differ for the reason of a group."""
         wrong = one.wrong.get(group.part)
         if wrong is None or not wrong.any():
             return np.zeros(one.index.shape if wrong is None else wrong.shape, bool)
@@ -414,7 +414,7 @@ class Shrinker:
     def simplest(
         self, places: Iterable[tuple[Compared, int]], shows: Callable[[Compared], Flags], rounds: int = MOST_ROUNDS
     ) -> tuple[Compared, int, bool]:
-        """The simplest array and its block that show it, and whether it is a block alone.
+        """Return the simplest array and its block that show it, and whether it is a block alone.
 
         Parameters
         ----------
@@ -457,7 +457,7 @@ class Shrinker:
             return None
 
     def _simple_array(self, one: Compared, shows: Callable[[Compared], Flags]) -> tuple[Compared, Flags, bool] | None:
-        """The smallest array of that many dimensions, block i full of i + 1, that shows it."""
+        """Return the smallest array of that many dimensions, block i full of i + 1, that shows it."""
         shape, width = one.case.words.shape, self.size
         if len(shape) != 2:
             return None
@@ -475,7 +475,7 @@ class Shrinker:
     # How it is told ------------------------------------------------------------------------------
 
     def first(self, part: str, one: Compared, where: Flags) -> Counterexample:
-        """The first byte, decoded number or number of the whole array that differs, as it is."""
+        """Return the first byte, decoded number or number of the whole array that differs, as it is."""
         if part == "decoded":
             return self._decoded(one, where, whole=True)
         at = int(np.flatnonzero(where)[0])
@@ -491,7 +491,7 @@ class Shrinker:
         return Counterexample(one.case.source, f"array {one.case.name}", *texts, at=place)
 
     def example(self, part: str, compared: Compared, block: int, where: Flags | None = None) -> Counterexample:
-        """A block that differs in a code or a number, step by step."""
+        """Return a block that differs in a code or a number, step by step."""
         where = compared.wrong[part] if where is None or where.shape != compared.wrong[part].shape else where
         if part in ("codes", "decoded") and not where[compared.index == block].any():
             where = compared.wrong[part]
@@ -522,7 +522,7 @@ class Shrinker:
         return Counterexample(record.source, text, spelled[0], spelled[1], steps, at=f"[{place}] = {_real(x)}")
 
     def _steps(self, x: float, compared: Compared, block: int, code: int) -> tuple[str, ...]:
-        """The scaled number between its neighbouring levels."""
+        """Return the scaled number between its neighbouring levels."""
         scales = compared.ours.blocks.get("scales")
         simple = self.s["scaleuse"] == "rounded" and self.s["global"] == "none" and self.s["scaleas"] == "multiplier"
         simple = simple and self.s["leastused"] == "none"
@@ -563,19 +563,19 @@ class Shrinker:
 
 
 def _at(one: Compared, part: str, where: Flags) -> NDArray[np.intp]:
-    """The blocks of some answers of a part."""
+    """Return the blocks of some answers of a part."""
     return np.flatnonzero(where) if part in PER_BLOCK else np.unique(one.index[where]).astype(np.intp)
 
 
 def _blocks(one: Compared, part: str, where: Flags) -> Flags:
-    """[n_blocks]: those that have some answers of a part."""
+    """Return those that have some answers of a part, [n_blocks]."""
     found = np.zeros(one.ours.refused.size, bool)
     found[_at(one, part, where)] = True
     return found
 
 
 def _numbers_of(stored: Stored, block: int) -> str:
-    """The scale of a block and what else it stores, in words."""
+    """Return the scale of a block and what else it stores, in words."""
     return ", ".join(f"{name.removesuffix('s')} {_real(float(all_[block]))}" for name, all_ in stored.blocks.items())
 
 
@@ -588,7 +588,7 @@ def _shape(compared: Compared) -> str:
 
 
 def _real(value: float) -> str:
-    """A float32, or a number of fewer bits, in the fewest digits that tell it apart."""
+    """Return a float32, or a number of fewer bits, in the fewest digits that tell it apart."""
     small = np.float32(value)
     text = str(small) if float(small) == value or value != value else repr(value)
     return text.removesuffix(".0")

@@ -1,4 +1,4 @@
-"""What differs, part by part, as a verdict says it: each kind with its cause, its count and its smallest example."""
+"""Describe what differs, part by part: each kind with its cause, its count and its smallest example."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FOR_ERROR = 8  # arrays of which the error is measured
 def differences(
     s: Scheme, compared: Sequence[Compared], shrinker: Shrinker, prefer: Iterable[str] = ()
 ) -> tuple[Diagnosis | None, dict[str, list[Difference]]]:
-    """What is wrong, and by part what differs, each kind with its cause and its smallest example."""
+    """Return what is wrong, and by part what differs, each kind with its cause and its smallest example."""
     preferred = set(prefer)
     kinds: dict[str, list[Difference]] = {name: [] for name in PARTS}
     if not any(wrong.any() for one in compared for wrong in one.wrong.values()):
@@ -43,7 +43,7 @@ def differences(
 
 
 def _error(s: Scheme, group: Group, compared: Sequence[Compared]) -> float | None:
-    """The median relative error of the numbers of a group; for what is stored, of the numbers of its blocks."""
+    """Return the median relative error of the numbers of a group; for what is stored, of the numbers of its blocks."""
     ours, theirs = [], []
     for i, where in list(group.where.items())[:FOR_ERROR]:
         one = compared[i]
@@ -63,5 +63,5 @@ def _error(s: Scheme, group: Group, compared: Sequence[Compared]) -> float | Non
 
 
 def _of_array(stored: Stored, part: str) -> Array:
-    """The numbers of such a part, flat."""
+    """Return the numbers of such a part, flat."""
     return np.array([stored.global_scale], np.float64) if part == "global_scale" else stored.double[part]

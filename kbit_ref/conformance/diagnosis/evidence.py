@@ -1,4 +1,4 @@
-"""What is known of an implementation: what it was given, and what it made of it, piece by piece.
+"""Collect evidence on an implementation: its inputs and its answers, piece by piece.
 
 A piece is one array on one way: numbers to what is stored for them, what is stored to numbers, both ways at
 once where only the numbers at the end are known, and for data types numbers to codes or codes to numbers. The
@@ -82,12 +82,12 @@ class Piece:
 
     @cached_property
     def size(self) -> int:
-        """How many answers there are."""
+        """Return how many answers there are."""
         return sum(part.size for part in self.theirs.values())
 
     @cached_property
     def ours(self) -> dict[str, Array]:
-        """What the reference makes; nothing if it refuses the array."""
+        """Return what the reference makes; nothing if it refuses the array."""
         try:
             return {name: np.asarray(part) for name, part in self.make(self.base, True).items() if name in self.theirs}
         except KbitError:
@@ -106,7 +106,7 @@ class Piece:
             return np.full(self.size, NONE, np.int8)
 
     def _same(self, steps: Steps) -> bool:
-        """Whether nothing that the answers depend on is other than in the reference."""
+        """Return whether nothing that the answers depend on is other than in the reference."""
         same = steps.scheme is self.base.scheme and steps.arithmetic is self.base.arithmetic
         return same and not changes(self.base, steps) & self.uses
 
@@ -128,7 +128,7 @@ class Piece:
         return {name: _Part.of(theirs, self.ours.get(name)) for name, theirs in self.theirs.items()}
 
     def everything(self, steps: Steps | None) -> tuple[tuple[str, bytes], ...] | None:
-        """All that steps make, as bytes."""
+        """Return all that steps make, as bytes."""
         try:
             with np.errstate(all="ignore"):
                 made = {} if steps is None else self.make(steps, False)
@@ -137,7 +137,7 @@ class Piece:
         return tuple((name, np.asarray(part).tobytes()) for name, part in made.items() if name != "shape")
 
     def parts(self, flags: Array) -> Iterator[tuple[str, Array]]:
-        """What is flat, one an answer, by the names of the answers."""
+        """Yield what is flat, one an answer, by the names of the answers."""
         begin = 0
         for name, theirs in self.theirs.items():
             yield name, flags[begin : begin + theirs.size]
@@ -166,47 +166,47 @@ class Evidence:
     sample: Callable[[Evidence, NDArray[np.bool_]], Evidence] | None = None
 
     def few(self, left: NDArray[np.bool_]) -> Evidence:
-        """A sample that has some of these answers, and some that agree."""
+        """Return a sample that has some of these answers, and some that agree."""
         return self if self.sample is None else self.sample(self, left)
 
     @property
     def size(self) -> int:
-        """How many answers are judged."""
+        """Return how many answers are judged."""
         return sum(piece.size for piece in self.pieces)
 
     @property
     def reads_only(self) -> bool:
-        """Are they answers of a reader of given bytes?"""
+        """Return whether they are answers of a reader of given bytes."""
         return all(isinstance(piece.given, Stored) for piece in self.pieces)
 
     @cached_property
     def bases(self) -> tuple[Steps, ...]:
-        """The references, one a format."""
+        """Return the references, one a format."""
         return tuple({id(piece.base): piece.base for piece in self.pieces}.values())
 
     @cached_property
     def ours(self) -> Grades:
-        """How well the reference gives each answer."""
+        """Return how well the reference gives each answer."""
         return self._joined([piece.grades(piece.base) for piece in self.pieces])
 
     @cached_property
     def whole(self) -> NDArray[np.bool_]:
-        """Answers of whole arrays."""
+        """Return the answers of whole arrays."""
         flags = [np.full(piece.size, not piece.picked) for piece in self.pieces]
         return np.concatenate(flags) if flags else np.zeros(0, bool)
 
     @cached_property
     def wrong(self) -> NDArray[np.bool_]:
-        """Answers that the reference does not give."""
+        """Return where answers are not those of the reference."""
         return np.asarray(self.ours == WRONG)
 
     def grades(self, make: Callable[[Steps], Steps | None]) -> Grades:
-        """How well an explanation gives each answer."""
+        """Return how well an explanation gives each answer."""
         made = {id(base): make(base) for base in self.bases}
         return self._joined([piece.grades(made[id(piece.base)]) for piece in self.pieces])
 
     def everything(self, make: Callable[[Steps], Steps | None]) -> tuple[Any, ...]:
-        """All that an explanation makes, judged or not, as bytes."""
+        """Return all that an explanation makes, judged or not, as bytes."""
         made = {id(base): make(base) for base in self.bases}
         return tuple(piece.everything(made[id(piece.base)]) for piece in self.pieces)
 
@@ -214,19 +214,19 @@ class Evidence:
         return np.concatenate(grades) if grades else np.zeros(0, np.int8)
 
     def by_piece(self, flags: Array) -> Iterator[tuple[Piece, Array]]:
-        """What is flat, one an answer of all pieces, piece by piece."""
+        """Yield what is flat, one an answer of all pieces, piece by piece."""
         begin = 0
         for piece in self.pieces:
             yield piece, flags[begin : begin + piece.size]
             begin += piece.size
 
     def where(self, flags: NDArray[np.bool_]) -> tuple[Piece, ...]:
-        """The pieces in which there are any."""
+        """Return the pieces in which there are any."""
         return tuple(piece for piece, some in self.by_piece(flags) if some.any())
 
 
 def changes(base: Steps, steps: Steps | None) -> set[str]:
-    """Which steps are others; all of them if there are none."""
+    """Return which steps are others; all of them if there are none."""
     return set(ORDER) if steps is None else {n for n in ORDER if getattr(steps, n) is not getattr(base, n)}
 
 
@@ -275,5 +275,5 @@ def _words(numbers: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
 
 
 def spread_evenly(at: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """At most n of them, evenly spread."""
+    """Return at most n of them, evenly spread."""
     return at if at.size <= n else at[np.linspace(0, at.size - 1, max(n, 1)).astype(np.intp)]

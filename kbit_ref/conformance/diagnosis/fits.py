@@ -48,7 +48,7 @@ class _Rows:
 
     @cached_property
     def codes(self) -> Array:
-        """Our codes, or those that they were given."""
+        """Return our codes, or those that they were given."""
         given = self.piece.theirs.get("codes")
         if given is not None:
             return np.asarray(self.piece.base.cut.rows(np.maximum(given, 0)), np.uint8)
@@ -57,7 +57,7 @@ class _Rows:
 
     @cached_property
     def scales(self) -> Array:
-        """What levels are multiplied by; their scales if they gave them."""
+        """Return what levels are multiplied by; their scales if they gave them."""
         steps = self.piece.base
         grid = self.piece.theirs.get("scales", self.stored.scales).reshape(self.stored.scales.shape)
         scales = np.asarray(grid, np.float32)
@@ -65,13 +65,13 @@ class _Rows:
 
     @cached_property
     def zeros(self) -> Array:
-        """The zero points, 0 where there are none."""
+        """Return the zero points, 0 where there are none."""
         zero = self.stored.zero_points
         return np.zeros((1, 1)) if zero is None else self.piece.base.spread(zero, self.stored.shape)
 
     @cached_property
     def offsets(self) -> Array:
-        """The offsets, 0 where there are none."""
+        """Return the offsets, 0 where there are none."""
         offset = self.stored.offsets
         if offset is None or offset.shape == (1, 1):
             return np.zeros((1, 1)) if offset is None else offset
@@ -79,7 +79,7 @@ class _Rows:
 
     @cached_property
     def ours(self) -> Array:
-        """Our values."""
+        """Return our values."""
         steps = self.piece.base
         zero, offset = self.stored.zero_points, self.stored.offsets
         return steps.times(
@@ -89,7 +89,7 @@ class _Rows:
 
     @cached_property
     def levels(self) -> Array:
-        """float64: what their values are in units of the scale; NaN where that is no number."""
+        """Return their values in units of the scale, float64; NaN where that is no number."""
         divisor = self.piece.base.scheme["scaleas"] == "divisor"
         centred = self.theirs.astype(np.float64) - self.offsets
         found = (centred * self.scales if divisor else centred / self.scales) + self.zeros
@@ -97,7 +97,7 @@ class _Rows:
 
 
 def fits(e: Evidence, left: NDArray[np.bool_]) -> list[Hypothesis]:
-    """What the answers that are left propose: those of the largest pieces that have any, each proposal once."""
+    """Return what the answers that are left propose: those of the largest pieces that have any, each proposal once."""
     differ = e.where(left)
     found: dict[str, Hypothesis] = {}
     for piece in sorted(differ, key=lambda piece: -piece.size)[:PIECES]:
@@ -125,7 +125,7 @@ def _fit(name: str, why: str, make: Callable[[Steps], Steps | None], cost: int =
 
 
 def _typed(number: float) -> float:
-    """A number of few digits next to it, which is more likely to have been typed; else itself."""
+    """Return a number of few digits next to it, which is more likely to have been typed; else itself."""
     for digits in range(1, 5):
         near = float(f"{number:.{digits}g}")
         if abs(near - number) <= NEAR * abs(number) / 10 ** max(0, digits - 2):
@@ -137,7 +137,7 @@ def _typed(number: float) -> float:
 
 
 def _factor(rows: _Rows) -> Iterator[Hypothesis]:
-    """All values times one number."""
+    """Propose one number by which all values are multiplied."""
     middle = _ratio(rows.theirs, rows.ours)
     for factor in () if middle is None else dict.fromkeys((_typed(middle), float(np.float32(middle)))):
         why = f"the scale is read as {_spelled(factor)} times what it is"
@@ -145,14 +145,14 @@ def _factor(rows: _Rows) -> Iterator[Hypothesis]:
 
 
 def _ratio(theirs: Array, ours: Array) -> float | None:
-    """What theirs are in units of ours, in the middle; None if that says nothing."""
+    """Return what theirs are in units of ours, in the middle; None if that says nothing."""
     good = np.isfinite(ours) & np.isfinite(theirs) & (ours != 0)
     middle = float(np.median(theirs[good].astype(np.float64) / ours[good])) if good.any() else 0.0
     return None if middle in (0, 1) or not np.isfinite(middle) else middle
 
 
 def _spelled(number: float) -> str:
-    """`1.3`; a power of two as one, since that is an exponent that is off: `2^-3`."""
+    """Spell a factor, `1.3`; a power of two, which is an exponent that is off, as `2^-3`."""
     fraction, exponent = np.frexp(number)
     return f"2^{int(exponent) - 1}" if fraction == 0.5 else f"{number:g}"
 
@@ -166,7 +166,7 @@ def _scaled(steps: Steps, factor: float) -> Steps:
 
 
 def _shift(rows: _Rows) -> Iterator[Hypothesis]:
-    """All levels, or zero points, off by one whole number."""
+    """Propose one whole number by which all levels, or zero points, are off."""
     steps, good = rows.piece.base, np.isfinite(rows.levels)
     if not good.any():
         return
@@ -183,7 +183,7 @@ def _shift(rows: _Rows) -> Iterator[Hypothesis]:
 
 
 def _table(rows: _Rows) -> Iterator[Hypothesis]:
-    """Another number for some codes: where most elements of a code agree on it."""
+    """Propose other numbers for some codes: where most elements of a code agree on one."""
     right = table(rows.piece.base)
     found = right.copy()
     for code in range(len(right)):
@@ -209,7 +209,7 @@ def _shares(steps: Steps, levels: Array) -> Steps | None:
 
 
 def _agreed(rows: _Rows, here: Array) -> np.float32 | None:
-    """The float32 number that gives their values for most elements of a code."""
+    """Return the float32 number that gives their values for most elements of a code."""
     steps = rows.piece.base
     levels = rows.levels[here]
     about = np.float32(np.median(levels))
@@ -231,7 +231,7 @@ def _agreed(rows: _Rows, here: Array) -> np.float32 | None:
 
 
 def _lost(rows: _Rows) -> Iterator[Hypothesis]:
-    """From some element on, memory is as it was: zeros, a pattern, or what was to be quantized."""
+    """Propose an element from which on memory is as it was: zeros, a pattern, or what was to be quantized."""
     piece, flat = rows.piece, np.ascontiguousarray(rows.theirs).reshape(-1)
     if piece.picked:
         return
@@ -262,7 +262,7 @@ def _held_from(steps: Steps, begin: int, memory: Array) -> Steps:
 
 
 def _groups(rows: _Rows) -> Iterator[Hypothesis]:
-    """Columns belong to other groups than their neighbours, as after an activation order."""
+    """Propose groups of columns that are not neighbours, as after an activation order."""
     piece, cut = rows.piece, rows.piece.base.scheme.cut
     grid = piece.theirs.get("scales", rows.stored.scales if rows.stored is piece.given else None)
     if grid is None or cut.size is None or cut.axis is None or piece.picked:
@@ -288,7 +288,7 @@ def _groups(rows: _Rows) -> Iterator[Hypothesis]:
 
 
 def _of_group(rows: _Rows, group: int) -> Array:
-    """[n_rows, length]: where a value is what it would be if its column were of that group."""
+    """Return where a value is what it would be if its column were of that group, [n_rows, length]."""
     steps, stored = rows.piece.base, rows.stored
 
     def part(name: str, ours: Array | None) -> Array | None:
@@ -307,7 +307,7 @@ def _of_group(rows: _Rows, group: int) -> Array:
 
 
 def _spreads_by(steps: Steps, found: Array) -> Steps:
-    """Steps that read columns by the groups found."""
+    """Return steps that read columns by the groups found."""
 
     def wrong(grid: Array, shape: tuple[int, ...]) -> Array:
         return grid[:, found] if steps.cut.grid(shape)[1] == found.size else steps.spread(grid, shape)
@@ -316,7 +316,7 @@ def _spreads_by(steps: Steps, found: Array) -> Steps:
 
 
 def _orders(steps: Steps, order: Array) -> Steps | None:
-    """Steps that make blocks of columns in that order."""
+    """Return steps that make blocks of columns in that order."""
 
     def rows_of(cut: Cut, shape: tuple[int, ...]) -> Array:
         rows = cut.rows(places(shape))
@@ -329,7 +329,7 @@ def _orders(steps: Steps, order: Array) -> Steps | None:
 
 
 def _of_scales(piece: Piece, stored: Stored) -> Iterator[Hypothesis]:
-    """Their scales are ours times one number."""
+    """Propose one number by which all scales are multiplied."""
     theirs = piece.theirs["scales"].reshape(-1)
     middle = _ratio(theirs, stored.scales.reshape(-1)) if theirs.size == stored.scales.size else None
     if middle is not None:
@@ -337,7 +337,7 @@ def _of_scales(piece: Piece, stored: Stored) -> Iterator[Hypothesis]:
 
 
 def _reach(rows: _Rows) -> Iterator[Hypothesis]:
-    """The largest number of a block becomes another level than it should.
+    """Propose another level for the largest number of a block.
 
     Told by the largest number that comes back, if it saturates; or by the smallest one, if that is one step.
     """
@@ -361,7 +361,7 @@ def _reach(rows: _Rows) -> Iterator[Hypothesis]:
 
 
 def _of_reach(s: Scheme, share: float) -> Iterator[Hypothesis]:
-    """The scale times a share; as the quotient by another number where it is one."""
+    """Yield the scale times a share; as the quotient by another number where it is one."""
     factors = [_typed(share)]
     if RULES[s.rule].power_of_two:
         exponent = int(np.frexp(share)[1])
@@ -377,7 +377,7 @@ def _of_reach(s: Scheme, share: float) -> Iterator[Hypothesis]:
 
 
 def _over(steps: Steps, reach: float) -> Steps | None:
-    """The largest magnitude over another number, for the rules that have one."""
+    """Return the largest magnitude over another number, for the rules that have one."""
     if not steps.scheme.rule.startswith("absmax"):
         return None
     a = steps.arithmetic
@@ -402,7 +402,7 @@ def _times_raw(steps: Steps, factor: float) -> Steps:
 
 
 def _limit(rows: _Rows) -> Iterator[Hypothesis]:
-    """No number goes beyond some level."""
+    """Propose a level beyond which no number goes."""
     if rows.stored is rows.piece.given or not np.isfinite(rows.levels).any():
         return
     right = table(rows.piece.base)

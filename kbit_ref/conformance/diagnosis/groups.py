@@ -46,7 +46,7 @@ WHY = {
 def groups_of(
     s: Scheme, compared: Sequence[Compared], e: Evidence, found: Sequence[tuple[Finding, Flags]]
 ) -> list[Group]:
-    """The groups of arrays: each finding with the answers that it explains, then the rest."""
+    """Return the groups of arrays: each finding with the answers that it explains, then the rest."""
     groups: dict[tuple[str, str], Group] = {}
 
     def add(part: str, cause: str, i: int, flags: Flags, finding: Finding | None = None) -> None:
@@ -67,7 +67,7 @@ def groups_of(
 
 
 def _where(e: Evidence, flags: Flags, compared: Sequence[Compared]) -> list[Where]:
-    """What is flat, one an answer of the evidence, in the shapes of what was compared."""
+    """Return what is flat, one an answer of the evidence, in the shapes of what was compared."""
     found = [{part: np.zeros(wrong.shape, bool) for part, wrong in one.wrong.items()} for one in compared]
     for piece, some in e.by_piece(flags):
         for name, each in piece.parts(some) if some.any() else ():
@@ -78,7 +78,7 @@ def _where(e: Evidence, flags: Flags, compared: Sequence[Compared]) -> list[Wher
 
 
 def explained_by(s: Scheme, finding: Finding, one: Compared) -> Where:
-    """Which answers for another array that differ a finding gives."""
+    """Return which answers for another array that differ a finding gives."""
     e = of_answers(s, [one])
     (where,) = _where(e, gained(e.ours, e.grades(finding.account)), [one])
     return {part: flags & one.wrong[part] for part, flags in where.items()}
@@ -88,7 +88,7 @@ def explained_by(s: Scheme, finding: Finding, one: Compared) -> Where:
 
 
 def rest(s: Scheme, one: Compared, left: Where) -> Iterator[tuple[str, str, Flags]]:
-    """Answers for one array that nothing explains, by part and a few words."""
+    """Yield the answers for one array that nothing explains, by part and a few words."""
     if not any(flags.any() for flags in left.values()):
         return
     yield from _of_blocks(one, left)
@@ -102,7 +102,7 @@ def rest(s: Scheme, one: Compared, left: Where) -> Iterator[tuple[str, str, Flag
 
 
 def _of_blocks(one: Compared, left: Where) -> Iterator[tuple[str, str, Flags]]:
-    """Numbers of blocks, and codes."""
+    """Yield numbers of blocks, and codes."""
     numbers = [part for part in PER_BLOCK if part in left]
     n_blocks = one.ours.refused.size
     other, zeros, close = np.zeros(n_blocks, bool), np.ones(n_blocks, bool), np.ones(n_blocks, bool)
@@ -125,7 +125,7 @@ def _of_blocks(one: Compared, left: Where) -> Iterator[tuple[str, str, Flags]]:
 
 
 def _of_array(one: Compared, part: str, left: Flags) -> str:
-    """Numbers of the whole array, and scales that are quantized again."""
+    """Return numbers of the whole array, and scales that are quantized again."""
     offset = one.wrong.get("scale_offset")
     if part != "scale_offset" and offset is not None and offset.any():
         return AFTER_OFFSET
@@ -142,7 +142,7 @@ def _of_array(one: Compared, part: str, left: Flags) -> str:
 
 
 def _of_decoded(s: Scheme, one: Compared, left: Flags) -> Iterator[tuple[str, Flags]]:
-    """Real numbers."""
+    """Yield real numbers."""
     ours, theirs = one.spelled, one.theirs.decoded
     assert ours is not None
     assert theirs is not None
@@ -166,7 +166,7 @@ def _rounded(numbers: NDArray[Any], form: str) -> NDArray[np.float64]:
 
 
 def _of_another_block(s: Scheme, one: Compared, left: Flags) -> Flags:
-    """Elements that are their level times the scale of some block."""
+    """Return where elements are their level times the scale of some block."""
     assert one.theirs.decoded is not None
     result = np.zeros(one.index.shape, bool)
     blocks = one.theirs.stored.blocks
@@ -186,7 +186,7 @@ def _of_another_block(s: Scheme, one: Compared, left: Flags) -> Flags:
 def groups_of_type(
     d: DataType, e: Evidence, found: Sequence[tuple[Finding, Flags]], another_nan: Flags | None = None
 ) -> list[Group]:
-    """The groups of the answers of a type: numbers to codes, or codes to numbers."""
+    """Return the groups of the answers of a type: numbers to codes, or codes to numbers."""
     left = (e.ours >= WRONG) & (e.ours < EXACT)
     part = "decoded" if e.kind == "codes" else "codes"
     theirs = next(iter(e.pieces[0].theirs.values()))

@@ -1,4 +1,4 @@
-"""What might be wrong: mutants and their variants, causes of types, layouts, choices, profiles."""
+"""List what might be wrong: mutants and their variants, causes of types, layouts, choices, profiles."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Hypothesis:
     _made: list[tuple[Steps, Steps | None]] = field(default_factory=list, repr=False)  # of the last two
 
     def __call__(self, steps: Steps) -> Steps | None:
-        """The steps if it holds, or None; the same object for the same steps, whose results are remembered."""
+        """Return the steps if it holds, or None; the same object for the same steps, whose results are remembered."""
         for place, (before, made) in enumerate(self._made):
             if before is steps:
                 self._made.insert(0, self._made.pop(place))
@@ -76,12 +76,12 @@ class Hypothesis:
 
     @property
     def rank(self) -> int:
-        """The place of its kind."""
+        """Return the place of its kind."""
         return KINDS.index(self.kind)
 
 
 def hypotheses(e: Evidence) -> list[Hypothesis]:
-    """All that might explain the answers, but for fits and pairs."""
+    """Return all that might explain the answers, but for fits and pairs."""
     if isinstance(e.subject, DataType):
         some = _of_mutants(OF_TYPES) if e.subject.bits <= 8 else ()  # mutants are of schemes, whose codes are bytes
         known = () if e.kind == "codes" else (*_of_causes(e.subject, e.kind), *_of_random(e.subject))
@@ -90,7 +90,7 @@ def hypotheses(e: Evidence) -> list[Hypothesis]:
 
 
 def _of_mutants(steps: set[str]) -> Iterator[Hypothesis]:
-    """Every mutant of these steps, then the same with other parameters."""
+    """Yield every mutant of these steps, then the same with other parameters."""
     every = [variant for m in mutants().values() if set(m.steps) <= steps for variant in m.variants()]
     for kind in ("mutant", "variant"):
         for found in every:
@@ -99,7 +99,7 @@ def _of_mutants(steps: set[str]) -> Iterator[Hypothesis]:
 
 
 def _of_layouts(s: Scheme) -> Iterator[Hypothesis]:
-    """Bytes written, read, or both, in every other layout of the same width."""
+    """Yield bytes written, read, or both, in every other layout of the same width."""
     for name in layouts():
         form = layout(name)
         if form.bits != s.dtype.bits or form.digits or name == s.layout.name:
@@ -114,7 +114,7 @@ def _of_layouts(s: Scheme) -> Iterator[Hypothesis]:
 
 
 def _packs(steps: Steps, form: Layout) -> Steps:
-    """Steps that pack in another layout."""
+    """Return steps that pack in another layout."""
     return replace(steps, pack=lambda codes: pack(codes, form))
 
 
@@ -126,7 +126,7 @@ def _both(
 
 
 def _of_choices(s: Scheme) -> Iterator[Hypothesis]:
-    """Schemes that differ in one word."""
+    """Yield schemes that differ in one word."""
     for name, made in singles(s).items():
         word, _, value = name.lstrip("+").partition("=")
         allowed = published(s.dtype, word, value)
@@ -134,7 +134,7 @@ def _of_choices(s: Scheme) -> Iterator[Hypothesis]:
 
 
 def _of_profiles(s: Scheme) -> Iterator[Hypothesis]:
-    """Profiles whose codes are as wide."""
+    """Yield profiles whose codes are as wide."""
     for name, profile in profiles().items():
         made = scheme(name)
         if made.dtype.bits == s.dtype.bits and str(made) != str(s):
@@ -145,12 +145,12 @@ def _of_profiles(s: Scheme) -> Iterator[Hypothesis]:
 
 
 def _as(steps: Steps, s: Scheme, made: Scheme) -> Steps | None:
-    """The steps of another scheme: on a mutated reference only those that the scheme changes."""
+    """Return the steps of another scheme: on a mutated reference only those that the scheme changes."""
     return reference(made, steps.arithmetic.name) if steps.scheme == s else None
 
 
 def _of_causes(d: DataType, kind: str) -> Iterator[Hypothesis]:
-    """What is known of data types."""
+    """Yield what is known of data types."""
     for cause in causes(d, kind):
         words = [published(d, word, value) for word, value in cause.choices.items()]
         plain = bool(words) and cause.before is None and cause.after is None
@@ -159,7 +159,7 @@ def _of_causes(d: DataType, kind: str) -> Iterator[Hypothesis]:
 
 
 def _of_random(d: DataType) -> Iterator[Hypothesis]:
-    """Random bits at the wrong places of stochastic rounding."""
+    """Yield random bits at the wrong places of stochastic rounding."""
     for by in range(1, 9) if d.rounding.startswith("stochastic") else ():
         for way, low in (("low", True), ("high", False)):
             why = f"the random bits are not aligned with the bits that are rounded off: they are {by} places too {way}"
@@ -172,7 +172,7 @@ def _of_random(d: DataType) -> Iterator[Hypothesis]:
 
 
 def _misplaced(steps: Steps, by: int, low: bool) -> Steps | None:
-    """Random bits that are too small or too large by a power of two."""
+    """Return steps with random bits that are too small or too large by a power of two."""
     plain = steps.encode
     if not isinstance(plain, Encodes) or plain.random is None:
         return None
@@ -184,7 +184,7 @@ def _misplaced(steps: Steps, by: int, low: bool) -> Steps | None:
 
 
 def _caused(steps: Steps, cause: Cause) -> Steps | None:
-    """The steps of a type with another choice, or with numbers or codes changed."""
+    """Return the steps of a type with another choice, or with numbers or codes changed."""
     s, read, encode = steps.scheme, steps.read, steps.encode
     if cause.choices:
         s = Scheme(s.dtype.with_choices(**cause.choices), s.cut, s.rule, s.scale_dtype, s.choices)
@@ -206,7 +206,7 @@ def _caused(steps: Steps, cause: Cause) -> Steps | None:
 
 
 def composed(steps: Steps, first: Hypothesis, second: Hypothesis) -> Iterator[tuple[Hypothesis, Hypothesis]]:
-    """The orders in which both at once differ: two where they replace the same step, else the writer's first."""
+    """Yield the orders in which both at once differ: two where they replace the same step, else the writer's first."""
     made, other = first(steps), second(steps)
     if made is None or other is None:
         return

@@ -51,23 +51,23 @@ class _Answers:
 
     @cached_property
     def index(self) -> NDArray[np.intp]:
-        """[*shape]: the block of each element."""
+        """Return the block of each element, [*shape]."""
         return block_index(self.s, self.shape)
 
     @property
     def usable(self) -> bool:
-        """Can its answers be compared with what a mistake makes?"""
+        """Return whether its answers can be compared with what a mistake makes."""
         return bool(self.answered.all() or (self.answered.any() and independent(self.s)))
 
     @property
     def in_blocks(self) -> bool:
-        """Can its blocks be put together in other arrays?"""
+        """Return whether its blocks can be combined in other arrays."""
         length = self.s.cut.grid(self.shape)[1]
         return self.s.cut.size is not None and independent(self.s) and bool(length) and length % self.s.cut.size == 0
 
     @property
     def size(self) -> int:
-        """How many numbers."""
+        """Return how many numbers."""
         return int(np.prod(self.shape))
 
     def pieces(self, some: NDArray[np.intp] | None = None) -> Iterator[Piece]:
@@ -159,7 +159,7 @@ def _write(base: Steps, x: Array, theirs: dict[str, Array], from_bytes: bool, **
 
 
 def _nothing(codes: Array) -> NDArray[np.uint8]:
-    """No bytes, where none are judged."""
+    """Return no bytes, where none are judged."""
     return np.zeros(0, np.uint8)
 
 
@@ -188,7 +188,7 @@ def _read(base: Steps, stored: Stored, codes: Array | None, theirs: dict[str, Ar
 
 
 def _in_rows(steps: Steps, stored: Stored) -> Stored:
-    """The same numbers of blocks in the rows of another cut, if there are as many."""
+    """Return the same numbers of blocks in the rows of another cut, if there are as many."""
     n_rows, length = steps.cut.grid(stored.shape)
     grid = (n_rows, -(-length // (steps.cut.size or max(length, 1))))
     parts = {name: getattr(stored, name) for name in PER_BLOCK}
@@ -196,7 +196,7 @@ def _in_rows(steps: Steps, stored: Stored) -> Stored:
 
 
 def of_answers(s: Scheme, compared: Sequence[Compared]) -> Evidence:
-    """The answers for arrays, compared already; blocks for which the scheme has no answer are left out."""
+    """Return the answers for arrays, compared already; blocks for which the scheme has no answer are left out."""
     bases = {wide: reference(s, "float64" if wide else "float32") for wide in (False, True)}
     return _together(s, [_of_compared(s, bases[c.case.source == "float64"], c, i) for i, c in enumerate(compared)])
 
@@ -225,13 +225,13 @@ def _of_compared(s: Scheme, base: Steps, one: Compared, i: int) -> _Answers:
 
 
 def _together(s: Scheme, arrays: Sequence[_Answers]) -> Evidence:
-    """All pieces of the arrays, but for the blocks that the scheme has no answer for."""
+    """Return all pieces of the arrays, but for the blocks that the scheme has no answer for."""
     pieces = tuple(piece for one in arrays if one.usable for piece in one.pieces())
     return Evidence(s, pieces, sample=lambda e, left: _sampled(e, left, arrays))
 
 
 def _sampled(e: Evidence, left: NDArray[np.bool_], arrays: Sequence[_Answers]) -> Evidence:
-    """Small arrays as they are and some blocks of large ones, of those that have such answers, and one that has none.
+    """Return small arrays as they are and some blocks of large ones, of those with such answers, and one without.
 
     Where all of one side agrees, it is represented by one piece.
     """
@@ -272,14 +272,14 @@ def _sampled(e: Evidence, left: NDArray[np.bool_], arrays: Sequence[_Answers]) -
 
 
 def _some(wrong: NDArray[np.bool_], answered: NDArray[np.bool_], n: int) -> NDArray[np.intp]:
-    """About n blocks, evenly spread: two of three that differ, if there are so many."""
+    """Return about n blocks, evenly spread: two of three that differ, if there are so many."""
     differ, agree = np.flatnonzero(wrong), np.flatnonzero(answered & ~wrong)
     few = min(len(agree), max(1, n // 3, n - len(differ)))
     return np.sort(np.concatenate([spread_evenly(differ, n - few), spread_evenly(agree, few)]))
 
 
 def _zeros(s: Scheme, zero: Array) -> Array:
-    """Zero points in the type that stores them."""
+    """Return zero points in the type that stores them."""
     real = RULES[s.rule].zero_point == "real"
     return zero.astype(np.float32 if real else np.uint8 if s.dtype.levels.min() >= 0 else np.int8)
 
@@ -288,7 +288,7 @@ def _zeros(s: Scheme, zero: Array) -> Array:
 
 
 def evidence(s: Scheme, theirs: Any, x: Any, given: dict[str, Any]) -> Evidence:
-    """The arguments of `diagnose`, in order.
+    """Return the arguments of `diagnose`, in order.
 
     Raises
     ------
@@ -332,7 +332,7 @@ def evidence(s: Scheme, theirs: Any, x: Any, given: dict[str, Any]) -> Evidence:
 
 
 def _codes(s: Scheme, parts: dict[str, Array], shape: tuple[int, ...]) -> Array | None:
-    """Codes as they are given, or those of the bytes."""
+    """Return codes as they are given, or those of the bytes."""
     if "codes" in parts or "packed" not in parts:
         return parts.get("codes")
     grid = s.cut.grid(shape)
@@ -340,14 +340,14 @@ def _codes(s: Scheme, parts: dict[str, Array], shape: tuple[int, ...]) -> Array 
 
 
 def _says_all(s: Scheme, parts: dict[str, Array]) -> bool:
-    """Do codes and numbers say what they stand for?"""
+    """Return whether codes and numbers determine the decoded numbers."""
     rule = RULES[s.rule]
     needed = [("offsets", rule.offset_added or s["center"] != "none"), ("zero_points", bool(rule.zero_point))]
     return all(name in parts for name, need in [*needed, ("global_scale", s["global"] != "none")] if need)
 
 
 def _answer(s: Scheme, name: str, part: Any, shape: tuple[int, ...]) -> Array:
-    """One answer, in the shape that ours has."""
+    """Return one answer, in the shape that ours has."""
     n_rows, length = s.cut.grid(shape)
     blocks = n_rows, s.cut.per_row(length)
     if name == "values":

@@ -31,7 +31,7 @@ def of_type(
     judged: Array | None = None,
     random: tuple[Array, int] | None = None,
 ) -> Evidence:
-    """Numbers and the codes that they became; of the source `codes`, codes and the numbers that they became.
+    """Return numbers and the codes that they became; of the source `codes`, codes and the numbers that they became.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def _of_type(
 
 
 def steps_of_type(d: DataType, random: tuple[Array, int] | None = None) -> Steps:
-    """A data type as a scheme whose scale is 1: numbers are read as float64, and encoded."""
+    """Return a data type as a scheme whose scale is 1: numbers are read as float64, and encoded."""
     words = dict(part.split("=") for part in d.name.split("+")[1:])
     words |= {"inf": "saturate"} | ({"nan": "code"} if d.nan_code is not None else {})
     s = Scheme(d, Cut("tensor"), "absmax", "f32", words)
@@ -99,7 +99,7 @@ class Encodes:
     random: tuple[Array, int] | None = None
 
     def __call__(self, y: Array, used: Array, zero: Array | None) -> Codes:
-        """The codes."""
+        """Return the codes."""
         if self.random is not None and self.d.rounding.startswith("stochastic"):
             return encode_stochastic(self.d, y, *self.random)
         return encode(self.d, np.asarray(y), threads=1)

@@ -40,7 +40,7 @@ class Member:
 
     @property
     def harmless(self) -> bool:
-        """Is it another choice, and no mistake in itself?"""
+        """Return whether it is another choice, and no mistake in itself."""
         return bool(self.allowed)
 
 
@@ -69,22 +69,22 @@ class Finding:
 
     @property
     def name(self) -> str:
-        """The first name."""
+        """Return the first name."""
         return self.members[0].name
 
     @property
     def why(self) -> str:
-        """What is wrong."""
+        """Return what is wrong."""
         return self.members[0].why
 
     @property
     def link(self) -> str:
-        """Where it happened; empty if we know of no place."""
+        """Return where it happened; empty if we know of no place."""
         links = [source for member in self.members for source in member.sources if source.startswith("http")]
         return links[0] if links else ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values, for JSON."""
         members = [{**vars(m), "sources": list(m.sources), "harmless": m.harmless} for m in self.members]
         return {"explained": self.explained, "broken": self.broken, "members": members}
 
@@ -113,12 +113,12 @@ class Group:
 
     @property
     def count(self) -> int:
-        """How many answers."""
+        """Return how many answers."""
         return sum(int(flags.sum()) for flags in self.where.values())
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all that give the same."""
+        """Return the names of all that give the same."""
         return (self.cause,) if self.finding is None else tuple(member.name for member in self.finding.members)
 
 
@@ -146,7 +146,7 @@ class Unexplained:
     explanation: Explanation | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values, for JSON."""
         steps = None if self.explanation is None else self.explanation.as_dict()
         numbers = {"ours": None if self.ours is None else plain(self.ours), "theirs": plain(self.theirs)}
         return {"part": self.part, "index": list(self.index)} | numbers | {"explanation": steps}
@@ -159,7 +159,7 @@ class Unexplained:
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """What is wrong with an implementation. `print` it, or take `as_dict()` for JSON.
+    """The diagnosis of an implementation. `print` it, or use `as_dict()` for JSON.
 
     Parameters
     ----------
@@ -199,16 +199,16 @@ class Diagnosis:
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """The explanations of the first finding, which give the same answers."""
+        """Return the explanations of the first finding, which give the same answers."""
         return self.findings[0].members if self.findings else ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the members."""
+        """Return the names of the members."""
         return tuple(member.name for member in self.members)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists, numbers and strings."""
+        """Return plain dicts, lists, numbers and strings."""
         first = None if self.first is None else self.first.as_dict()
         settle = None if self.settle is None else self.settle.as_dict()
         findings = [each.as_dict() for each in self.findings]
@@ -245,13 +245,13 @@ class Diagnosis:
 
 
 def finding(chosen: Chosen) -> Finding:
-    """An account that was chosen, for who reads it."""
+    """Return an account that was chosen, for who reads it."""
     members = tuple(Member(m.name, m.why, m.sources, m.allowed) for m in chosen.members)
     return Finding(members, int(chosen.explained.sum()), chosen.broken, chosen.account)
 
 
 def counted(e: Evidence) -> str:
-    """`4,096 values and 128 scales`."""
+    """Spell counts: `4,096 values and 128 scales`."""
     sizes: Counter[str] = Counter()
     for piece in e.pieces:
         sizes.update({name: part.size for name, part in piece.theirs.items()})
@@ -260,7 +260,7 @@ def counted(e: Evidence) -> str:
 
 
 def sentence(e: Evidence, found: Found, findings: tuple[Finding, ...], verdict: str, first: Unexplained | None) -> str:
-    """The one sentence."""
+    """Return the one sentence."""
     if verdict == "agrees":
         return f"all {counted(e)} equal the reference"
     differ = int((e.ours != 2).sum())
@@ -283,7 +283,7 @@ def sentence(e: Evidence, found: Found, findings: tuple[Finding, ...], verdict: 
 
 
 def _about(each: Finding) -> str:
-    """Where it happened, or who publishes it; and what it does not fit."""
+    """Return where it happened, or who publishes it; and what it does not fit."""
     texts = [each.name, *([each.link] if each.link else [])]
     broken = f"; {each.broken:,} that agree would not" if each.broken else ""
     allowed = next((member for member in each.members if member.harmless), None)
@@ -301,7 +301,7 @@ def _by_kind(tried: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def _weak(found: Found) -> str:
-    """The account that comes nearest."""
+    """Return the account that comes nearest."""
     if found.weak is None:
         return ""
     account, score = found.weak

@@ -1,4 +1,4 @@
-"""Which hypotheses, alone or two at once, explain the answers that differ.
+"""Search for the hypotheses, alone or two at once, that explain the answers that differ.
 
 Every hypothesis is run on a sample of what they were given; what explains something there is run on all of it.
 An account is worth the answers that it explains, less those that it would break. If one gives all, that is it;
@@ -57,7 +57,7 @@ class Account:
     parts: tuple[Hypothesis, ...]
 
     def __call__(self, steps: Steps) -> Steps | None:
-        """The steps if all of them hold."""
+        """Return the steps if all of them hold."""
         made: Steps | None = steps
         for part in self.parts:
             made = None if made is None else part(made)
@@ -65,38 +65,38 @@ class Account:
 
     @property
     def name(self) -> str:
-        """The names, in the order in which they are applied."""
+        """Return the names, in the order in which they are applied."""
         return " + ".join(part.name for part in self.parts)
 
     @property
     def why(self) -> str:
-        """Completes "they differ because ..."."""
+        """Return the end of "they differ because ..."."""
         return ", and ".join(part.why for part in self.parts)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Where it happened."""
+        """Return where it happened."""
         return tuple(dict.fromkeys(part.source for part in self.parts if part.source))
 
     @property
     def allowed(self) -> str:
-        """Who publishes all of it as a definition; empty if it is a mistake."""
+        """Return who publishes all of it as a definition; empty if it is a mistake."""
         who = [part.allowed for part in self.parts]
         return " and ".join(dict.fromkeys(who)) if all(who) else ""
 
     @property
     def cost(self) -> int:
-        """How many numbers were fitted."""
+        """Return how many numbers were fitted."""
         return sum(part.cost for part in self.parts)
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The simplest first."""
+        """Return a key for sorting, the simplest first."""
         return len(self.parts), sum(part.rank for part in self.parts), self.cost
 
 
 class Score(NamedTuple):
-    """What an account does to the answers."""
+    """The effect of an account on the answers."""
 
     explained: int  # of those that differ
     broken: int  # of those that agree
@@ -118,7 +118,7 @@ class Chosen(NamedTuple):
 
 @dataclass
 class Found:
-    """What a search has found.
+    """The result of a search.
 
     Parameters
     ----------
@@ -149,12 +149,12 @@ class _Trial:
 
     @cached_property
     def grades(self) -> Grades:
-        """How well it gives all answers."""
+        """Return how well it gives all answers."""
         return self.whole.grades(self.account)
 
 
 def search(e: Evidence, prefer: Iterable[str] = ()) -> Found:
-    """What explains the answers, the most important first; of equal accounts those of the preferred names first."""
+    """Search for what explains the answers, the most important first; of equal accounts, preferred names first."""
     work = _Search(e, frozenset(prefer))
     if work.left.any():
         every = [Account((hypothesis,)) for hypothesis in hypotheses(e)]
@@ -202,7 +202,7 @@ class _Search:
                     self.trials.append(_Trial(account, grades, self.e, int(gained(self.few.ours, grades).sum())))
 
     def fits(self) -> Iterator[Account]:
-        """What the answers that are left propose."""
+        """Yield what the answers that are left propose."""
         assert self.few is not None
         if isinstance(self.e.subject, Scheme):
             yield from (Account((fit,)) for fit in fits(self.few, self.few.ours == WRONG))
@@ -210,7 +210,7 @@ class _Search:
     # The cover -----------------------------------------------------------------------------------------
 
     def cover(self) -> None:
-        """The best account, then the best for what it leaves, until nothing is worth its place."""
+        """Add the best account, then the best for what it leaves, until none is worth its place."""
         assert self.few is not None
         e, few, left = self.e, self.few, self.wrong
         left_few = (few.ours < EXACT) & (few.ours >= WRONG)
@@ -237,7 +237,7 @@ class _Search:
         self.left, self.carried = left, chosen
 
     def without_coincidences(self) -> None:
-        """Where most answers stay unexplained, an account of very few of them is a coincidence and names nothing."""
+        """Drop accounts of very few answers where most stay unexplained: they are coincidences."""
         found, total = self.found, int(self.wrong.sum())
         if int(found.left.sum()) <= total / 2:
             return
@@ -249,7 +249,7 @@ class _Search:
         found.chosen = [one for one in found.chosen if one not in few]
 
     def _promising(self, pool: list[_Trial], left: Flags) -> list[_Trial]:
-        """Those that do the most in the sample, and those that do the most in its whole arrays."""
+        """Return those that do the most in the sample, and those that do the most in its whole arrays."""
         assert self.few is not None
         few = self.few
         found: dict[int, _Trial] = {}
@@ -259,7 +259,7 @@ class _Search:
         return list(found.values())
 
     def _members(self, best: _Trial) -> tuple[Account, ...]:
-        """The accounts that do the same to all answers.
+        """Return the accounts that do the same to all answers.
 
         A layout, a fit or a variant that makes, and stores, the same as an account before it says nothing new.
         """
@@ -277,7 +277,7 @@ class _Search:
         return tuple(kept or accounts)
 
     def _order(self, account: Account, grades: Grades, e: Evidence, left: Flags) -> tuple[float, ...]:
-        """The one that is worth the most first, then the simplest, preferred names before all."""
+        """Return a key for sorting: what explains the most first, then preferred names, then the simplest."""
         score = _score(e.ours, grades, left)
         numbers = account.cost * max(1.0, A_NUMBER * int(left.sum()))
         exact = int((grades == EXACT).sum())
@@ -285,7 +285,7 @@ class _Search:
         return (-(score.explained - score.broken - numbers), -exact, preferred, *account.order)
 
     def _earns(self, trial: _Trial, left: Flags) -> bool:
-        """Is an account worth its place?"""
+        """Return whether an account is worth its place."""
         score, account = _score(self.e.ours, trial.grades, left), trial.account
         if account.cost and score.explained <= account.cost * max(1.0, A_NUMBER * int(left.sum())):
             return False
@@ -299,7 +299,7 @@ class _Search:
     # Two at once ---------------------------------------------------------------------------------------
 
     def pairs(self) -> Iterator[Account]:
-        """Each mistake with each other, then each after every choice and profile that explains something."""
+        """Yield each mistake with each other, then each after every choice and profile that explains something."""
         assert self.few is not None
         left = self.few.ours == WRONG
         for trial in self.carried.values():
@@ -320,7 +320,7 @@ class _Search:
                 yield account
 
     def _after(self, single: list[_Trial], usual: list[Hypothesis]) -> Iterator[Account]:
-        """Every mistake on top of the choices that explain the most."""
+        """Yield every mistake on top of the choices that explain the most."""
         choices = [t for t in single if t.account.parts[0].kind in ("choice", "profile") and t.explained]
         seen: set[bytes] = set()
         for trial in sorted(choices, key=lambda trial: -trial.explained):
@@ -344,7 +344,7 @@ class _Tiny:
         self.best = 1
 
     def remember(self, some: Iterable[Hypothesis]) -> None:
-        """What the writers of these make is computed once: it is the same in each pair with a reader's mistake."""
+        """Compute what the writers of these make once: it is the same in each pair with a reader's mistake."""
         for piece in self.e.pieces:
             for hypothesis in some:
                 made = hypothesis(piece.base)
@@ -353,7 +353,7 @@ class _Tiny:
                         piece.make(made, True)
 
     def promising(self, account: Account) -> bool:
-        """Does it explain as much as the best so far?"""
+        """Return whether it explains as much as the best so far."""
         score = _score(self.e.ours, self.e.grades(account), self.e.ours < EXACT)
         gain = score.explained - score.broken
         if gain < self.best:
@@ -363,7 +363,7 @@ class _Tiny:
 
 
 def _two(steps: Steps, firsts: list[Hypothesis], seconds: list[Hypothesis]) -> Iterator[Account]:
-    """Each of the first with each of the second, no two of them twice."""
+    """Yield each of the first with each of the second, no two of them twice."""
     done = set()
     for first, second in product(firsts, seconds):
         if first is not second and (second.name, first.name) not in done:
@@ -372,12 +372,12 @@ def _two(steps: Steps, firsts: list[Hypothesis], seconds: list[Hypothesis]) -> I
 
 
 def gained(ours: Grades, grades: Grades) -> Flags:
-    """Answers that an account gives, and the reference does not."""
+    """Return where an account gives the answers and the reference does not."""
     return (grades > ours) & (ours >= WRONG) & (grades >= ALIKE)
 
 
 def _score(ours: Grades, grades: Grades, left: Flags) -> Score:
-    """What an account does to answers that differ and are left, and to those that agree."""
+    """Return what an account does to answers that differ and are left, and to those that agree."""
     explained = gained(ours, grades) & left
     broken = (ours >= ALIKE) & (grades == OTHER)
     if not (explained & (ours == WRONG)).any():  # only zeros, whose signs count then

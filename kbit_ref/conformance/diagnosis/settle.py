@@ -48,7 +48,7 @@ class Settling:
     gives: tuple[float, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values, for JSON."""
         numbers = {"x": [plain(float(value)) for value in self.x.reshape(-1)], "shape": list(self.x.shape)}
         where = {"part": self.part, "index": list(self.index), "gives": [plain(value) for value in self.gives]}
         return {"first": self.first, "second": self.second} | where | numbers
@@ -60,12 +60,12 @@ class Settling:
 
 
 def plain(value: float) -> float | str:
-    """A number that JSON has, or its name."""
+    """Return a number that JSON has, or its name."""
     return value if np.isfinite(value) else str(value)
 
 
 def settle(e: Evidence, first: Account, others: Sequence[Account]) -> Settling | None:
-    """An input that separates the first account from another one, as simple as can be; None if none is known."""
+    """Return an input that separates the first account from another one, as simple as can be; None if none is known."""
     s = e.subject
     if not isinstance(s, Scheme):
         return None
@@ -81,14 +81,14 @@ def settle(e: Evidence, first: Account, others: Sequence[Account]) -> Settling |
 
 
 def _trials(s: Scheme) -> list[Array]:
-    """Arrays that tell much."""
+    """Return arrays that tell much."""
     rng = np.random.default_rng(20261124)
     x = probe(s)
     return [x, rng.standard_normal(x.shape).astype(np.float32)]
 
 
 def _runner(e: Evidence, base: Steps, names: tuple[str, ...]) -> Callable[[Steps, Array], Parts]:
-    """How an implementation is run: on arrays, or on the bytes of arrays if it is a reader; the parts looked at."""
+    """Return how to run an implementation, on arrays, or on their bytes if it is a reader; and the parts to look at."""
 
     def written(steps: Steps, x: Array) -> Parts:
         made = Runner(x)(steps, keep=False).parts()
@@ -103,7 +103,7 @@ def _runner(e: Evidence, base: Steps, names: tuple[str, ...]) -> Callable[[Steps
 def _difference(
     run: Callable[[Steps, Array], Parts], first: Steps, second: Steps, x: Array
 ) -> tuple[str, tuple[int, ...], tuple[float, float]] | None:
-    """Where two differ first, and what they give."""
+    """Return where two differ first, and what they give."""
     try:
         ours, theirs = run(first, x), run(second, x)
     except (KbitError, ValueError, IndexError):
@@ -123,7 +123,7 @@ def _difference(
 def _simplest(
     s: Scheme, run: Callable[[Steps, Array], Parts], names: tuple[str, str], two: tuple[Steps, Steps], x: Array
 ) -> Settling:
-    """One block of it with as many zeros as can be, if one block is enough."""
+    """Return one block of it with as many zeros as can be, if one block is enough."""
 
     def found(array: Array) -> Settling | None:
         where = _difference(run, *two, array)
@@ -156,7 +156,7 @@ def _simplest(
 
 
 def _alone(s: Scheme, row: Array) -> Array:
-    """An array that is one block."""
+    """Return an array that is one block."""
     first = s.cut.kind == "channel" or s.cut.axis == -1
     shape = (row.size,) if s.cut.axis is None else (1, row.size) if first else (row.size, 1)
     try:
@@ -166,7 +166,7 @@ def _alone(s: Scheme, row: Array) -> Array:
 
 
 def _told(x: Array) -> str:
-    """The input, in short."""
+    """Return the input, in short."""
     flat = x.reshape(-1)
     places = np.flatnonzero(flat)
     if places.size > SHOWN:

@@ -62,11 +62,11 @@ class Function:
 
     @property
     def takes_shape(self) -> bool:
-        """Is the function told the shape of the array that it decodes?"""
+        """Return whether the function receives the shape of the array that it decodes."""
         return "shape" in self._names()
 
     def _names(self) -> list[str]:
-        """The names of the parts that the function asks for, if all its parameters are such names, or its only one."""
+        """Return the names of the parts that the function requests, if all or its only parameter are such names."""
         try:
             parameters = inspect.signature(self.function).parameters.values()
         except (TypeError, ValueError):
@@ -99,7 +99,7 @@ class Function:
 
 
 def stored_parts(q: QTensor) -> dict[str, Any]:
-    """What a decoder may ask for, by name; scales of a narrow type also as its codes, `scale_bytes`."""
+    """Return what a decoder may request, by name; scales of a narrow type also as its codes, `scale_bytes`."""
     s = q.scheme
     found: dict[str, Any] = {"codes": q.codes, "shape": q.shape}
     found |= {name: getattr(q, name) for name in USUAL if getattr(q, name) is not None}
@@ -112,14 +112,14 @@ def stored_parts(q: QTensor) -> dict[str, Any]:
 
 
 def _trusted(call: Callable[[], list[Answer]]) -> list[Answer]:
-    """The answers, unless the thread is left in another state."""
+    """Return the answers, unless the thread is left in another state."""
     before = flushes_to_zero()
     answers = call()
     return [Answer(error=FLUSHES)] if flushes_to_zero() and not before else answers
 
 
 def parts_of(s: Scheme, shape: tuple[int, ...], got: Any) -> dict[str, Any]:
-    """An answer by the names of its parts.
+    """Return the parts of an answer by name.
 
     It may be a dict of any of `codes packed scales offsets zero_points global_scale scale_codes
     scale_scales scale_offset values`; a tuple of codes (or packed bytes), scales, and offsets or
@@ -162,7 +162,7 @@ def parts_of(s: Scheme, shape: tuple[int, ...], got: Any) -> dict[str, Any]:
 
 
 def _plain(name: str, value: Any) -> Array:
-    """A part in a type of NumPy: codes of an `ml_dtypes` type as their bits, all other such numbers as float32."""
+    """Convert a part to a type of NumPy: codes of `ml_dtypes` to their bits, all other such numbers to float32."""
     array = np.asarray(value)
     if array.dtype.isbuiltin == 1 or array.dtype.hasobject:
         return array
@@ -176,12 +176,12 @@ def _without(parts: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _is_numbers(got: Sequence[Any]) -> bool:
-    """Is it a list of numbers, rather than one of arrays?"""
+    """Return whether it is a list of numbers, rather than one of arrays."""
     return all(isinstance(each, (int, float)) for each in got)
 
 
 def _as_codes(s: Scheme, codes: Array) -> Array:
-    """Signed integers of a type with negative levels are levels: the code of each; -1 where there is none."""
+    """Convert signed integers, which are levels in a type with negative ones, to codes; -1 where there is none."""
     levels = s.dtype.levels
     if codes.dtype.kind != "i" or s.dtype.family != "integer" or levels.min() >= 0:
         return codes

@@ -1,4 +1,4 @@
-"""What an oracle always feeds: the inputs at which implementations differ, never random ones alone.
+"""Generate the inputs of an oracle: those at which implementations differ, never random ones alone.
 
 Inputs are *words*: the bits of the numbers in a float format. Every class below has caught a bug:
 
@@ -51,7 +51,7 @@ class Inputs:
 
 
 def to_float64(words: Words, kind: str) -> NDArray[np.float64]:
-    """float64 [n]: the numbers of the words, exact; the sign of NaN is kept.
+    """Return the numbers of the words, exact, float64 [n]; the sign of NaN is kept.
 
     What float64 does not hold is rounded to odd: it lies on the same side of every level and midpoint, and becomes the
     same float32.
@@ -93,7 +93,7 @@ def bits_and_number(word: Any, kind: str) -> tuple[str, float | Fraction]:
 
 
 def encode_inputs(dtype: DataType, kind: str, seed: int = 0) -> Inputs:
-    """The words of format `kind` at which an encoder of this type is tried.
+    """Return the words of format `kind` on which an encoder of this type is tried.
 
     Examples
     --------
@@ -124,7 +124,7 @@ def encode_inputs(dtype: DataType, kind: str, seed: int = 0) -> Inputs:
 
 
 def nan_words(kind: str) -> Words:
-    """[n]: NaN of both signs: of 16 bits all of them, else the quiet one, a signalling one, and all bits set.
+    """Return NaN of both signs, [n]: of 16 bits all of them, else the quiet one, a signalling one, and all bits set.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def nan_words(kind: str) -> Words:
 
 
 def _beside(dtype: DataType, kind: str) -> Words:
-    """[n]: a few zeros and tiny numbers beside large ones, in this order."""
+    """Return a few zeros and tiny numbers beside large ones, in this order, [n]."""
     if kind in ("float16", "bfloat16"):
         return np.empty(0, np.uint16)  # all words are there
     tiny = float(np.finfo(kind).smallest_subnormal)
@@ -154,7 +154,7 @@ def _beside(dtype: DataType, kind: str) -> Words:
 
 
 def _chosen(dtype: DataType, kind: str) -> Words:
-    """[n] ascending words: everything but the random tail."""
+    """Return everything but the random tail, [n] ascending words."""
     word = WORD[kind]
     levels = np.unique(np.abs(dtype.levels[np.isfinite(dtype.levels)]))
     all_levels = np.unique(dtype.levels[np.isfinite(dtype.levels)])
@@ -184,7 +184,7 @@ def _chosen(dtype: DataType, kind: str) -> Words:
 
 
 def _points(dtype: DataType) -> NDArray[np.float64]:
-    """The finite levels, the midpoints between them (of wide types a few), and beyond the last ones of both signs."""
+    """Return the finite levels, midpoints (of wide types a few), and what lies beyond the last ones of both signs."""
     levels = np.unique(dtype.levels[np.isfinite(dtype.levels)])
     ends = np.concatenate([levels[-1] * np.array([1.0625, 1.5, 2]), levels[0] * np.array([1.0625, 1.5, 2])])
     points = np.sort(np.concatenate([levels, (levels[1:] + levels[:-1]) / 2]))
@@ -192,7 +192,7 @@ def _points(dtype: DataType) -> NDArray[np.float64]:
 
 
 def _integers(dtype: DataType, kind: str, seed: int) -> Words:
-    """[n]: integers as unsigned words of their width: all of 8 and 16 bits, of wider ones those that tell."""
+    """Return integers as unsigned words of their width, [n]: all of 8 and 16 bits, of wider ones those that tell."""
     if kind == "bool":
         return np.array([0, 1], np.uint8)
     info = np.iinfo(kind)
@@ -211,7 +211,7 @@ def _integers(dtype: DataType, kind: str, seed: int) -> Words:
 
 
 def _longdoubles(dtype: DataType, seed: int) -> Inputs:
-    """Those of float64, and the longdoubles next to each level and midpoint."""
+    """Return those of float64, and the longdoubles next to each level and midpoint."""
     wide = encode_inputs(dtype, "float64", seed)
     some, points = wide.words[:: 1 if dtype.bits <= 8 else FEW], _points(dtype).astype(np.longdouble)
     beside = [points, *(np.nextafter(points, np.longdouble(way)) for way in (-np.inf, np.inf))]
@@ -225,7 +225,7 @@ def _longdoubles(dtype: DataType, seed: int) -> Inputs:
 
 
 def _integers_to_odd(numbers: NDArray[Any]) -> NDArray[np.float64]:
-    """float64 [n]: integers of 64 bits; where it does not hold one, its lowest 11 bits become one more bit, set."""
+    """Return integers of 64 bits as float64 [n]; if that does not hold one, its lowest 11 bits become one bit, set."""
     negative = numbers < 0
     words = numbers.view(np.uint64)
     magnitudes = np.where(negative, ~words + np.uint64(1), words)
@@ -236,7 +236,7 @@ def _integers_to_odd(numbers: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _neighbours(numbers: NDArray[np.float64], kind: str) -> Words:
-    """The words of non-negative numbers, and the two before and after each."""
+    """Return the words of non-negative numbers, and the two before and after each."""
     with np.errstate(over="ignore", under="ignore"):
         words = np.minimum(numbers, float(np.finfo(kind).max)).astype(kind).view(WORD[kind])
     words = words.astype(np.uint64)
@@ -245,7 +245,7 @@ def _neighbours(numbers: NDArray[np.float64], kind: str) -> Words:
 
 
 def _random(dtype: DataType, kind: str, seed: int) -> Words:
-    """[n] unique words: any bits at all, and numbers where the levels are."""
+    """Return random unique words, [n]: any bits at all, and numbers where the levels are."""
     rng = np.random.default_rng(seed)
     word = WORD[kind]
     anything = rng.integers(0, np.iinfo(word).max, RANDOM, dtype=word, endpoint=True)
@@ -258,7 +258,7 @@ def _random(dtype: DataType, kind: str, seed: int) -> Words:
 
 
 def arrangements(flat: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """The shapes and strides in which the first inputs are tried again.
+    """Yield the shapes and strides in which the first inputs are tried again.
 
     Applied to the expected answers it gives what to expect, since encode and decode act on
     elements.

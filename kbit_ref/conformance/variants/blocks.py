@@ -32,28 +32,28 @@ class Reordered(Cut):
     base: Cut = field(default=Cut("tensor"))
 
     def rows(self, x: Array) -> Array:
-        """[*shape] -> [n_rows, length]."""
+        """Reshape to rows: [*shape] -> [n_rows, length]."""
         return np.asarray(x.reshape(-1)[self.order(self.base, x.shape)])
 
     def join(self, rows: Array, shape: tuple[int, ...]) -> Array:
-        """[n_rows, length] -> [*shape]."""
+        """Reshape rows back: [n_rows, length] -> [*shape]."""
         joined = np.empty(math.prod(shape), rows.dtype)
         joined[self.order(self.base, shape)] = rows
         return joined.reshape(shape)
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """(n_rows, length)."""
+        """Return (n_rows, length)."""
         n_rows, length = self.order(self.base, shape).shape
         return n_rows, length
 
 
 def places(shape: tuple[int, ...]) -> Array:
-    """int [*shape]: the place in memory of each element."""
+    """Return the place in memory of each element, int [*shape]."""
     return np.arange(math.prod(shape)).reshape(shape)
 
 
 def reordered(steps: Steps, order: Order, size: int | None) -> Steps | None:
-    """Steps that make blocks of elements in another order."""
+    """Return steps that make blocks of elements in another order."""
     return cut_as(steps, Reordered("b", size, None, order, steps.cut))
 
 
@@ -212,14 +212,14 @@ def scales_strided(steps: Steps) -> Steps | None:
 
 
 def _in_128_by_4(rows: int, columns: int) -> Array:
-    """Where the scales of tensor cores lie: tiles of 128 rows and 4 columns, in each rows r, r + 32, ... together."""
+    """Return where the scales of tensor cores lie: tiles of 128 x 4, in each of them rows r, r + 32, ... together."""
     r, c = np.indices((rows, columns))
     tile = r // 128 * -(-columns // 4) + c // 4
     return tile * 512 + r % 32 * 16 + r % 128 // 32 * 4 + c % 4
 
 
 def _in_4_by_4(rows: int, columns: int) -> Array:
-    """Where the scales of four rows lie: those of a row in columns, four columns side by side."""
+    """Return where the scales of four rows lie: those of a row in columns, four columns side by side."""
     r, c = np.indices((rows, columns))
     if rows % 4 or columns % 4:
         return r * columns + c

@@ -1,4 +1,4 @@
-"""Which named choice gives their answers: schemes that differ from the profile in one word, or in two."""
+"""Vary schemes: those that differ from the profile in one named choice, or in two."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SAYS = {  # what documents say of types, whatever profiles use
 
 
 def changes(s: Scheme) -> Iterator[tuple[str, str]]:
-    """All (word, value) by which a scheme could differ: named choices, the type's own, the rule.
+    """Yield all (word, value) by which a scheme could differ: named choices, the type's own, the rule.
 
     Examples
     --------
@@ -68,14 +68,14 @@ def published(d: DataType, word: str, value: str) -> str:
 
 
 def _choice(s: Scheme, word: str) -> str:
-    """The value of a word of a scheme, or of its type."""
+    """Return the value of a word of a scheme, or of its type."""
     if word in exact.CHOICES:
         return str(getattr(s.dtype, word))
     return s.rule if word == "rule" else s.layout.name if word == "layout" else s[word]
 
 
 def changed(s: Scheme, *words: tuple[str, str]) -> Scheme | None:
-    """The scheme with other words, or None if they do not fit together."""
+    """Return the scheme with other words, or None if they do not fit together."""
     choices = dict(s.choices)
     rule = s.rule
     for name, value in words:
@@ -92,7 +92,7 @@ def changed(s: Scheme, *words: tuple[str, str]) -> Scheme | None:
 
 
 def singles(s: Scheme) -> dict[str, Scheme]:
-    """Schemes that differ in one word, by what they are called: `+arith=reciprocal`, `rule=pow2ceil`.
+    """Return schemes that differ in one word, by name: `+arith=reciprocal`, `rule=pow2ceil`.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def singles(s: Scheme) -> dict[str, Scheme]:
 
 
 def pairs(s: Scheme) -> dict[str, Scheme]:
-    """Schemes that differ in two words."""
+    """Return schemes that differ in two words."""
     every = [word for word in changes(s) if word[0] not in NOT_PAIRED]
     return _named(s, (pair for pair in combinations(every, 2) if pair[0][0] != pair[1][0]))
 

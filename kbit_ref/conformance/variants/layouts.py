@@ -17,7 +17,7 @@ Grid = tuple[int, int]  # rows, and codes in a row
 
 
 def reads(steps: Steps, other: Layout) -> Steps | None:
-    """Steps that unpack as another layout does, as far as the bytes go."""
+    """Return steps that unpack as another layout does, as far as the bytes go."""
     if other.bits != steps.scheme.dtype.bits or other.name == steps.scheme.layout.name:
         return None
 
@@ -25,7 +25,7 @@ def reads(steps: Steps, other: Layout) -> Steps | None:
 
 
 def _as_far_as_they_go(packed: Codes, form: Layout, grid: Grid) -> Codes:
-    """Bytes unpacked in a layout for which they may be too few, zeros after them, or too many."""
+    """Return bytes unpacked in a layout for which they may be too few, zeros after them, or too many."""
     n = math.prod(grid)
     filled = np.zeros(form.size(n), np.uint8)
     filled[: packed.size] = packed[: filled.size]
@@ -51,7 +51,7 @@ def nibbles_packed_swapped(steps: Steps) -> Steps | None:
 
 
 def _ends_swapped(packed: Codes, bits: int) -> Codes:
-    """The fields of each byte, last first."""
+    """Return the fields of each byte, last first."""
     fields = [(packed >> at) & (2**bits - 1) for at in range(0, 8, bits)]
     swapped = sum(part.astype(np.uint16) << (8 - bits - at) for part, at in zip(fields, range(0, 8, bits), strict=True))
     return np.asarray(swapped, np.uint8)
@@ -250,7 +250,7 @@ def high_bits_in_pairs(steps: Steps) -> Steps | None:
         return None
 
     def wrong(packed: Codes, grid: Grid) -> Codes:
-        """[n_blocks, 20]: 4 bytes of fifth bits, 16 of nibbles."""
+        """Return 4 bytes of fifth bits, 16 of nibbles, [n_blocks, 20]."""
         blocks = packed.reshape(-1, 20)
         high = np.unpackbits(blocks[:, :4], axis=1, bitorder="little")
         low = np.stack([blocks[:, 4:] & 15, blocks[:, 4:] >> 4], axis=-1).reshape(-1, 32)

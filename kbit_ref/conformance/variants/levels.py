@@ -17,18 +17,18 @@ __all__ = ["least_normal", "table"]
 
 
 def table(steps: Steps) -> Array:
-    """float32 [2**bits]: what the steps read every code as."""
+    """Return what the steps read every code as, float32 [2**bits]."""
     return steps.level(np.arange(2**steps.scheme.dtype.bits, dtype=np.uint8))
 
 
 def reads_table(steps: Steps, levels: Array) -> Steps:
-    """Steps that read codes by another table."""
+    """Return steps that read codes by another table."""
     narrow = np.asarray(levels, np.float32)
     return replace(steps, level=lambda codes: narrow[codes])
 
 
 def shares_table(steps: Steps, change: Callable[[Array], Array]) -> Steps | None:
-    """Steps of a writer and a reader that share another table."""
+    """Return steps of a writer and a reader that share another table."""
     s = steps.scheme
     levels = change(table(steps).astype(np.float64)).astype(np.float32).astype(np.float64)
     if np.array_equal(levels, table(steps), equal_nan=True) or s["encoder"].startswith("bnb"):
@@ -40,7 +40,7 @@ def shares_table(steps: Steps, change: Callable[[Array], Array]) -> Steps | None
 
 
 def least_normal(d: DataType) -> float | None:
-    """The least normal number of a float type that has subnormals."""
+    """Return the least normal number of a float type that has subnormals."""
     if d.family != "float":
         return None
     levels = np.unique(np.abs(d.levels[np.isfinite(d.levels)]))
@@ -49,12 +49,12 @@ def least_normal(d: DataType) -> float | None:
 
 
 def _kind(steps: Steps) -> str:
-    """The name of the type without its bits: int (also of the symmetric ones), oint, uint, ..."""
+    """Return the name of the type without its bits: int (also of the symmetric ones), oint, uint, ..."""
     return steps.scheme.dtype.name.partition("+")[0].removesuffix("sym").rstrip("0123456789")
 
 
 def _codebook(steps: Steps) -> bool:
-    """Is the type a list of numbers that somebody typed or computed?"""
+    """Return whether the type is a list of numbers that somebody typed or computed."""
     return steps.scheme.dtype.family not in ("integer", "float", "p3109")
 
 
@@ -100,12 +100,12 @@ def float_read_as_integer(steps: Steps, signed: bool = True) -> Steps | None:
 
 
 def _unit(steps: Steps) -> float:
-    """The least step of levels that are whole numbers of it."""
+    """Return the least step of levels that are whole numbers of it."""
     return float(np.diff(np.unique(steps.scheme.dtype.levels)).min())
 
 
 def _signed_magnitudes(steps: Steps) -> Array:
-    """int [2**bits]: every code read as sign and magnitude."""
+    """Return every code read as sign and magnitude, int [2**bits]."""
     half = 2 ** (steps.scheme.dtype.bits - 1)
     codes = np.arange(2 * half)
     return np.where(codes >= half, half - codes, codes)

@@ -1,4 +1,4 @@
-"""Why an implementation may differ: each named other choice, as a function that gives its codes.
+"""Define why an implementation may differ: each named other choice, as a function that gives its codes.
 
 A cause changes the number before it is encoded, the choices of the type, or the code afterwards.
 All of them take float64, which holds every source format exactly.
@@ -49,7 +49,7 @@ class Cause:
     after: Callable[[DataType, Reals, Codes], Codes] | None = None
 
     def codes(self, dtype: DataType, x: Reals, nan: NanCodes | None) -> Codes | None:
-        """The codes under this choice, or None if the type cannot have it."""
+        """Return the codes under this choice, or None if the type cannot have it."""
         with np.errstate(all="ignore"):
             y = self.before(dtype, x) if self.before else x
         try:
@@ -61,7 +61,7 @@ class Cause:
             return self.after(dtype, y, codes) if self.after else codes
 
     def then(self, other: Cause) -> Cause | None:
-        """Both at once, this one first; None if both change the same choice or the codes."""
+        """Combine two causes, this one first; None if both change the same choice or the codes."""
         if (self.after and other.after) or set(self.choices) & set(other.choices):
             return None
         first, second = self.before, other.before
@@ -76,7 +76,7 @@ class Cause:
 
 
 def with_nan(dtype: DataType, codes: Codes, x: Reals, nan: NanCodes | None) -> Codes:
-    """The codes, with those for NaN (of NaN, or of overflow) replaced by the given ones, by the sign of x."""
+    """Return the codes, with those for NaN (of NaN, or of overflow) replaced by the given ones, by the sign of x."""
     if nan is None:
         return codes
     is_nan = np.isnan(dtype.levels)[codes]
@@ -84,7 +84,7 @@ def with_nan(dtype: DataType, codes: Codes, x: Reals, nan: NanCodes | None) -> C
 
 
 def choice(**choices: str) -> Cause:
-    """Another choice of the type: `choice(ties="away")`."""
+    """Make a cause of another choice of the type: `choice(ties="away")`."""
     name = "+".join(f"{key}={value}" for key, value in sorted(choices.items()))
     return Cause(name, f"theirs is what {name} gives", choices=choices)
 
@@ -96,7 +96,7 @@ def through(kind: str) -> Cause:
 
 
 def _rounded(x: Reals, kind: str) -> Reals:
-    """float64 [n]: x rounded to the format, half to even."""
+    """Return x rounded to the format, half to even, float64 [n]."""
     if kind != "bfloat16":
         return x.astype(kind).astype(np.float64)
     from kbit_ref.datatypes.datatype import datatype
@@ -155,13 +155,13 @@ def wraps() -> Cause:
 
 
 def is_beyond(dtype: DataType, x: Reals) -> NDArray[np.bool_]:
-    """Where x, rounded to a whole number, is no number of an integer type."""
+    """Return where x, rounded to a whole number, is no number of an integer type."""
     gap = 1.0 if dtype.rounding == "toward_zero" else 0.5
     return np.asarray((x >= dtype.levels.max() + gap) | (x <= dtype.levels.min() - gap))
 
 
 def is_negative(dtype: DataType, x: Reals) -> NDArray[np.bool_]:
-    """Where the sign bit is set."""
+    """Return where the sign bit is set."""
     return np.asarray(np.signbit(x) & ~np.isnan(x))
 
 
@@ -199,7 +199,7 @@ def overflows_int32() -> Cause:
 
 
 def causes(dtype: DataType, kind: str) -> Iterator[Cause]:
-    """Everything that is worth trying for a type and a source format, simplest first."""
+    """Yield the causes to try for a type and a source format, simplest first."""
     if dtype.definition.nan is not None:
         yield infinity_is_nan()
     for name, values in CHOICES.items():

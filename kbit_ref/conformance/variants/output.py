@@ -17,7 +17,7 @@ HELD = {"zeros": 0, "0xa5": 0xA5A5A5A5}  # what memory holds that nobody writes,
 
 
 def never_written(steps: Steps, lost: Callable[[tuple[int, ...]], Array], word: int) -> Steps:
-    """Steps that leave what was in memory where `lost`, of the shape of the rows, is true."""
+    """Return steps that leave what was in memory where `lost`, of the shape of the rows, is true."""
     held = np.array(word, np.uint32).view(np.float32)
 
     def wrong(levels: Array, scale: Array, zero: Array | None, offset: Array | None) -> Array:
@@ -28,7 +28,7 @@ def never_written(steps: Steps, lost: Callable[[tuple[int, ...]], Array], word: 
 
 
 def _numbered(shape: tuple[int, ...]) -> Array:
-    """The place of each element of the rows, in order."""
+    """Return the place of each element of the rows, in order."""
     return np.arange(int(np.prod(shape))).reshape(shape)
 
 

@@ -1,4 +1,4 @@
-"""What a mutant is: the reference with one step replaced, under a name, with the place where it happened.
+"""Define mutants: the reference with one step replaced, under a name, with the place where it happened.
 
 A mutant is one decorated function from steps to steps. It gives None where it does not apply; its
 docstring completes the sentence "all values equal the reference if ...".
@@ -68,28 +68,28 @@ class Mutant:
 
     @property
     def stage(self) -> str:
-        """The first step that it replaces."""
+        """Return the first step that it replaces."""
         return self.steps[0]
 
     @property
     def side(self) -> str:
-        """`writer`, `reader` or `both`: a reader's mutant changes values though it is given the right bytes."""
+        """Return `writer`, `reader` or `both`: a reader's mutant changes values though it is given the right bytes."""
         sides = {"both" if step == "cut" else "writer" if step in WRITER else "reader" for step in self.steps}
         return sides.pop() if len(sides) == 1 else "both"
 
     def __call__(self, steps: Steps) -> Steps | None:
-        """The steps with one replaced, or None where the mutant does not apply."""
+        """Return the steps with one replaced, or None where the mutant does not apply."""
         try:
             return self.build(steps, **self.chosen)
         except KbitError:  # the mistake would be a scheme that does not exist
             return None
 
     def applies(self, scheme_: Scheme | str) -> bool:
-        """Can the mistake be made with this scheme? (It need not show for every array.)"""
+        """Return whether the mistake can be made with this scheme (it need not show for every array)."""
         return self(reference(scheme(scheme_))) is not None
 
     def variants(self) -> Iterator[Mutant]:
-        """Itself, and the same with its other parameters."""
+        """Yield the mutant itself, and with its other parameters."""
         for values in product(*self.tries.values()):
             chosen = dict(zip(self.tries, values, strict=True))
             yield self if chosen == self.chosen else _with(self, chosen)
@@ -120,7 +120,7 @@ def mutant(
 
 
 def _with(plain: Mutant, chosen: dict[str, Any], name: str = "") -> Mutant:
-    """The mutant with parameters, named by those that are unusual; {n} in its line stands for the parameter n."""
+    """Return the mutant with parameters, named by the unusual ones; {n} in its line stands for the parameter n."""
     text = inspect.getdoc(plain.build) or ""
     why = " ".join(text.split("\n\n")[0].split()).removesuffix(".").format(**chosen)
     other = {key: value for key, value in chosen.items() if value != plain.tries[key][0]}
@@ -132,7 +132,7 @@ def _with(plain: Mutant, chosen: dict[str, Any], name: str = "") -> Mutant:
 
 
 def mutants() -> dict[str, Mutant]:
-    """All mutants by name, in the order of the steps.
+    """Return all mutants by name, in the order of the steps.
 
     Examples
     --------

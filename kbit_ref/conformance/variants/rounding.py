@@ -22,19 +22,19 @@ __all__: list[str] = []
 
 
 def encodes_as(steps: Steps, *words: tuple[str, str]) -> Steps | None:
-    """Steps that encode as the scheme with other words does."""
+    """Return steps that encode as the scheme with other words does."""
     other = as_scheme(steps, *words)
     return None if other is None else replace(steps, encode=other.encode)
 
 
 def divides_as(steps: Steps, *words: tuple[str, str]) -> Steps | None:
-    """Steps that divide as the scheme with other words does."""
+    """Return steps that divide as the scheme with other words does."""
     other = as_scheme(steps, *words)
     return None if other is None else replace(steps, quotient=other.quotient)
 
 
 def before_encoding(steps: Steps, change: Callable[[Array], Array]) -> Steps:
-    """Steps that change the scaled numbers before they are encoded."""
+    """Return steps that change the scaled numbers before they are encoded."""
 
     def wrong(y: Array, used: Array, zero: Array | None) -> Codes:
         with np.errstate(all="ignore"):
@@ -44,7 +44,7 @@ def before_encoding(steps: Steps, change: Callable[[Array], Array]) -> Steps:
 
 
 def _is_integer(steps: Steps) -> bool:
-    """Are the levels whole numbers in a row?"""
+    """Return whether the levels are consecutive whole numbers."""
     levels = np.unique(steps.scheme.dtype.levels[steps.scheme.dtype.emitted])
     return bool((np.diff(levels) == 1).all()) and steps.scheme.dtype.family == "integer"
 
@@ -77,7 +77,7 @@ def numbers_cut_to_bf16(steps: Steps) -> Steps:
 
 
 def _upper_half(numbers: Array) -> Array:
-    """float32 with the lower 16 bits 0; a NaN of which only these are set becomes an infinity."""
+    """Clear the lower 16 bits of float32; a NaN of which only these are set becomes an infinity."""
     words = np.ascontiguousarray(numbers, np.float32).view(np.uint32)
     return (words & np.uint32(0xFFFF0000)).view(np.float32)
 
@@ -101,7 +101,7 @@ SIGNIFICAND = {16: 10, 32: 23, 64: 52}  # stored bits of it, by the bits of a fo
 
 
 def _nan_as_infinity(steps: Steps, kept: Callable[[int], int]) -> Steps | None:
-    """Steps that see of the significand of a NaN only the bits of a mask, and an infinity if those are all 0."""
+    """Return steps that read only masked bits of the significand of a NaN, and an infinity if those are all 0."""
     if steps.scheme["nan"] == "error" and not steps.scheme.dtype.has_nan:
         return None
 

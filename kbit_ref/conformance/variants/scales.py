@@ -27,13 +27,13 @@ POWERS = tuple(name for name, facts in FACTS.items() if facts.power_of_two)
 
 
 def as_scheme(steps: Steps, *words: tuple[str, str]) -> Steps | None:
-    """The reference of the scheme with other words, or None if it is the same or none."""
+    """Return the reference of the scheme with other words, or None if it is the same or none."""
     made = changed(steps.scheme, *words)
     return None if made is None else reference(made, steps.arithmetic.name)
 
 
 def by_rule(steps: Steps, rule: str) -> Steps | None:
-    """Steps that find the scale by another rule."""
+    """Return steps that compute the scale by another rule."""
     other = as_scheme(steps, ("rule", rule))
     return None if other is None else replace(steps, scale=other.scale)
 
@@ -129,7 +129,7 @@ def exponent_by_logarithm(steps: Steps, by: str = "log") -> Steps | None:
 
 
 def _raw(steps: Steps, change: Any) -> Steps:
-    """Steps whose scale is changed before it is stored."""
+    """Return steps whose scale is changed before it is stored."""
 
     def wrong(numbers: Array, finite: Array | None, width: int, whole: Whole) -> Plan:
         found = steps.scale(numbers, finite, width, whole)
@@ -225,7 +225,7 @@ def scale_truncated(steps: Steps) -> Steps | None:
 
 
 def _a_step_smaller(scales: Array, name: str) -> Array:
-    """The neighbours of stored scales on the side of zero."""
+    """Return the neighbours of stored scales on the side of zero."""
     if name == "f16":
         return np.asarray(np.nextafter(scales.astype(np.float16), np.float16(0)), np.float32)
     if name == "bf16":
@@ -392,7 +392,7 @@ def scale_with_another_bias(steps: Steps, bias: int = 128) -> Steps | None:
 
 
 def with_bias(steps: Steps, bias: int) -> Steps | None:
-    """Steps that read a byte b of e8m0 as 2^(b - bias), in float32."""
+    """Return steps that read a byte b of e8m0 as 2^(b - bias), in float32."""
     if steps.scheme.scale_dtype != "e8m0fnu":
         return None
 
@@ -433,7 +433,7 @@ def scale_byte_signed(steps: Steps) -> Steps | None:
 
 
 def _bytes(steps: Steps, scales: Array) -> Array:
-    """uint8 (or uint16): the codes of stored scales."""
+    """Return the codes of stored scales, uint8 or uint16."""
     return np.ascontiguousarray(encode(steps.scheme.scale_type, scales, threads=1))
 
 

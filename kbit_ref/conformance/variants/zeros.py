@@ -17,12 +17,12 @@ __all__: list[str] = []
 
 
 def _has_zero(steps: Steps) -> bool:
-    """Are there zero points, and whole numbers?"""
+    """Return whether there are zero points, and whole numbers."""
     return FACTS[steps.scheme.rule].zero_point == "integer"
 
 
 def _any_zero(steps: Steps) -> bool:
-    """Are there zero points?"""
+    """Return whether there are zero points."""
     return bool(FACTS[steps.scheme.rule].zero_point)
 
 
@@ -192,7 +192,7 @@ def code_minus_zero_wraps(steps: Steps, bits: int = 8) -> Steps | None:
 
 
 def _adds(steps: Steps, change: Callable[[Array], Array]) -> Steps | None:
-    """Steps whose writer adds something else than the zero point, which is stored as it should be."""
+    """Return steps whose writer adds something else than the zero point, which is stored as it should be."""
     if not _any_zero(steps):
         return None
     real = not _has_zero(steps)

@@ -70,7 +70,7 @@ class Timed(NamedTuple):
 
 
 class Adapter:
-    """What a library answers. Derive a class, fill in the names, write the methods for what it can do."""
+    """The adapter of a library. Derive a class, fill in the names, write the methods for what it can do."""
 
     library: str  # its name in the table
     module: str  # what is imported
@@ -83,12 +83,12 @@ class Adapter:
 
     @property
     def types(self) -> tuple[Profile, ...]:
-        """Its data types."""
+        """Return the data types of the library."""
         return tuple(each for each in self.profiles if isinstance(each, Profile))
 
     @property
     def formats(self) -> tuple[BlockProfile, ...]:
-        """Its block formats."""
+        """Return the block formats of the library."""
         return tuple(each for each in self.profiles if isinstance(each, BlockProfile))
 
     def load(self) -> None:
@@ -96,15 +96,15 @@ class Adapter:
         importlib.import_module(self.module)
 
     def encode(self, theirs: str, x: NDArray[Any], source: str) -> Any:
-        """Their codes for x; for the source bfloat16, x holds the bits as uint16."""
+        """Encode x by the library; for the source bfloat16, x holds the bits as uint16."""
         raise NotImplementedError(f"{self.library} has no encode")
 
     def decode(self, theirs: str, codes: NDArray[Any]) -> Any:
-        """Their real numbers for codes (uint8; uint16 above 8 bits)."""
+        """Decode codes (uint8; uint16 above 8 bits) by the library."""
         raise NotImplementedError(f"{self.library} has no decode")
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
-        """What they store for x, and what they decode it to.
+        """Quantize x by the library: return what it stores, and what it decodes.
 
         Parameters
         ----------
@@ -131,11 +131,11 @@ class Adapter:
     def quantize_given(
         self, theirs: str, x: NDArray[Any], scales: NDArray[np.float32], zero_points: NDArray[np.uint8] | None
     ) -> dict[str, Any]:
-        """The same for a library that takes the scales and zero points, [n_rows, n_blocks], from us; x is float32."""
+        """Quantize x, float32, by a library that is given the scales and zero points, [n_rows, n_blocks]."""
         raise NotImplementedError(f"{self.library} takes no scales")
 
     def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
-        """A call that does what ours does with x, on so many threads; None if it has none.
+        """Return a call that does with x what ours does, on so many threads; None if there is none.
 
         Parameters
         ----------
@@ -149,11 +149,11 @@ class Adapter:
         return None
 
     def installed(self) -> bool:
-        """Could it be imported? (It is not.)"""
+        """Return whether the library could be imported (it is not)."""
         return all(_exists(name) for name in (self.module, *self.needs))
 
     def version(self) -> str:
-        """Of the installed package."""
+        """Return the version of the installed package."""
         try:
             return importlib.metadata.version(self.distribution or self.module)
         except importlib.metadata.PackageNotFoundError:
@@ -164,7 +164,7 @@ BlockAdapter = Adapter
 
 
 def _exists(name: str) -> bool:
-    """Is there such a module? Its parent package is imported for a dotted name, nothing else."""
+    """Return whether a module exists. Its parent package is imported for a dotted name, nothing else."""
     try:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:
@@ -172,7 +172,7 @@ def _exists(name: str) -> bool:
 
 
 def adapters(folders: Iterable[str | Path] = ()) -> dict[str, Adapter]:
-    """All adapters by library: those of this folder, then those of others.
+    """Return all adapters by library: those of this folder, then those of others.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def adapters(folders: Iterable[str | Path] = ()) -> dict[str, Adapter]:
 
 
 def block_adapters(folders: Iterable[str | Path] = ()) -> dict[str, Adapter]:
-    """Those that have block formats.
+    """Return those that have block formats.
 
     Examples
     --------

@@ -27,7 +27,7 @@ class Bitsandbytes(Adapter):
     )
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
-        """One call each way; decoded to float32 whatever the source."""
+        """Call it once each way; decode to float32 whatever the source."""
         import torch
         from bitsandbytes import functional as bnb
 
@@ -55,7 +55,7 @@ class Bitsandbytes(Adapter):
         return parts
 
     def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
-        """`quantize_4bit`, `quantize_blockwise` and their inverses."""
+        """Return calls of `quantize_4bit`, `quantize_blockwise` and their inverses."""
         profile = TIMED.get(subject)
         if profile is None:
             return None

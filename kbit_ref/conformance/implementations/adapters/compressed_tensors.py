@@ -43,7 +43,7 @@ class CompressedTensors(Adapter):
     )
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
-        """Scales, then `compress` and `decompress`."""
+        """Compute the scales, then `compress` and `decompress`."""
         tensor = to_torch(x, source)
         return _floats(theirs, tensor) if theirs in FLOATS else _integers(theirs, tensor)
 

@@ -68,13 +68,13 @@ class Gfloat(Adapter):
         return gfloat.encode_ndarray(info, rounded)
 
     def decode(self, theirs: str, codes: NDArray[Any]) -> Any:
-        """In float64, as they give it."""
+        """Decode in float64, as the library does."""
         import gfloat
 
         return gfloat.decode_ndarray(_format(theirs), codes.astype(np.int64))
 
     def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
-        """`encode_ndarray(round_ndarray)` and `decode_ndarray`, in one thread."""
+        """Return calls of `encode_ndarray(round_ndarray)` and `decode_ndarray`, in one thread."""
         theirs = next((name for ours, name, _ in WITH_NAN if ours == subject), None)
         if verb not in ("encode", "decode") or theirs is None or x.dtype != np.float32 or threads > 1:
             return None

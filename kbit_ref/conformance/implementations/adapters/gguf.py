@@ -31,7 +31,7 @@ class Gguf(Adapter):
     profiles = tuple(BlockProfile(f"ggml-{name.lower()}", name, sources=("float32", "float16")) for name in LAYOUTS)
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
-        """One call each way; the bytes of a block are taken apart here."""
+        """Call it once each way; the bytes of a block are split here."""
         import gguf
         from gguf.quants import dequantize, quantize
 

@@ -26,7 +26,7 @@ class Hqq(Adapter):
     )
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
-        """Twice, with and without packing."""
+        """Quantize twice, with and without packing."""
         import torch
         from hqq.core.quantize import Quantizer
 

@@ -53,7 +53,7 @@ class Jax(Adapter):
     )
 
     def load(self) -> None:
-        """On the CPU, and float64 stays float64."""
+        """Import jax on the CPU, with float64 enabled."""
         os.environ["JAX_PLATFORMS"] = "cpu"
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import jax
@@ -61,7 +61,7 @@ class Jax(Adapter):
         jax.config.update("jax_enable_x64", True)
 
     def encode(self, theirs: str, x: NDArray[Any], source: str) -> Any:
-        """One conversion. XLA compiles it for each shape, so that shapes are tried from float32 alone."""
+        """Convert once. XLA compiles it for each shape, so that shapes are tried from float32 alone."""
         import jax.numpy as jnp
 
         numbers = as_numbers(x, source)
@@ -70,7 +70,7 @@ class Jax(Adapter):
         return codes.reshape(-1)[: x.size].reshape(x.shape)
 
     def decode(self, theirs: str, codes: NDArray[Any]) -> Any:
-        """The bits, seen as the type, converted to float32."""
+        """View the bits as the type, and convert them to float32."""
         import jax.numpy as jnp
         import ml_dtypes
 
@@ -78,7 +78,7 @@ class Jax(Adapter):
         return np.asarray(jnp.asarray(padded).astype(jnp.float32))[: codes.size].reshape(codes.shape)
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
-        """The left operand of a product, with rows of zeros below: XLA compiles each operation for each shape."""
+        """Quantize the left operand of a product, with zeros below: XLA compiles an operation for each shape."""
         left = _padded(as_numbers(x, source), 1 << 11, 1 << 14)
         right = np.ones((1, x.shape[1]), left.dtype)
         codes, _, scales, _ = _operands(_product(theirs, left.shape, left.dtype), (left, right))
@@ -86,7 +86,7 @@ class Jax(Adapter):
         return {"codes": codes[: len(x)], "scales": scales.reshape(len(left), -1)[: len(x)]}
 
     def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
-        """A compiled `astype`; for blocks the formula, compiled, since jax has no function for it."""
+        """Return a compiled `astype`; for blocks the formula, compiled, since jax has no function for it."""
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         if threads != (os.cpu_count() or 1) and not hasattr(os, "sched_setaffinity"):
             return None  # XLA starts a thread a core; how many that are the benchmark sees to, where it can
@@ -107,14 +107,14 @@ class Jax(Adapter):
 
 
 def _padded(x: NDArray[Any], *lengths: int) -> NDArray[Any]:
-    """[n, ...] -> [m, ...]: with zeros behind, up to one of a few lengths where it is not longer."""
+    """Pad with zeros to one of a few lengths: [n, ...] -> [m, ...]."""
     m = next(m for m in (*lengths, len(x)) if m >= len(x))
     return np.concatenate([x, np.zeros((m - len(x), *x.shape[1:]), x.dtype)])
 
 
 @lru_cache(maxsize=64)
 def _product(theirs: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> Any:
-    """The traced product of a matrix and one row."""
+    """Return the traced product of a matrix and one row."""
     import jax
 
     config = jax.nn.get_scaled_dot_general_config(theirs.split()[1])
@@ -129,7 +129,7 @@ def _product(theirs: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> Any:
 
 
 def _operands(closed: Any, inputs: tuple[Any, ...]) -> list[Any]:
-    """The operands of the first block-scaled product in a traced function."""
+    """Return the operands of the first block-scaled product in a traced function."""
     values: dict[Any, Any] = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
     values |= dict(zip(closed.jaxpr.invars, inputs, strict=True))
     found = _evaluate(closed.jaxpr, values)

@@ -32,12 +32,12 @@ class Keras(Adapter):
     profiles = (*PROFILES, *halves(PROFILES, "float16", "bfloat16"))
 
     def load(self) -> None:
-        """The backend is chosen before the import."""
+        """Choose the backend, then import."""
         os.environ["KERAS_BACKEND"] = "numpy"
         super().load()
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
-        """One call; keras has no function that decodes, its layers multiply or divide."""
+        """Call it once; keras has no function that decodes, its layers multiply or divide."""
         from keras import quantizers
 
         x = as_numbers(x, source)

@@ -64,19 +64,19 @@ class MlDtypes(Adapter):
     )
 
     def encode(self, theirs: str, x: NDArray[Any], source: str) -> Any:
-        """One cast."""
+        """Cast once."""
         import ml_dtypes
 
         return as_numbers(x, source).astype(getattr(ml_dtypes, theirs))
 
     def decode(self, theirs: str, codes: NDArray[Any]) -> Any:
-        """The bits, seen as the type, cast to float32."""
+        """View the bits as the type, and cast them to float32."""
         import ml_dtypes
 
         return codes.copy().view(getattr(ml_dtypes, theirs)).astype(np.float32)
 
     def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
-        """`astype`, in one thread."""
+        """Return a call of `astype`, in one thread."""
         if verb not in ("encode", "decode") or subject not in NAMES or threads > 1:
             return None
         import ml_dtypes

@@ -31,7 +31,7 @@ INTEGERS = ("int4", "uint4", "int2", "uint2")
 
 
 def saturating(e5m2: tuple[int, int]) -> tuple[Profile, ...]:
-    """Casts to FP8 that saturate; the codes that `e5m2` has for NaN."""
+    """Return casts to FP8 that saturate; the codes that `e5m2` has for NaN."""
     nan = {"e4m3fn": (0x7F, 0xFF), "e5m2": e5m2}
     return tuple(
         Profile(f"{ours}+overflow=finite", f"Cast {theirs} saturate=1", nan=nan.get(ours, "canonical"))
@@ -40,7 +40,7 @@ def saturating(e5m2: tuple[int, int]) -> tuple[Profile, ...]:
 
 
 def overflowing(e5m2: tuple[int, int]) -> tuple[Profile, ...]:
-    """Those that do not."""
+    """Return the casts that overflow."""
     return tuple(
         Profile(p.dtype.replace("finite", "ieee"), p.theirs.replace("=1", "=0"), nan=p.nan, what=("encode",))
         for p in saturating(e5m2)
@@ -87,7 +87,7 @@ BLOCKS = tuple(
 
 
 def names(*groups: tuple[Profile, ...]) -> tuple[str, ...]:
-    """Their names of several profiles."""
+    """Return their names of several profiles."""
     return tuple(profile.theirs for group in groups for profile in group)
 
 
@@ -99,7 +99,7 @@ NEGATIVE = Known(
 
 
 def on_record(integers: tuple[Profile, ...], floats: tuple[Profile, ...], link: str) -> tuple[Known, ...]:
-    """What Cast leaves open, and which floats are made from float32 alone, with a link for that."""
+    """Return what Cast leaves open, and which floats are made from float32 alone, with a link for that."""
     return (
         Known(wraps(), f"{CAST} (to fixed point: undefined if OOR)", types=names(integers), undefined=is_beyond),
         replace(NEGATIVE, types=names(SCALES)),
@@ -131,7 +131,7 @@ class Onnx(Adapter):
     )
 
     def encode(self, theirs: str, x: NDArray[Any], source: str) -> Any:
-        """One node, run by the reference evaluator; or the helper."""
+        """Run one node by the reference evaluator; or the helper."""
         numbers = as_numbers(x, source)
         operator, name, *attributes = theirs.split(" ")
         if operator == "saturate_cast":
@@ -166,7 +166,7 @@ class Onnx(Adapter):
     def quantize_given(
         self, theirs: str, x: NDArray[Any], scales: NDArray[np.float32], zero_points: NDArray[np.uint8] | None
     ) -> dict[str, Any]:
-        """One model of two nodes."""
+        """Run one model of two nodes."""
         from onnx.reference import ReferenceEvaluator
 
         name = theirs.split()[1]
@@ -176,7 +176,7 @@ class Onnx(Adapter):
         return {"codes": codes.view(np.uint8) & (2 ** width(name) - 1), "decoded": np.asarray(decoded, np.float32)}
 
     def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
-        """One Cast, in one thread."""
+        """Return one Cast, in one thread."""
         name = FP8.get(subject)
         if verb not in ("encode", "decode") or name is None or x.dtype != np.float32 or threads > 1:
             return None
@@ -188,7 +188,7 @@ class Onnx(Adapter):
 
 
 def width(name: str) -> int:
-    """The bits of a type of ONNX.
+    """Return the bits of a type of ONNX.
 
     Examples
     --------
@@ -214,7 +214,7 @@ def _evaluator(operator: str, name: str, attributes: tuple[str, ...], source: st
 
 
 def model(operator: str, name: str, attributes: tuple[str, ...], source: str) -> Any:
-    """A model of one node: x of the source format, of any shape, to y; `Decode` casts y's type to float32."""
+    """Return a model of one node: x of the source format, of any shape, to y; `Decode` casts y's type to float32."""
     from onnx import TensorProto, helper
 
     sources = {"float16": "FLOAT16", "bfloat16": "BFLOAT16", "float32": "FLOAT", "float64": "DOUBLE"}
@@ -238,7 +238,7 @@ def model(operator: str, name: str, attributes: tuple[str, ...], source: str) ->
 def model_of_blocks(
     name: str, x: NDArray[Any], scales: NDArray[np.float32], zero_points: NDArray[np.uint8] | None
 ) -> Any:
-    """x -> QuantizeLinear -> q -> DequantizeLinear -> y, blocks along the last axis; scales of the type of x inside."""
+    """Build x -> QuantizeLinear -> q -> DequantizeLinear -> y, blocks along the last axis, scales of the type of x."""
     from onnx import TensorProto, helper, numpy_helper
 
     shape, kind, real = x.shape, getattr(TensorProto, name), helper.np_dtype_to_tensor_dtype(x.dtype)
@@ -272,7 +272,7 @@ def dynamic_model() -> Any:
 
 
 def dynamic_parts(codes: Any, scale: Any, zero: Any, decoded: Any) -> dict[str, Any]:
-    """The outputs of that model by the names of parts."""
+    """Return the outputs of that model by the names of parts."""
     return {"codes": codes, "scales": scale, "zero_points": zero, "decoded": decoded}
 
 

@@ -70,7 +70,7 @@ class Onnxruntime(Adapter):
     known = on_record(HALF_AWAY, (*CASTS, *SCALES), FROM_FLOAT)
 
     def encode(self, theirs: str, x: NDArray[Any], source: str) -> Any:
-        """One node; the answer is read from the memory of the result, small integers unpacked from it."""
+        """Run one node; the answer is read from the memory of the result, small integers unpacked from it."""
         from onnx import TensorProto
 
         operator, name, *attributes = theirs.split(" ")
@@ -108,7 +108,7 @@ class Onnxruntime(Adapter):
     def quantize_given(
         self, theirs: str, x: NDArray[Any], scales: NDArray[np.float32], zero_points: NDArray[np.uint8] | None
     ) -> dict[str, Any]:
-        """The operators, in a session without optimizations."""
+        """Run the operators, in a session without optimizations."""
         name = theirs.split()[1]
         session = _session_of(model_of_blocks(name, x, scales, zero_points), optimized=False)
         stored, decoded = _run(session, {"x": _value(x)}, ("q", "y"))
@@ -117,7 +117,7 @@ class Onnxruntime(Adapter):
         return {"decoded": decoded.numpy()} | ({"packed": raw} if bits < 8 else {"codes": raw.reshape(x.shape)})
 
     def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
-        """A Cast, bound to memory; the quantizer of MatMulBnb4, whose threads are as many as the cores."""
+        """Return a Cast, bound to memory; the quantizer of MatMulBnb4, whose threads are as many as the cores."""
         if (verb, subject) == ("quantize", "nf4-b64-absmax-f32"):
             tool, column = _bnb4_tool("NF4"), x.reshape(1, -1).T
             call = tool.bnb4_block_quant
@@ -136,7 +136,7 @@ class Onnxruntime(Adapter):
 
 
 def _value(x: NDArray[Any], kind: int | None = None) -> Any:
-    """An array as a value of a session, seen as another type of ONNX."""
+    """Return an array as a value of a session, seen as another type of ONNX."""
     import onnxruntime as ort
 
     numbers = np.ascontiguousarray(x).reshape(x.shape)
@@ -146,7 +146,7 @@ def _value(x: NDArray[Any], kind: int | None = None) -> Any:
 
 
 def _memory(value: Any, count: int, bits: int) -> NDArray[np.uint8]:
-    """The bytes of so many codes."""
+    """Return the bytes of so many codes."""
     return np.frombuffer(ctypes.string_at(value.data_ptr(), -(-count * bits // 8)), np.uint8)
 
 

@@ -31,7 +31,7 @@ class OptimumQuanto(Adapter):
     profiles = (*PROFILES, *halves(PROFILES, "float16", "bfloat16"))
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
-        """The optimizer, then `quantize_weight` along the first axis."""
+        """Run the optimizer, then `quantize_weight` along the first axis."""
         import torch
         from optimum import quanto
 

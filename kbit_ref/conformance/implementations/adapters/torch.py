@@ -36,20 +36,20 @@ class Torch(Adapter):
     )
 
     def encode(self, theirs: str, x: NDArray[Any], source: str) -> Any:
-        """One conversion, and the bits of the result."""
+        """Convert once, and return the bits of the result."""
         import torch
 
         return _bits(to_torch(x, source).to(getattr(torch, theirs)))
 
     def decode(self, theirs: str, codes: NDArray[Any]) -> Any:
-        """The bits, seen as the type, converted to float32."""
+        """View the bits as the type, and convert them to float32."""
         import torch
 
         bits = codes.view(np.int16 if codes.dtype == np.uint16 else np.uint8).copy()
         return torch.from_numpy(bits).view(getattr(torch, theirs)).to(torch.float32).numpy()
 
     def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
-        """`Tensor.to`."""
+        """Return a call of `Tensor.to`."""
         theirs = next((p.theirs for p in self.types if p.dtype.partition("+")[0] == subject), None)
         if verb not in ("encode", "decode") or theirs is None:
             return None

@@ -51,28 +51,28 @@ class Torchao(Adapter):
     )
 
     def load(self) -> None:
-        """The modules with the formats."""
+        """Import the modules with the formats."""
         import torchao.prototype.mx_formats.kernels
         import torchao.prototype.mx_formats.mx_tensor
         import torchao.prototype.mx_formats.nvfp4_tensor
         import torchao.quantization.quantize_.workflows  # noqa: F401
 
     def encode(self, theirs: str, x: NDArray[Any], source: str) -> Any:
-        """One call."""
+        """Call it once."""
         import torch
         from torchao.prototype.mx_formats import kernels
 
         return getattr(kernels, f"f32_to_{theirs}_unpacked")(torch.from_numpy(x)).numpy()
 
     def decode(self, theirs: str, codes: NDArray[Any]) -> Any:
-        """One call."""
+        """Call it once."""
         import torch
         from torchao.prototype.mx_formats import kernels
 
         return getattr(kernels, f"{theirs}_unpacked_to_f32")(torch.from_numpy(codes.astype(np.uint8))).numpy()
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
-        """One call each way."""
+        """Call it once each way."""
         import torch
 
         there, back = _format(theirs, to_torch(x, source))
@@ -94,7 +94,7 @@ class Torchao(Adapter):
         return parts | {"global_scale": made.per_tensor_scale.numpy()} if theirs.endswith("tensor") else parts
 
     def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
-        """`pack_uint4` and `unpack_uint4`; the block formats, and back."""
+        """Return calls of `pack_uint4` and `unpack_uint4`; of the block formats, and back."""
         if subject not in ("low4", *TIMED):
             return None
         import torch
