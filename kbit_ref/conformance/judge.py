@@ -253,7 +253,7 @@ def _arrangements(asked: Question, flat: Theirs, answers: Sequence[Answer], form
             continue
         name = answer.arrangement
         if name not in codes:
-            errors.append(f"{name}: nobody asked for it")
+            errors.append(f"{name}: it is none of the arrangements")
             continue
         try:
             got = read_type(asked, answer, codes[name].shape, form)

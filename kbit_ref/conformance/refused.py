@@ -1,4 +1,4 @@
-"""What becomes of blocks that a scheme has no answer for, such as those whose scale is too small to be stored.
+"""Judge blocks that a scheme has no answer for, such as those whose scale is too small to be stored.
 
 There is nothing to be equal to, but decoding must come near x: the laws of departures are applied to what comes back.
 What the format can hold is what the nearest scale that can be stored gives: what this loses too is no fault, and what
@@ -94,19 +94,19 @@ def of_refused(
 
 
 def _back(s: Scheme, one: Compared) -> Array | None:
-    """[*shape]: what they decode, or what their codes and scales stand for."""
+    """Return what they decode, or what their codes and scales stand for, [*shape]."""
     return one.theirs.decoded if one.theirs.decoded is not None else spelled(s, one.case.words.shape, one.theirs)
 
 
 def _nearest(s: Scheme) -> Scheme:
-    """The same with the nearest scale that can be stored, and quotients, which no reciprocal can spoil."""
+    """Return the scheme with the nearest scale that can be stored, and quotients, which no reciprocal can spoil."""
     for word in REPAIRS:
         s = changed(s, word) or s
     return s
 
 
 def _gives(s: Scheme, choice: tuple[str, str], one: Compared, where: NDArray[np.bool_], back: Array) -> bool:
-    """Are these numbers what the scheme gives with another choice?"""
+    """Return whether these numbers are what the scheme gives with another choice."""
     made = changed(s, choice)
     if made is None:
         return False
@@ -115,7 +115,7 @@ def _gives(s: Scheme, choice: tuple[str, str], one: Compared, where: NDArray[np.
 
 
 def _blocks(s: Scheme, one: Compared, back: Array) -> Iterator[_Block]:
-    """What became of each block that is refused."""
+    """Yield what became of each block that is refused."""
     defined = reference(_nearest(s), one.case.words, one.case.source, decoded=True)
     theirs = replace(one.theirs.stored, decoded=back)
     x = one.case.numbers.astype(np.float64)
@@ -139,7 +139,7 @@ def _blocks(s: Scheme, one: Compared, back: Array) -> Iterator[_Block]:
 
 
 def _example(s: Scheme, source: str, blocks: Sequence[_Block], shrinker: Shrinker) -> _Block | None:
-    """The smallest block that breaks the worst law: of those that were asked, and of one number beside zeros."""
+    """Return the smallest block that breaks the worst law: of those compared, and of one number beside zeros."""
     worst = min((BROKEN.index(block.effect) for block in blocks if block.effect in BROKEN), default=None)
     if worst is None:
         return None
@@ -158,7 +158,7 @@ def _example(s: Scheme, source: str, blocks: Sequence[_Block], shrinker: Shrinke
 
 
 def _special(source: str, seen: _Seen, reasons: tuple[str, ...], example: _Block | None, recorded: set[str]) -> Special:
-    """All of them in a sentence."""
+    """Describe all of them in a sentence."""
     counts = Counter(block.effect for block in seen.blocks)
     broken = [name for name in BROKEN if counts[name]]
     choice = next((f"+{word}={value}" for word, value in CHOICES if (word, value) in seen.choices), "")
@@ -175,5 +175,5 @@ def _special(source: str, seen: _Seen, reasons: tuple[str, ...], example: _Block
 
 
 def _real(value: float) -> str:
-    """The shortest digits that say it, of a float32 as such."""
+    """Spell a number in the fewest digits, of a float32 as such."""
     return str(np.float32(value) if np.float32(value) == value else value).removesuffix(".0")

@@ -1,7 +1,7 @@
-"""What a library makes of one NaN or one infinity in a block: told in words, and judged where the profile says what.
+"""Judge one NaN or one infinity in a block where the profile says what must happen; else describe what does.
 
 A profile with `nan=error` refuses such an array, so a library that raises does what it says, and
-one that answers is told about. With `nan=code`, `nan=zero` or `inf=saturate` the answer is judged.
+the answers of others are described. With `nan=code`, `nan=zero` or `inf=saturate` the answer is judged.
 """
 
 from __future__ import annotations

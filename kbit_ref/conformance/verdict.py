@@ -204,12 +204,12 @@ class Special:
 
     @property
     def part(self) -> str:
-        """What is judged, for people."""
+        """Return what is judged, in words."""
         return "blocks without an answer" if self.number == REFUSED else f"{self.number} in a block"
 
     @property
     def line(self) -> str:
-        """All of it, but for the source."""
+        """Return all of it in a line, but for the source."""
         return f"{self.part}: {self.does}" + (f" ({self.choice} does the same)" if self.choice else "")
 
 

@@ -1,6 +1,6 @@
 """Find departures: compare each profile with the definition of its format over the inputs of `check`.
 
-Every number that comes back otherwise is charged to the fewest choices of the profile that, put into the
+Every number that comes back otherwise is charged to the fewest choices of the profile that, set in the
 definition, do the same to it:
 
     definition --with a choice of the profile--> the same number comes back otherwise: that choice is a departure

@@ -2,7 +2,7 @@
 
 Reading order: `evidence`, `of_arrays` and `of_types` (what is known), `hypotheses` and `fits` (what might be wrong),
 `search` (which of them, alone or two at once, explain the answers), `settle` (an input that tells two apart),
-`result` (how it is told), `groups` and `differences` (every answer with its reason), `counterexample`.
+`result` (how it is spelled), `groups` and `differences` (every answer with its reason), `counterexample`.
 """
 
 from __future__ import annotations

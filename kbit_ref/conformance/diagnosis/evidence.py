@@ -63,7 +63,7 @@ class Piece:
     of
         The number of that array.
     picked
-        Only some of its blocks: what depends on their places is told by others.
+        Only some of its blocks: what depends on their places is shown by others.
     given
         What it begins with: the numbers, or what is stored.
     uses

@@ -339,7 +339,7 @@ def _of_scales(piece: Piece, stored: Stored) -> Iterator[Hypothesis]:
 def _reach(rows: _Rows) -> Iterator[Hypothesis]:
     """Propose another level for the largest number of a block.
 
-    Told by the largest number that comes back, if it saturates; or by the smallest one, if that is one step.
+    Estimated from the largest number that comes back, if it saturates; or by the smallest one, if that is one step.
     """
     piece, s = rows.piece, rows.piece.base.scheme
     if rows.stored is piece.given or "scales" in piece.theirs:

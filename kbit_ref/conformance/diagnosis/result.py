@@ -1,4 +1,4 @@
-"""`Diagnosis`: what was found, and how it is told."""
+"""`Diagnosis`: the findings, and how they are spelled."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Finding:
     Parameters
     ----------
     members
-        The accounts that give the same here, the one that is told first.
+        The accounts that give the same here, the one that is named first.
     explained, broken
         Answers that differ and have no explanation before this one; answers that agree, and would not.
     account

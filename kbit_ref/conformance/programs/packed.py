@@ -30,8 +30,8 @@ def packed_kinds(s: Scheme, found: list[Compared], form: Layout, ask: Ask) -> li
     ----------
     form
         The layout by which most of their codes are ours.
-    put
-        Asks about other rows; raises `Refused` where that cannot be done.
+    ask
+        Runs the program on other rows; raises `Refused` where that cannot be done.
     """
     counts: dict[str, int] = {}
     first: dict[str, tuple[Compared, int]] = {}

@@ -4,7 +4,7 @@
 
 Each line of its input is one call, a JSON list with an entry an argument: [name, "give", kind, words],
 [name, "take", kind, count] or [name, "number", kind, value]. A line of its output is the list of words of each
-array that was taken, and of the result if there is one. A line that begins with `!` says what went wrong.
+array that was written, and of the result if there is one. A line that begins with `!` says what went wrong.
 """
 
 from __future__ import annotations
