@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from kbit_ref.cli._terminal import coloured, cut, table, width, wrapped
 from kbit_ref.conformance.findings import Finding, findings_of
 from kbit_ref.conformance.implementations.claims import PARTS
-from kbit_ref.conformance.inputs.of_types import MORE_SOURCES, SOURCES
+from kbit_ref.conformance.inputs.of_types import SOURCES
 from kbit_ref.conformance.specials import NUMBERS
 from kbit_ref.conformance.verdict import REFUSED, WORST, Row, Verdict
 
@@ -58,6 +58,7 @@ HEADS = ("types", "formats", *WORST, "values", "s")
 WIDE = (5, 7, 5, 5, 8, 5, 10, 4)
 SHARES = {2: 0.28, 3: 0.24, 4: 0.23, 5: 0.25}  # of the width, for columns that are too wide
 MOST, EXAMPLES = 18, 3  # findings on the page, examples of a finding
+OTHERS = "others"  # longdouble, integers and bool, in one column
 SAID = {"agree": "agree", "known": "known", "disagree": "DISAGREE", "error": "ERROR"}
 HEADS_OF_PARTS = {
     "zero_points": "zeros",
@@ -257,19 +258,20 @@ def _table(mine: Sequence[Verdict]) -> list[str]:
     rows = []
     for verdict in mine:
         cells = {title: verdict.theirs, "checked as": verdict.subject}
-        cells |= {_column(row): SAID[row.status] for row in verdict.rows}
+        for row in sorted(verdict.rows, key=lambda row: WORST.index(row.status)):  # of a column the worst is said
+            cells[_column(row)] = SAID[row.status]
         cells |= {special.number: special.word for special in reversed(verdict.specials)}
         cells |= {"faults": str(len(verdict.faults))} if is_format(verdict) else {}
         rows.append(cells | ({"answers": SAID["error"]} if verdict.errors else {}))
     parts = (HEADS_OF_PARTS.get(part, part) for part in PARTS)
-    known = [*SOURCES, *MORE_SOURCES, "decode", *parts, *NUMBERS, REFUSED, "faults", "answers"]
+    known = [*SOURCES, OTHERS, "decode", *parts, *NUMBERS, REFUSED, "faults", "answers"]
     columns = [title, "checked as", *(column for column in known if any(column in row for row in rows))]
     return table([dict.fromkeys(columns, "-") | row for row in rows], columns, width())
 
 
 def _column(row: Row) -> str:
     if row.what:
-        return row.source if row.what == "encode" else "decode"
+        return "decode" if row.what == "decode" else row.source if row.source in SOURCES else OTHERS
     return HEADS_OF_PARTS.get(row.part, row.part)
 
 

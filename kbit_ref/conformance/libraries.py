@@ -13,12 +13,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from kbit_ref.conformance.decoding import judge_decoder
 from kbit_ref.conformance.implementations.adapters import Adapter
 from kbit_ref.conformance.implementations.ask import Answer, spelled
 from kbit_ref.conformance.implementations.claims import BlockProfile, Known, Profile
-from kbit_ref.conformance.implementations.library import Library
+from kbit_ref.conformance.implementations.function import stored_parts
+from kbit_ref.conformance.implementations.library import Library, Reply
 from kbit_ref.conformance.judge import Ask, judge, judge_profile
 from kbit_ref.conformance.rank import rank_blocks, ranking_of
 from kbit_ref.conformance.reading import parts_in
@@ -26,12 +29,14 @@ from kbit_ref.conformance.specials import noting_nan
 from kbit_ref.conformance.subject import Question, question
 from kbit_ref.conformance.verdict import Row, Verdict
 from kbit_ref.datatypes.datatype import datatype
+from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.tensors.scheme import scheme
 
 __all__ = ["Claim", "Judged", "Progress", "answers_by", "by", "effort", "judge_library", "parts_by", "questions"]
 
 FLUSHES = "the library switches on flush-to-zero in its process"
 GIVEN = "not ranked: its scales are given to it"
+DECODES = "not ranked: it stores nothing"
 
 Claim = Profile | BlockProfile
 Answered = tuple[tuple[Question, Sequence[Answer]], ...]
@@ -137,10 +142,23 @@ def _type(adapter: Adapter, profile: Profile, library: Library) -> Judged:
 def _format(adapter: Adapter, profile: BlockProfile, library: Library) -> Judged:
     """Do the same for a block format."""
     try:
+        if profile.what == "decode":
+            return Judged(profile, _decoder(adapter, profile, library))
         return Judged(profile, judge_profile(adapter, profile, by(library)))
     except Exception as error:  # theirs or ours: it costs this format, and no other
         about = (adapter.library, adapter.version(), profile.name)
         return Judged(profile, Verdict(profile.profile, "", (), *about, (_failure("judged", error),)))
+
+
+def _decoder(adapter: Adapter, profile: BlockProfile, library: Library) -> Verdict:
+    """Ask for numbers of what the format stores, and judge them."""
+
+    def ask(q: QTensor) -> Answer:
+        parts = {name: np.asarray(part) for name, part in stored_parts(q).items()}
+        return _answer(library.ask("dequantize", profile.theirs, "stored", parts))
+
+    found = judge_decoder(scheme(profile.profile), ask, profile.name, profile.shapes)
+    return replace(found, subject=profile.profile, library=adapter.library, version=adapter.version())
 
 
 def _ranked(judged: Judged, library: Library) -> Judged:
@@ -149,8 +167,8 @@ def _ranked(judged: Judged, library: Library) -> Judged:
     try:
         if isinstance(profile, Profile):
             report = replace(report, ranking=ranking_of(judged.answered))
-        elif profile.given:
-            report = replace(report, notes=(*report.notes, GIVEN))
+        elif profile.given or profile.what == "decode":
+            report = replace(report, notes=(*report.notes, GIVEN if profile.given else DECODES))
         elif report.spelling:
             ranking = rank_blocks(scheme(profile.profile), profile, parts_by(library, profile.theirs))
             report = replace(report, ranking=ranking)
@@ -187,11 +205,15 @@ def by(library: Library) -> Ask:
     """Return a function that quantizes arrays by a library: it returns the parts, or why there are none."""
 
     def ask(theirs: str, source: str, **arrays: NDArray[Any]) -> Answer:
-        reply = library.ask("quantize", theirs, source, arrays)
-        said = reply.said if isinstance(reply.said, dict) else {}  # it is theirs: anything may be wrong with it
-        return Answer(reply.arrays, reply.error or str(said.get("error", "")), str(said.get("raised", "")))
+        return _answer(library.ask("quantize", theirs, source, arrays))
 
     return ask
+
+
+def _answer(reply: Reply) -> Answer:
+    """What came back about arrays."""
+    said = reply.said if isinstance(reply.said, dict) else {}  # it is theirs: anything may be wrong with it
+    return Answer(reply.arrays, reply.error or str(said.get("error", "")), str(said.get("raised", "")))
 
 
 def parts_by(library: Library, theirs: str) -> Callable[..., dict[str, NDArray[Any]]]:

@@ -22,8 +22,8 @@ from kbit_ref.exact.rules import RULES as FACTS
 from kbit_ref.tensors.rules import RULES, AbsMax, in_order
 from kbit_ref.tensors.scheme import WIDE, Scheme
 
-__all__ = ["Plan", "Whole", "centred", "effective", "plan", "scale_range", "step", "stored_scale", "used_scale"]
-__all__ += ["whole_numbers"]
+__all__ = ["Plan", "Whole", "centred", "effective", "plan", "scale_range", "step", "stored_as"]
+__all__ += ["stored_scale", "used_scale", "whole_numbers"]
 
 ZERO_BLOCK = {"zero": 0.0, "one": 1.0}  # other names are numbers
 
@@ -110,13 +110,13 @@ def plan(s: Scheme, a: Arithmetic, whole: Whole, numbers: Array, finite: Finite,
             count = p.seen_finite.sum(axis=1, keepdims=True)
         mean = in_order(p.seen, p.seen_finite) / np.maximum(count, 1)
         rounded = a.round(mean)
-        p.offset = np.where(rounded == 0, np.float32(0), _bounded(s, mean, _stored_as(s, rounded)))  # no mean of -0
+        p.offset = np.where(rounded == 0, np.float32(0), _bounded(s, mean, stored_as(s, rounded)))  # no mean of -0
         p.numbers = centred(a, p.numbers, p.offset)
         p.seen = centred(a, p.seen, p.offset) if padding else p.numbers
     rule = RULES[s.rule]
     if FACTS[s.rule].offset_added:
         p.raw_offset = rule.offset(s, a, p.seen, p.seen_finite)
-        p.offset = _stored_as(s, p.raw_offset)
+        p.offset = stored_as(s, p.raw_offset)
         if s["scalerange"] != "keep":
             _bounded(s, p.raw_offset, p.offset)
 
@@ -221,7 +221,7 @@ def step(s: Scheme, a: Arithmetic, whole: Whole, p: Plan, used: Array) -> tuple[
     return ("exact" if arith == "exact" else "divide"), divisor
 
 
-def _stored_as(s: Scheme, values: Array) -> Array:
+def stored_as(s: Scheme, values: Array) -> Array:
     """Rounded to the stored scale's type."""
     with np.errstate(over="ignore", under="ignore"):
         narrow = np.asarray(values).astype(np.float32)
@@ -242,7 +242,7 @@ def _is_power_of_two(values: NDArray[np.float32]) -> bool:
 
 def stored_scale(s: Scheme, raw: Array, empty: Any = True) -> Array:
     """The scales as they are stored; `empty` says where a block has nothing to scale."""
-    stored = _stored_as(s, raw)
+    stored = stored_as(s, raw)
     none = (raw == 0) | (stored == 0)
     empty = (raw == 0) & empty
     beyond = ~np.isfinite(stored)
@@ -264,9 +264,9 @@ def stored_scale(s: Scheme, raw: Array, empty: Any = True) -> Array:
     if empty.any() and s["zeroblock"] != "quotient":
         name = s["zeroblock"]
         value = ZERO_BLOCK[name] if name in ZERO_BLOCK else _constant(Arithmetic("float32"), name)
-        stored = np.where(empty, _stored_as(s, np.array([value], np.float32)), stored)
+        stored = np.where(empty, stored_as(s, np.array([value], np.float32)), stored)
     elif s["zeroblock"] == "quotient":
-        stored = np.where(empty, _stored_as(s, raw), stored)
+        stored = np.where(empty, stored_as(s, raw), stored)
     return stored
 
 

@@ -89,7 +89,8 @@ def _of_functions(module: ModuleType) -> Iterator[tuple[str, Subject]]:
 
 def _of_adapter(adapter: Adapter) -> dict[str, Subject]:
     """Return those of its profiles that take arrays of any number of blocks, and find the scales themselves."""
-    some = [p for p in adapter.formats if not p.given and p.blocks == 1 and "float32" in p.sources]
+    every = (p for p in adapter.formats if p.what == "quantize" and not p.given)
+    some = [p for p in every if p.blocks == 1 and "float32" in p.sources]
     return {p.profile: Subject(adapter.library, scheme(p.profile), adapter, p.theirs, p.shapes) for p in some}
 
 

@@ -2,13 +2,16 @@
 
 import warnings
 
+import ml_dtypes
 import numpy as np
 import pytest
 from helpers.libraries import needed
 
 from kbit_ref.conformance.implementations.adapters import Adapter, adapters, block_adapters
 from kbit_ref.conformance.implementations.worker import stored
+from kbit_ref.conformance.inputs.of_stored import stored_cases
 from kbit_ref.conformance.judge import judge_profile
+from kbit_ref.conformance.matrix.block_pairs import BlockGroups
 from kbit_ref.tensors.scheme import scheme
 
 ADAPTERS = block_adapters()
@@ -218,3 +221,33 @@ def test_helpers_of_onnx(name, codes):
     answer = np.asarray(loaded("onnx").encode(name, x, "float32")).view(np.uint8)
     answer &= 15 if name.endswith(("4E2M1", "INT4")) else 255
     assert [None if b is None else a for a, b in zip(answer.tolist(), codes, strict=True)] == codes
+
+
+@pytest.mark.parametrize("name", ["ggml-q4_1", "ggml-q8_0", "uint4-b32@-1-minmax-f16", "int4-b32-absmax-bf16"])
+def test_what_a_decoder_is_given_can_be_stored(name):
+    """Scales and offsets of 16 bits are numbers of that type, and offsets are finite."""
+    s = scheme(name)
+    kind = np.float16 if s.scale_dtype == "f16" else ml_dtypes.bfloat16
+    for _, q in stored_cases(s, "rows"):
+        for part in [q.scales] if q.offsets is None else [q.scales, q.offsets]:
+            with np.errstate(over="ignore"):
+                assert (part.astype(kind).astype(np.float32) == part).all()
+        assert q.offsets is None or np.isfinite(q.offsets).all()
+
+
+def test_decoders_and_one_scale_for_all_have_no_pairs():
+    """They store nothing, or one scale for all rows: nobody does the same to the same blocks."""
+    groups = BlockGroups([ADAPTERS[name] for name in ("gguf", "onnx", "onnxruntime")])
+    members = [profile for found in groups.formats.values() for _, profile, _ in found]
+    assert {"Q8_0", "QuantizeLinear INT8"} <= {profile.theirs for profile in members}
+    assert {profile.what for profile in members} == {"quantize"}
+    assert "DynamicQuantizeLinear" not in {profile.theirs for profile in members}
+
+
+def test_gguf_reads_the_code_of_minus_zero_as_zero():
+    """Its table of MXFP4 is of integers; the other formats are read as they are defined."""
+    parts = {"packed": np.full((1, 16), 0x88, np.uint8), "scales": np.float32([[2]]), "shape": np.array([1, 32])}
+    answer = loaded("gguf").dequantize("dequantize MXFP4", parts | {"scale_bytes": np.uint8([[128]])})
+    assert (answer == 0).all()
+    halves = loaded("gguf").dequantize("dequantize Q4_0", parts | {"packed": np.full((1, 16), 0x9F, np.uint8)})
+    assert halves.tolist() == [[14.0] * 16 + [2.0] * 16]  # low nibbles first, then the high ones, less 8

@@ -75,6 +75,36 @@ def changed(method: str, body: str) -> str:
     return f"{RIGHT}\nclass Fake(Fake):\n    def {method}({arguments}):\n{lines}\n"
 
 
+DECODES = RIGHT + """
+    profiles = (BlockProfile("uint4-b32@-1-minmax-f16", "d", what="decode"),)
+
+    def dequantize(self, theirs, parts):
+        x = parts["codes"].astype(np.float32).reshape(*parts["scales"].shape, 32)
+        return (x * parts["scales"][..., None] + parts["offsets"][..., None]).reshape(parts["shape"])
+"""
+
+
+def test_a_decoder_is_judged_by_what_the_format_stores(tmp_path):
+    (found,) = judge(tmp_path, DECODES)
+    assert (found.report.status, found.report.theirs, found.report.library) == ("agree", "d", "fake")
+    assert [(row.part, row.tried > 10_000) for row in found.report.rows] == [("decoded", True)]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "said"),
+    [
+        ('parts["codes"]', '(parts["codes"] & 7)', "the 1 highest bits of each are lost"),
+        ('parts["scales"][..., None] +', 'parts["scales"][..., None] -', "subtracted"),
+        ("np.float32", "1 / 0", "it raised ZeroDivisionError: division by zero"),
+        ('.reshape(parts["shape"])', ".reshape(-1)[1:]", "the answer has shape"),
+    ],
+)
+def test_a_wrong_decoder_is_named(good, bad, said, tmp_path):
+    (found,) = judge(tmp_path, DECODES.replace(good, bad))
+    assert found.report.status in ("disagree", "error")
+    assert said in str(found.report)
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [

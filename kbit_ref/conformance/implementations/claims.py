@@ -84,6 +84,8 @@ class BlockProfile:
         They take the scales from us, so that only codes, bytes and decoded numbers are judged.
     size
         Elements of a block, where the cut does not say it (`channel`).
+    what
+        `quantize`; or `decode`, if numbers of what is stored are all that they make.
     """
 
     profile: str
@@ -93,6 +95,7 @@ class BlockProfile:
     blocks: int = 1
     given: bool = False
     size: int = 32
+    what: str = "quantize"
 
     @property
     def subject(self) -> str:

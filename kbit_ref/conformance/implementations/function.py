@@ -18,7 +18,7 @@ from kbit_ref.exact.rules import RULES
 from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["Function", "parts_of"]
+__all__ = ["Function", "parts_of", "stored_parts"]
 
 Array = NDArray[Any]
 USUAL = ("packed", "scales", "offsets", "zero_points", "global_scale")

@@ -73,8 +73,11 @@ def answer(adapter: Adapter, verb: str, theirs: str, source: str, arrays: Arrays
     Parameters
     ----------
     verb
-        `encode`, `decode`: about `words`, in all arrangements; `quantize`: as `stored`.
+        `encode`, `decode`: about `words`, in all arrangements; `quantize`: as `stored`; `dequantize`: about its parts.
     """
+    if verb == "dequantize":
+        got = ask_parts(lambda: {"decoded": adapter.dequantize(theirs, arrays)}, list(arrays.values()))
+        return got.parts, {"error": got.error, "raised": got.raised}
     if verb == "quantize":
         got = stored(adapter, theirs, source, arrays)
         return got.parts, {"error": got.error, "raised": got.raised}

@@ -42,7 +42,8 @@ class BlockGroups:
         for adapter in libraries:
             for profile in adapter.formats:
                 made = _scheme(profile)
-                if made is not None and "float32" in profile.sources:
+                alone = profile.what == "decode" or (made is not None and made.cut.kind == "tensor")
+                if made is not None and not alone and "float32" in profile.sources:
                     formats.setdefault(_key(made, profile), []).append((adapter, profile, made))
         self.formats = {key: found for key, found in formats.items() if len(found) > 1}
         self._inputs: dict[Key, list[NDArray[np.float32]]] = {}

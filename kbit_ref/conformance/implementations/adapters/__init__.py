@@ -128,6 +128,17 @@ class Adapter:
         """
         raise NotImplementedError(f"{self.library} has no quantize")
 
+    def dequantize(self, theirs: str, parts: dict[str, NDArray[Any]]) -> Any:
+        """Return their real numbers for what is stored.
+
+        Parameters
+        ----------
+        parts
+            `codes` [*shape], `packed` (their bytes), `scales`, for narrow types `scale_bytes` too, and what else the
+            scheme stores; `shape`.
+        """
+        raise NotImplementedError(f"{self.library} has no dequantize")
+
     def quantize_given(
         self, theirs: str, x: NDArray[Any], scales: NDArray[np.float32], zero_points: NDArray[np.uint8] | None
     ) -> dict[str, Any]:

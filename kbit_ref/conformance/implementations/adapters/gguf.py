@@ -28,7 +28,24 @@ class Gguf(Adapter):
 
     library, module, install = "gguf", "gguf", "pip install gguf"
     import_seconds = 0.2
-    profiles = tuple(BlockProfile(f"ggml-{name.lower()}", name, sources=("float32", "float16")) for name in LAYOUTS)
+    profiles = (
+        *(BlockProfile(f"ggml-{name.lower()}", name, sources=("float32", "float16")) for name in LAYOUTS),
+        *(BlockProfile(f"ggml-{name.lower()}", f"dequantize {name}", what="decode") for name in LAYOUTS),
+    )
+
+    def dequantize(self, theirs: str, parts: dict[str, NDArray[Any]]) -> Any:
+        """The bytes of the blocks, put together here."""
+        import gguf
+        from gguf.quants import dequantize
+
+        name = theirs.split()[1]
+        made = {"codes": parts["packed"], "exponent": parts.get("scale_bytes")}
+        made |= {"scale": parts["scales"].astype("<f2"), "offset": parts.get("offsets", parts["scales"]).astype("<f2")}
+        fields = zip(LAYOUTS[name][::2], LAYOUTS[name][1::2], strict=True)
+        blocks = [np.ascontiguousarray(made[str(part)]).view(np.uint8).reshape(-1, int(size)) for part, size in fields]
+        raw = np.concatenate(blocks, axis=1).reshape(parts["shape"][0], -1)
+        with np.errstate(all="ignore"):
+            return dequantize(raw, getattr(gguf.GGMLQuantizationType, name)).reshape(parts["shape"])
 
     def quantize(self, theirs: str, x: NDArray[Any], source: str) -> dict[str, Any]:
         """Call it once each way; the bytes of a block are split here."""

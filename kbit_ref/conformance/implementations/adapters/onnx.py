@@ -84,6 +84,9 @@ BLOCKS = tuple(
         *((name, name.upper()) for name in ("uint8", "uint4", "uint2")),
     )
 )
+DECODERS = tuple(
+    BlockProfile(each.profile, each.theirs.replace("Quantize", "Dequantize"), what="decode") for each in BLOCKS
+)
 
 
 def names(*groups: tuple[Profile, ...]) -> tuple[str, ...]:
@@ -115,7 +118,7 @@ class Onnx(Adapter):
     profiles = (
         *(*SATURATING, *PLAIN, *SMALL_CASTS, *SCALES, *TRUNCATING, *QUANTIZE, *HELPER),
         *(*TO_SCALES, *MADE, *MADE_SCALES, *MADE_INTEGERS),
-        *(*DYNAMIC, *BLOCKS, *halves(BLOCKS, "float16", "bfloat16")),
+        *(*DYNAMIC, *DECODERS, *BLOCKS, *halves(BLOCKS, "float16", "bfloat16")),
     )
     known = (
         replace(NEGATIVE, types=names(TO_SCALES, MADE_SCALES)),
@@ -174,6 +177,16 @@ class Onnx(Adapter):
         made = model_of_blocks(name, numbers, scales, zero_points)
         codes, decoded = ReferenceEvaluator(made).run(None, {"x": numbers})
         return {"codes": codes.view(np.uint8) & (2 ** width(name) - 1), "decoded": np.asarray(decoded, np.float32)}
+
+    def dequantize(self, theirs: str, parts: dict[str, NDArray[Any]]) -> Any:
+        """DequantizeLinear, blocks along the last axis."""
+        from onnx.reference import ReferenceEvaluator
+
+        kind = _numpy_type(theirs.split()[1])
+        values = {"q": parts["codes"].view(kind), "scale": parts["scales"]}
+        if "zero_points" in parts:
+            values["zero"] = parts["zero_points"].view(np.uint8).view(kind)
+        return ReferenceEvaluator(decoder_of_blocks(values)).run(None, values)[0]
 
     def timed(self, verb: str, subject: str, x: NDArray[Any], threads: int) -> Timed | None:
         """Return one Cast, in one thread."""
@@ -256,6 +269,18 @@ def model_of_blocks(
     ]
     outputs = [helper.make_tensor_value_info("q", kind, shape), helper.make_tensor_value_info("y", real, shape)]
     return _model(nodes, [helper.make_tensor_value_info("x", real, shape)], outputs, inside)
+
+
+def decoder_of_blocks(values: dict[str, Any]) -> Any:
+    """q, scale and perhaps zero -> DequantizeLinear -> y, blocks along the last axis."""
+    from onnx import TensorProto, helper
+
+    node = helper.make_node("DequantizeLinear", list(values), ["y"], axis=1, block_size=BLOCK)
+    inputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(each.dtype), each.shape)
+        for name, each in values.items()
+    ]
+    return _model([node], inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
 
 
 def dynamic_model() -> Any:
