@@ -2,7 +2,8 @@
 
 There is nothing to be equal to, but decoding must come near x: the laws of departures are applied to what comes back.
 What the format can hold is what the nearest scale that can be stored gives: what this loses too is no fault, and what
-lies beyond it may come back as an infinity.
+lies beyond it may come back as an infinity. Answers that a named choice gives (`scalerange=keep`: a scale too small is
+0, and so is the block) are told, and no disagreement: whoever claims the choice agrees, with a known fault.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class _Block:
     """One block, and what became of it: the worst of the laws that it breaks, or `near`, or `beyond` the format."""
 
     effect: str
+    number: int  # of the block, in its array
     numbers: Array
     at: float
     back: float
@@ -51,7 +53,7 @@ class _Block:
 
 @dataclass
 class _Seen:
-    """The blocks of a source format, and the choices that give all of them."""
+    """The blocks of a source format, and the choices that give all of those that break a law."""
 
     blocks: list[_Block]
     choices: set[tuple[str, str]]
@@ -82,9 +84,10 @@ def of_refused(
             continue
         seen = by_source.setdefault(one.case.source, _Seen([], set(CHOICES)))
         reasons.setdefault(one.case.source, Counter()).update(one.ours.reasons)
-        seen.blocks += _blocks(s, one, back)
-        where = one.ours.refused[one.index]
-        seen.choices = {each for each in seen.choices if _gives(s, each, one, where, back)}
+        blocks = list(_blocks(s, one, back))
+        seen.blocks += blocks
+        some = [block.number for block in blocks if block.effect in BROKEN]
+        seen.choices = {each for each in seen.choices if _gives(s, each, one, np.isin(one.index, some), back)}
     recorded = {fault.effect for fault in faults}
     found = []
     for source, seen in by_source.items():
@@ -135,7 +138,7 @@ def _blocks(s: Scheme, one: Compared, back: Array) -> Iterator[_Block]:
             effect = NEAR
         if defined.refused[block] or (abs(ours[most]) < abs(x[most]) and abs(scales[block]) == largest_scale):
             effect = BEYOND
-        yield _Block(effect, one.case.numbers.reshape(-1)[mine], x[worst], back[worst], ours[worst])
+        yield _Block(effect, int(block), one.case.numbers.reshape(-1)[mine], x[worst], back[worst], ours[worst])
 
 
 def _example(s: Scheme, source: str, blocks: Sequence[_Block], shrinker: Shrinker) -> _Block | None:
@@ -161,7 +164,7 @@ def _special(source: str, seen: _Seen, reasons: tuple[str, ...], example: _Block
     """Describe all of them in a sentence."""
     counts = Counter(block.effect for block in seen.blocks)
     broken = [name for name in BROKEN if counts[name]]
-    choice = next((f"+{word}={value}" for word, value in CHOICES if (word, value) in seen.choices), "")
+    choice = next((f"+{word}={value}" for word, value in CHOICES if broken and (word, value) in seen.choices), "")
     said = [f"{counts[name]:,} {name}" + (f" ({EFFECTS[name]})" if name == broken[0] else "") for name in broken]
     said += [f"{counts[NEAR]:,} come back as near as the format can"] if counts[NEAR] else []
     said += [f"{counts[BEYOND]:,} lie beyond the format"] if counts[BEYOND] else []
@@ -169,7 +172,7 @@ def _special(source: str, seen: _Seen, reasons: tuple[str, ...], example: _Block
     if example is not None:
         x, back, ours = map(_real, (example.at, example.back, example.ours))
         does += f"; smallest {spell_block(example.numbers)}: {x} comes back as {back}, by the nearest scale as {ours}"
-    known = "no answer" in recorded or set(broken) <= recorded
+    known = "no answer" in recorded or set(broken) <= recorded or bool(choice)
     status = ("told" if known else "disagree") if broken else "told" if counts[BEYOND] else "agree"
     return Special(REFUSED, source, broken[0] if broken else NEAR, does, status, choice)
 

@@ -90,7 +90,7 @@ def test_what_the_profile_has_no_answer_for_is_counted_and_told():
     assert statuses(row)["codes"] == "agree"
     found = row.special("refused")
     assert "blocks that are refused (it becomes 0.0 in f16; it becomes inf in f16;" in found.does
-    assert (found.word, found.status, found.choice) == ("near", "told", "+scalerange=clamp")
+    assert (found.word, found.status, found.choice) == ("near", "told", "")
     assert row.notes == ()
     clamped = judge(Mine("int4-b32-absmax-f16+scalerange=clamp", shapes="any"))
     assert row.part("scales").tried + int(found.does.split()[0]) == clamped.part("scales").tried

@@ -32,14 +32,33 @@ def says(of_zero_scale, spelling=INT4, **options):
     return verdict, verdict.special("refused")
 
 
-def test_what_is_lost_is_said_and_disagrees() -> None:
-    """The smallest scale of float16 is 2**-24: 2**-24 is held, but its scale of 2**-24 / 7 is stored as 0."""
+def test_what_is_lost_is_said() -> None:
+    """The smallest scale of float16 is 2**-24: 2**-24 is held, but its scale of 2**-24 / 7 is stored as 0.
+
+    A scale that is kept as 0 is a choice with a name.
+    """
     verdict, found = says(np.zeros_like)
     assert verdict.part("decoded").status == "agree"
-    assert (found.word, found.status) == ("lost", "disagree")
+    assert (found.word, found.status, found.choice) == ("lost", "told", "+scalerange=keep")
     assert "9 lost (the largest number of a block comes back as less than half of itself" in found.does
     assert "smallest [5.9604645e-08, 0 x 31]: 5.9604645e-08 comes back as 0, by the nearest scale as 5.96" in found.does
-    assert verdict.status == "disagree"
+    assert verdict.agree
+    assert f"  {found.part} (float32): {found.does}" in str(verdict).splitlines()
+
+
+def test_what_no_choice_loses_disagrees() -> None:
+    """The smallest normal float16 for all that has a smaller scale."""
+    right = quantizer(np.zeros_like)
+
+    def mine(x):
+        values = right(x)["values"]
+        lost = (np.abs(x).max(axis=1, keepdims=True) < 2**-23) & (x != 0)
+        return {"values": np.where(lost, np.copysign(np.float32(2**-14), x), values)}
+
+    verdict = kb.check(mine, INT4 + "+zero_sign=positive", shapes=False)
+    found = verdict.special("refused")
+    assert (found.word, found.status, found.choice, verdict.status) == ("lost", "disagree", "", "disagree")
+    assert "comes back as 6.1035156e-05, by the nearest scale as 0" not in found.does
     assert str(verdict).splitlines()[0].startswith(f"{verdict.spelling}: disagree: blocks without an answer: ")
     (finding,) = findings_of([verdict])
     assert (finding.cause, finding.parts) == ("lost", ("blocks without an answer",))
@@ -71,9 +90,9 @@ def test_a_subnormal_maximum_in_float32(clamped: bool) -> None:
     verdict = kb.check(lambda x: kb.quantize(x, answers), spelling, shapes=False)
     found = verdict.special("refused")
     assert found.does.startswith("7 blocks that are refused (only a block of zeros has that): 7 ")
-    expected = ("near", "agree", "+scalerange=clamp") if clamped else ("lost", "disagree", "+scalerange=keep")
+    expected = ("near", "agree", "") if clamped else ("lost", "told", "+scalerange=keep")
     assert (found.word, found.status, found.choice) == expected
-    assert verdict.agree == clamped
+    assert verdict.agree
     assert ("smallest [3e-45, 0 x 31]: 3e-45 comes back as 0, by the nearest scale as 3e-45" in found.does) != clamped
 
 
@@ -100,17 +119,17 @@ def test_the_one_scale_of_an_array_that_cannot_be_stored() -> None:
 def test_what_is_on_record_of_a_profile_is_no_disagreement(monkeypatch: pytest.MonkeyPatch) -> None:
     """A law that the profile breaks too, or an answer that it does not have, is in the departures."""
 
-    spelling = "int4-b32@-1-absmax-f32"
-    zeros = f"{spelling}+scalerange=zeroblock"
+
+    def nan(x):
+        return np.full_like(x, np.nan)
 
     def status(*effects):
         made = [Departure("p", (), each, True, *[0] * 3, *[0.0] * 4, (), "", *[0.0] * 3) for each in effects]
         monkeypatch.setattr("kbit_ref.conformance.judge.faults", lambda profile: tuple(made))
-        verdict = kb.check(lambda x: kb.quantize(x, zeros), spelling, shapes=False)
-        return verdict.special("refused").status
+        return says(nan)[1].status
 
     assert [status(), status("changed")] == ["disagree", "disagree"]
-    assert [status("lost"), status("no answer")] == ["told", "told"]
+    assert [status("not finite"), status("no answer")] == ["told", "told"]
 
 
 def test_the_laws_are_those_of_departures() -> None:
