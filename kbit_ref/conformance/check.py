@@ -94,7 +94,8 @@ def check(
     -------
     NaN is not judged for a type without NaN; a note of the verdict says what becomes of it. A function that raises,
     answers with too few values, changes its input or leaves flush-to-zero on gets an error. What
-    becomes of NaN and infinity in a block is in `.specials`.
+    becomes of NaN and infinity in a block is in `.specials`, and so is what becomes of blocks that the scheme has no
+    answer for: to lose them, or to give NaN for them, is a disagreement, unless a named choice does the same.
 
     Examples
     --------
