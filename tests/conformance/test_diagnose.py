@@ -439,6 +439,7 @@ def test_there_are_enough_faults() -> None:
 
 ADAPTERS = block_adapters()
 ACCUSED = ("mistake", "partly", "unexplained")
+RIGHTLY = {"bnb-dynamic8": "+encoder=bnb_bins"}  # of the CPU, which by it moves zeros: `kbit-ref departures`
 ROUGH = ("nvfp4",)  # decoded by their libraries in bfloat16: these values are left out
 
 
@@ -476,7 +477,7 @@ def accused(adapter: Adapter) -> tuple[list[str], int]:
         names = ("scales", "offsets", "zero_points", "global_scale", *(() if "order" in parts else ("packed", "codes")))
         given = {name: parts[name] for name in names if name in parts}
         found = timed(parts.get("decoded"), x=x, scheme=profile, **given)
-        if found.verdict in ACCUSED:
+        if found.verdict in ACCUSED and RIGHTLY.get(profile) not in found.names[:1]:
             wrong.append(f"{profile}: {found.sentence}")
     return wrong, len(answers)
 
