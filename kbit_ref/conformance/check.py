@@ -15,6 +15,7 @@ from kbit_ref.conformance.product import check_product
 from kbit_ref.conformance.rank import rank_blocks, ranking_of
 from kbit_ref.conformance.reading import parts_in
 from kbit_ref.conformance.specials import noting_nan
+from kbit_ref.conformance.stochastic import judge_stochastic
 from kbit_ref.conformance.subject import question
 from kbit_ref.conformance.variants.of_types import NanCodes
 from kbit_ref.conformance.verdict import Verdict
@@ -50,7 +51,7 @@ def check(
         `ml_dtypes` array, or the decoded real numbers, whose signs of zero count. For a scheme it
         returns a dict of some of `codes packed scales offsets zero_points global_scale values`, a
         tuple of codes (or bytes), scales, and offsets or zero points, or a QTensor; scales of a type of
-        8 or 16 bits as numbers, or as its codes. For a type with stochastic rounding it takes the
+        8 or 16 bits as numbers, or as its codes. For stochastic rounding, of a type or a scheme, it takes the
         numbers and as many random integers, uint32.
     dtype
         A data type or its name, choices included: `e4m3fn+overflow=ieee`. Or a scheme, its
@@ -131,7 +132,7 @@ def check(
         return check_product(function, accumulator(dtype))
     subject = named(dtype) if isinstance(dtype, str) else dtype
     if isinstance(subject, Scheme):
-        return _of_scheme(function, subject, what, sources, shapes, rank)
+        return _of_scheme(function, subject, what, sources, shapes, rank, random_bits)
     d = datatype(subject)
     if what is not None and what not in WHAT:
         raise UnknownName.among("check", "what", what, WHAT, f"use {', '.join(WHAT)}")
@@ -162,15 +163,18 @@ def _known_sources(sources: Sequence[str], known: Sequence[str] = SOURCES) -> No
 
 
 def _of_scheme(
-    function: Callable[[Any], Any], s: Scheme, what: str | None, sources: Sequence[str], shapes: bool | str, rank: bool
+    function: Callable[..., Any],
+    s: Scheme,
+    what: str | None,
+    sources: Sequence[str],
+    shapes: bool | str,
+    rank: bool,
+    random_bits: int,
 ) -> Verdict:
     """Judge a function that quantizes arrays, or decodes what is stored for them."""
     if what not in (None, "decode"):
         rule = "what is stored says itself what it is"
         raise BadInput(message("check", f"what = {what!r} for a scheme", rule, 'leave it out, or use what="decode"'))
-    if what is None and s.dtype.rounding.startswith("stochastic"):
-        rule = "arrays that are quantized with random bits are not judged"
-        raise BadInput(message("check", f"dtype = {s}", rule, f"check the encoder alone: {s.dtype.name}"))
     _known_sources(sources)
     if shapes not in (True, False, *SHAPES):
         raise UnknownName.among("check", "shapes", str(shapes), SHAPES, f"use True, False, {', '.join(SHAPES)}")
@@ -178,6 +182,11 @@ def _of_scheme(
     mine = Function(function)
     if what == "decode":
         return judge_decoder(s, mine.dequantizes, mine.name, wanted if mine.takes_shape else "rows")
+    if s.dtype.rounding.startswith("stochastic"):
+        if rank:
+            rule = "arrays that are quantized with random bits are not ranked"
+            raise BadInput(message("check", "rank = True", rule, f"rank the encoder alone: {s.dtype.name}"))
+        return judge_stochastic(s, mine.quantizes_with_bits(s), mine.name, sources, wanted, random_bits)
     ask, profile = mine.quantizes(s), BlockProfile(str(s), mine.name, tuple(sources), wanted)
     found = judge_profile(mine, profile, ask, s)
     if not rank:

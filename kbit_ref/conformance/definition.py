@@ -16,7 +16,7 @@ from kbit_ref.tensors.qtensor import QTensor
 from kbit_ref.tensors.quantize import quantize
 from kbit_ref.tensors.scheme import Scheme
 
-__all__ = ["Stored", "answered", "block_index", "independent", "reference", "repacked"]
+__all__ = ["Stored", "answered", "block_index", "independent", "reference", "repacked", "stored_of"]
 
 Array = NDArray[Any]
 PER_BLOCK = ("scales", "offsets", "zero_points")
@@ -68,7 +68,7 @@ def block_index(s: Scheme, shape: tuple[int, ...]) -> NDArray[np.intp]:
 def reference(s: Scheme, words: Array, source: str, decoded: bool = False) -> Stored:
     """Return what the scheme stores for an array; blocks that it refuses are found one by one where they can be."""
     try:
-        return _of(quantize(words, s, threads=1, bfloat16=source == "bfloat16"), decoded)
+        return stored_of(quantize(words, s, threads=1, bfloat16=source == "bfloat16"), decoded)
     except KbitError as error:
         axis = 1 if s.cut.kind == "b" and s.cut.axis == 0 else 0
         lone = words.ndim != 2 or words.shape[axis] < 2 or not independent(s)
@@ -104,7 +104,8 @@ def answered(s: Scheme, words: Array, refused: NDArray[np.bool_]) -> Array:
     return np.ascontiguousarray(words.compress(~refused, axis))
 
 
-def _of(q: QTensor, decoded: bool) -> Stored:
+def stored_of(q: QTensor, decoded: bool) -> Stored:
+    """Return the parts of a quantized array."""
     n_blocks = q.scales.size
     blocks = {}
     for name in PER_BLOCK:

@@ -97,9 +97,79 @@ def test_an_encoder_is_given_random_bits(rounding):
     assert inverted.status == "disagree"
 
 
-def test_a_scheme_with_random_bits_is_refused_in_a_line():
-    with pytest.raises(kb.KbitError, match="are not judged; check the encoder alone: e2m1fn"):
-        kb.check(kb.quantize, "e2m1fn-b32-absmax-f32+rounding=stochastic_a")
+def with_bits(spelling, change=lambda random: random, **numbers):
+    """A quantizer that is given random bits, and may use others."""
+
+    def mine(x, random):
+        q = kb.quantize(x, spelling, random=change(random), random_bits=8)
+        return {"values": kb.dequantize(q)} if numbers else q
+
+    return mine
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "int4-b32-absmax-f32+rounding=stochastic_a",
+        "e2m1fn-b32@-1-pow2floor-e8m0fnu+rounding=stochastic_b",
+        "e2m1fn-b16@-1-absmax-e4m3fn+global=divisor+rounding=stochastic_c+scalerange=clamp",
+    ],
+)
+def test_a_scheme_with_random_bits(spelling):
+    for numbers in ({}, {"values": True}):
+        verdict = kb.check(with_bits(spelling, **numbers), spelling, random_bits=8, shapes=False)
+        assert verdict.agree, verdict
+        assert verdict.tried > 10_000
+    half = kb.check(with_bits(spelling, lambda random: random ^ 1), spelling, random_bits=8, shapes=False)
+    assert half.status == "disagree"
+    assert [row.part for row in half.rows if row.differences] == ["codes"]
+
+
+A = "int4-b32-absmax-f32+rounding=stochastic_a"
+SAID = [
+    (with_bits(A, lambda random: 255 - random), "random bits reversed"),
+    (with_bits(A, lambda random: np.full_like(random, random.flat[0])), "one random number"),
+    (with_bits(A, lambda random: np.roll(random, 1)), "random bits shifted"),
+    (with_bits(A.replace("_a", "_c")), "rounding=stochastic_c"),
+    (with_bits(A.replace("_a", "_c"), values=True), "rounding=stochastic_c"),
+    (lambda x, random: kb.quantize(x, "int4-b32-absmax-f32"), "rounding=nearest"),
+    (with_bits(A, lambda random: random ^ 1), "unexplained"),
+]
+
+
+@pytest.mark.parametrize(("function", "cause"), SAID)
+def test_what_is_wrong_with_random_bits_is_named(function, cause):
+    verdict = kb.check(function, A, random_bits=8, shapes=False)
+    (difference,) = verdict.differences
+    assert (verdict.status, difference.cause) == ("disagree", cause)
+    assert difference.example.steps[0].startswith("random = ")
+    assert difference.example.bits.startswith("0x")
+
+
+@pytest.mark.parametrize("mine", "abc")
+@pytest.mark.parametrize("claimed", "abc")
+def test_the_stochastic_roundings_of_schemes_are_told_apart(claimed, mine):
+    """b and c part only halfway between two steps of the random bits."""
+    spelling = A.replace("_a", f"_{claimed}")
+    verdict = kb.check(with_bits(A.replace("_a", f"_{mine}")), spelling, random_bits=8, shapes=False)
+    assert verdict.agree == (mine == claimed)
+
+
+def test_a_wrong_scale_beside_random_bits():
+    def doubled(x, random):
+        q = kb.quantize(x, A, random=random, random_bits=16)
+        return {"codes": q.codes, "scales": q.scales * 2}
+
+    verdict = kb.check(doubled, A, shapes=False)
+    assert [(row.part, row.status) for row in verdict.rows] == [("scales", "disagree"), ("codes", "agree")]
+
+
+def test_who_takes_no_random_bits_and_who_is_not_ranked():
+    verdict = kb.check(lambda x: kb.quantize(x, "int4-b32-absmax-f32"), A, shapes=False)
+    assert verdict.status == "error"
+    assert "takes 1 positional argument but 2 were given" in verdict.errors[0]
+    with pytest.raises(kb.KbitError, match="are not ranked; rank the encoder alone: int4"):
+        kb.check(lambda x, random: x, A, rank=True)
 
 
 def test_random_bits_that_are_not_aligned_are_named():

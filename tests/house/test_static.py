@@ -37,7 +37,7 @@ FLOORS = {
         "reading",
         "compare",
         "diagnosis",
-        "departures decoding specials rank kill",
+        "departures decoding specials stochastic rank kill",
         "refused",
         "judge product findings",
         "check libraries programs",

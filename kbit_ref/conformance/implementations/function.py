@@ -59,6 +59,17 @@ class Function:
 
         return quantize
 
+    def quantizes_with_bits(self, s: Scheme) -> Callable[..., Answer]:
+        """Return the same for a function of an array and random bits."""
+
+        def quantize(x: Array, source: str, random: Array) -> Answer:
+            def call() -> dict[str, Any]:
+                return parts_of(s, x.shape, self.function(as_numbers(x, source), random))
+
+            (answer,) = _trusted(lambda: [ask_parts(call, [x, random])])
+            return answer
+
+        return quantize
 
     @property
     def takes_shape(self) -> bool:
