@@ -81,13 +81,15 @@ def judge_stochastic(s: Scheme, ask: Ask, name: str, sources: Sequence[str], sha
 
 def _half_steps(s: Scheme, bits: int) -> Array:
     """[n, width]: numbers halfway between two steps of the random bits, at scale 1: there the roundings part."""
-    levels = np.unique(s.dtype.levels[s.dtype.emitted & np.isfinite(s.dtype.levels)])
+    levels = np.unique(s.dtype.levels[s.dtype.emitted])
+    levels = levels[np.isfinite(levels)]
     shift, width = shifts(s)[0], s.cut.size or WIDTH
     shares = (2 * np.unique(np.array([0, 1, 2 ** (bits - 1) - 1, 2 ** (bits - 1), 2**bits - 1])) + 1) / 2 ** (bits + 1)
     inner = (levels[:-1, None] + np.diff(levels)[:, None] * shares).reshape(-1) - shift
     head = anchors(s, shift)
+    inner = inner[np.abs(inner) <= np.abs(head).max()]  # what is larger would change the scale
+    inner = np.random.default_rng(0).permutation(inner)  # no layout makes them of one another
     room = max(1, width - head.size)
-    inner = np.concatenate([np.random.default_rng(i).permutation(inner) for i in range(8)])  # in no order of a layout
     body = np.resize(inner, (-(-inner.size // room), room))
     return np.concatenate([np.tile(head, (len(body), 1)), body], axis=1)[:, :width]
 
