@@ -46,6 +46,7 @@ NEARLY = 0.95  # of all that differ must be explained by another format
 CHARGE = 4  # as many times must an account explain what it would break
 MOSTLY = 0.75  # of what is left must be explained by an account that would break anything
 A_NUMBER = 0.02  # of all that differ must be explained by a fitted number
+TABLE = 4  # fitted numbers: so many are a table
 FEW = 0.02  # of all that differ: so many may be explained by chance where most are not
 TINY = 768  # answers on which pairs are looked at first
 
@@ -159,9 +160,11 @@ def search(e: Evidence, prefer: Iterable[str] = ()) -> Found:
     if work.left.any():
         every = [Account((hypothesis,)) for hypothesis in hypotheses(e)]
         work.stage(every, lambda: ())
-        for more in (work.fits, work.pairs):
-            if work.left.any():
-                work.stage(every, more)
+        if work.left.any():
+            work.stage(every, work.fits)
+        work.doubt_tables()
+        if work.left.any():
+            work.stage(every, work.pairs)
     work.found.left = work.left & (e.ours == WRONG)
     work.without_coincidences()
     return work.found
@@ -200,6 +203,12 @@ class _Search:
                 self.found.tried[kind] = self.found.tried.get(kind, 0) + 1
                 if (known & (grades != self.few.ours)).any():
                     self.trials.append(_Trial(account, grades, self.e, int(gained(self.few.ours, grades).sum())))
+
+    def doubt_tables(self) -> None:
+        """Leave open what only an account of many fitted numbers explains: two mistakes may be a simpler one."""
+        for one in self.found.chosen:
+            if one.account.cost >= TABLE:
+                self.left = self.left | (one.explained & self.wrong)
 
     def fits(self) -> Iterator[Account]:
         """Yield what the answers that are left propose."""
@@ -303,7 +312,8 @@ class _Search:
         assert self.few is not None
         left = self.few.ours == WRONG
         for trial in self.carried.values():
-            left &= ~gained(self.few.ours, trial.few)
+            if trial.account.cost < TABLE:
+                left &= ~gained(self.few.ours, trial.few)
         ready = _Tiny(self.few, left)
         single = [trial for trial in self.trials if len(trial.account.parts) == 1]
         known = {part: None for account in self.carried for part in account.parts}  # what is chosen already
