@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import kbit_ref as kb
+from kbit_ref.conformance.implementations.adapters import adapters
 from kbit_ref.conformance.inputs.of_types import MORE_SOURCES, bits_and_number, encode_inputs, nan_words, to_float64
 from kbit_ref.conformance.subject import question
 from kbit_ref.errors import UnknownName
@@ -146,3 +147,9 @@ def test_ml_dtypes_rounds_integers_twice_to_bfloat16() -> None:
     verdict = kb.check(lambda x: x.astype(ml_dtypes.bfloat16), "bf16+overflow=ieee", sources=("int64",))
     assert {each.cause for each in verdict.differences} in ({"through float32"}, set())  # set(): it is mended
     assert np.array([16973823]).astype(np.float32)[0] == (16908288 + 17039360) / 2
+
+
+def test_only_libraries_that_name_them_are_asked() -> None:
+    """jax shares the names of ml_dtypes, and takes four formats."""
+    asked = {a.library for a in adapters().values() for p in a.types if set(p.sources) & set(MORE_SOURCES)}
+    assert asked == {"ml_dtypes"}
