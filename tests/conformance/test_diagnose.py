@@ -113,7 +113,7 @@ def test_every_mutant_of_many_profiles_is_named(text: str) -> None:
 
 
 def check_pairs(texts: tuple[str, ...], n: int, seed: int) -> tuple[int, int]:
-    """(named, tried): pairs of mutants that change values, each alone too; as one account, or each of its own answers."""
+    """(named, tried): pairs of mutants that change values, each alone too; in one account, or each of its answers."""
     rng = np.random.default_rng(seed)
     named = tried = 0
     while tried < n:
