@@ -8,6 +8,8 @@ killed    some part differs; `by` is the class of inputs that shows it first, wi
 equal     it cannot differ on finite float32 numbers; `by` is the reason, which `conformance/equal.py` has checked
 outside   it differs only for what the scheme refuses
 survives  none of these: a blind spot
+
+`data/kill/kill.csv` is the record of all of them; none survives.
 """
 
 from __future__ import annotations

@@ -50,7 +50,9 @@ LARGEST = np.finfo(F32).max
 TOGETHER = 24  # blocks of an array whose blocks share a number
 MOST_ARRAYS = 32  # of a class, where an array has one scale
 MOST_NUMBERS = 16384  # of a class that asks about many scales
+MANY = 1000  # of which one may lie beyond the 99.9th percentile
 GLOBAL = (1.0, 0.961, 2.0**-7, 1 / 3)  # the largest number, over the largest that a global scale of 1 would allow
+TINY = (2.0**-126, 1.4 * 2.0**-149)  # likewise: its reciprocal is nearly infinite, and it is subnormal itself
 EXPONENTS = (
     *(-149, -148, -140, -130, -128, -127, -126, -125, -120, -119, -118, -117, -116, -112, -108, -104, -100, -60, -30),
     *(-24, -20, -15, -14, -10),
@@ -109,13 +111,14 @@ def cases(s: Scheme, sources: tuple[str, ...], shapes: str, multiple: int, size:
     arrays = _arrays(s, width, multiple, _scales(s, rng), rng)
     telling = telling_scales(s, rng, 12)
     turn = {False: 0, True: 0}
+    asked = [*_shapes(shapes, width, multiple), *[(1, MANY)] * (s.cut.kind == "channel")]
     filled = [
         ("shape " + "x".join(map(str, shape)), _filled(s, shape, telling, turn, rng))
-        for shape in (shape[::-1] if along_first(s) else shape for shape in _shapes(shapes, width, multiple))
+        for shape in (shape[::-1] if along_first(s) else shape for shape in asked)
     ]
     found = []
     for source in sources:
-        more = [("float64", _wide(s, width, rng))] if source == "float64" and independent(s) else []
+        more = [("float64", part) for part in _wide_arrays(s, width, multiple, rng)] if source == "float64" else []
         found += [Case(name, source, shaped(narrowed(part, source), s, multiple)) for name, part in arrays + more]
         found += [Case(name, source, narrowed(numbers, source)) for name, numbers in filled]
     return found
@@ -133,7 +136,7 @@ def _arrays(
         "scales": np.concatenate([_at_stored_scales(s, size, rng), _between_stored_scales(s, size, rng)]),
         "maxima": _maxima(s, size, rng),
         "zeros": _zeros(size),
-        "ranges": _ranges(size, rng),
+        "ranges": _ranges(s, size, rng),
         "normals": _normals(size, rng),
     }
     specials = _specials(s, size)
@@ -154,7 +157,7 @@ def _arrays(
     return found + [(name, part) for name, blocks in groups.items() for part in _alike(blocks, multiple)]
 
 
-def _alike(blocks: NDArray[np.float32], multiple: int) -> list[NDArray[np.float32]]:
+def _alike(blocks: NDArray[Any], multiple: int) -> list[NDArray[Any]]:
     """Return arrays for blocks that are not independent: a few of similar magnitudes, and one zero block."""
     largest = np.abs(blocks).max(axis=1)
     order = np.argsort(largest, kind="stable")
@@ -183,7 +186,7 @@ def _scales(s: Scheme, rng: np.random.Generator) -> NDArray[np.float32]:
     return np.concatenate([few, few[:6] * F32(-1), eight, wide[:12], wide[-4:]])
 
 
-def _in_blocks(values: NDArray[np.float32], first: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+def _in_blocks(values: NDArray[Any], first: NDArray[Any], width: int) -> NDArray[Any]:
     """Return numbers in blocks that each begin with `first`, the numbers that decide the scale.
 
     What is larger than these is left out; the last block is filled with zeros.
@@ -194,10 +197,10 @@ def _in_blocks(values: NDArray[np.float32], first: NDArray[np.float32], width: i
     values = values[inside]
     room = max(1, width - len(first))
     count = -(-len(values) // room)
-    body = np.zeros(count * room, F32)
+    body = np.zeros(count * room, values.dtype)
     body[: len(values)] = values
     heads = np.tile(first[: width - 1] if width > 1 else first[:0], (count, 1))
-    return np.concatenate([heads, body.reshape(count, room)], axis=1)[:, :width].astype(F32)
+    return np.concatenate([heads, body.reshape(count, room)], axis=1)[:, :width]
 
 
 def _levels(s: Scheme, width: int, scales: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -253,32 +256,44 @@ def _row_of_ties(
     first: NDArray[np.bool_],
     width: int,
     rng: np.random.Generator,
-    real: Any = F32,
-) -> NDArray[Any]:
+) -> NDArray[np.float32]:
     """Return a block with that scale, filled with ties, those first that are marked, then with their neighbours."""
-    head = (anchors(s, shift) * scale).astype(real)[:width]
+    head = (anchors(s, shift) * scale).astype(F32)[:width]
     order = np.lexsort([rng.random(first.size), ~first])
-    ties = ((edges(s)[order] - shift) * scale).astype(real)
-    near = [np.nextafter(ties, real(way)) for way in (-np.inf, np.inf)]
+    ties = ((edges(s)[order] - shift) * scale).astype(F32)
+    near = [np.nextafter(ties, F32(way)) for way in (-np.inf, np.inf)]
     values = np.concatenate([ties, rng.permutation(np.concatenate(near)), ties])
     bound = np.abs(head).max()
     low, high = (min(head.min(), 0), max(head.max(), 0)) if len(head) > 1 else (-bound, bound)
     inside = (values >= low) & (values <= high)
-    values = np.append(values[inside], real(0))
+    values = np.append(values[inside], F32(0))
     return np.concatenate([head, np.resize(values, width - len(head))])
 
 
 def _wide(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return ties at scales of 53 bits, and their neighbours: numbers that are no float32."""
-    none = np.zeros(edges(s).size, bool)
-    many = -(-3 * none.size // width)
-    scales = rng.uniform(0.5, 1, 16)
-    return np.stack(
-        [
-            _row_of_ties(s, scale, shifts(s)[i % len(shifts(s))], none, width, rng, np.float64)
-            for i, scale in enumerate(np.repeat(scales, min(many, 8)))
-        ]
-    )
+    """Return ties at scales of 53 bits and at stored ones, and their neighbours: numbers that are no float32."""
+    stored = stored_scales(s)
+    usual = stored[(stored >= 2.0**-10) & (stored <= 2.0**10)]
+    scales = np.concatenate([rng.uniform(0.5, 1, 8), rng.choice(usual if usual.size else 2.0 ** np.arange(-8, 8), 8)])
+    found = []
+    for i, scale in enumerate(scales):
+        shift = shifts(s)[i % len(shifts(s))]
+        ties = (edges(s) - shift) * scale
+        near = np.concatenate([ties, np.nextafter(ties, -np.inf), np.nextafter(ties, np.inf)])
+        found.append(_in_blocks(rng.permutation(near)[: 8 * width], anchors(s, shift) * scale, width))
+    return np.concatenate(found)
+
+
+def _wide_arrays(s: Scheme, width: int, multiple: int, rng: np.random.Generator) -> list[NDArray[np.float64]]:
+    """Return arrays of these; where there is a global scale, it is 1."""
+    one_scale = s.cut.kind == "tensor"
+    blocks = _wide(s, TOGETHER * width if one_scale else width, rng)
+    if one_scale:
+        return [row.reshape(-1, width) for row in blocks[:MOST_ARRAYS]]
+    if s["global"] == "none":
+        return [blocks] if independent(s) else _alike(blocks, multiple)
+    head = np.full((1, width), float(s.dtype.top) * float(datatype(s.scale_dtype).top))
+    return [np.concatenate([blocks[i : i + TOGETHER], head]) for i in range(0, len(blocks), TOGETHER)]
 
 
 def _between_stored_scales(
@@ -324,10 +339,14 @@ def _with_global_scales(s: Scheme, width: int, rng: np.random.Generator) -> list
         stored = stored_scales(s)
         used = np.asarray(effective(s, a, whole.global_scale, stored), F32)
         factor = float(used[0]) / float(stored[0])
-        rows = [_at_stored_scales(s, width, rng, used), _between_stored_scales(s, width, rng, factor)]
+        some = [_at_stored_scales(s, width, rng, used), _between_stored_scales(s, width, rng, factor)]
         head[0, 1:] *= rng.uniform(-1, 1, width - 1).astype(F32)
-        inside = [part[np.abs(part).max(axis=1) <= largest] for part in rows]
+        inside = [part[np.abs(part).max(axis=1) <= largest] for part in some]
         found.append(np.concatenate([*inside, head]))
+    for share in TINY:
+        rows = rng.uniform(-1, 1, (TOGETHER, width)) * np.exp2(-np.arange(TOGETHER))[:, None]
+        rows[0, 0] = 1
+        found.append((rows * share * float(a.multiply(s.dtype.top, scale_type.top))).astype(F32))
     return found
 
 
@@ -352,7 +371,9 @@ def _maxima(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float
         if width > 3:
             blocks[:, 2] = 0
             blocks[:, 3] = np.minimum(np.nextafter(np.finfo(F32).tiny, F32(0)), largest) * sign  # subnormal
-    return np.concatenate([blocks, -blocks])
+    least = np.copysign(np.nextafter(F32(0), F32(1)), blocks[:, :1])  # no 0: it has no product with an infinite factor
+    without = np.where((blocks == 0) & (largest < np.finfo(F32).tiny)[:, None], least, blocks)
+    return np.concatenate([blocks, -without])
 
 
 def _zeros(width: int) -> NDArray[np.float32]:
@@ -363,19 +384,23 @@ def _zeros(width: int) -> NDArray[np.float32]:
             row = np.resize(np.array(others, F32), width)
             row[0] = one
             rows.append(row)
+    rows += [np.resize(np.array([0, 2.0**-149], F32), width)]  # of one sign, and no scale of a multiple can be stored
     rows += [np.full(width, -0.0, F32), np.zeros(width, F32), np.linspace(-1, 1, width, dtype=F32)]
     return np.stack(rows)
 
 
-def _ranges(width: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def _ranges(s: Scheme, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return constant blocks, blocks on one side of 0, narrow ranges far from it, both signs of the largest."""
-    rows = [np.full(width, value, F32) for value in (1, -1, 0.1, -0.1, 5, 1e-5, 1e5)]
+    constant = (1, -1, 0.1, -0.1, 5, 1e-5, 1e5, -1e10, *[1e10] * (s["flat"] == "widen"))  # which 1 more or less is too
+    rows = [np.full(width, value, F32) for value in constant]
     narrow = ((100, 100.001), (1e-5, 2e-5), (0.1, 0.10005))
     huge = ((-(2.0**126), 2.0**126), (-(2.0**127), 2.0**127))  # the second span is no float32
     for low, high in ((5, 6), (-6, -5), (0, 1), (-1, 0), (-3, 1), (-1, 3), *narrow, *huge):
         row = rng.uniform(low, high, width).astype(F32)
         row[:2] = np.array([low, high], F32)[: row[:2].size]
         rows.append(row)
+    for first in (1.3e3, 954815.4):  # three neighbours, far from 0
+        rows.append(by_word(in_order(np.full(width, first, F32)) + rng.integers(0, 3, width)))
     for first in (1, -1):  # a tie of magnitudes, either sign first
         row = np.linspace(-0.9, 0.9, width, dtype=F32)
         row[:2] = np.array([first, -first], F32)[: row[:2].size]
@@ -413,9 +438,10 @@ def _scales_on_edges(s: Scheme, inner: Scheme, width: int, rng: np.random.Genera
 
 
 def _specials(s: Scheme, width: int) -> NDArray[np.float32]:
-    kinds = ([np.nan, -np.nan] if s["nan"] != "error" else []) + ([np.inf, -np.inf] if s["inf"] != "error" else [])
+    words: tuple[int, ...] = (0x7FC00000, 0xFFC00000, 0x7F800001) if s["nan"] != "error" else ()  # the last one signals
+    words += (0x7F800000, 0xFF800000) if s["inf"] != "error" else ()
     rows = [np.empty((0, width), F32)]
-    for special in kinds:
+    for special in np.array(words, np.uint32).view(F32):
         for at in dict.fromkeys((0, width // 2, width - 1)):
             row = np.linspace(-1, 1, width, dtype=F32)
             row[at] = special
@@ -460,7 +486,8 @@ def _filled(
                 shift = shifts(s)[i % len(shifts(s))]
                 part[:] = _row_of_ties(s, float(scales[i]), shift, separates[i], part.size, rng)
             else:
-                part[:] = rng.standard_normal(part.size) * 2.0 ** (POWER[kind] * alone) + 5 * (kind == "away")
+                power = POWER[kind] if alone else POWER[kind] / 4
+                part[:] = rng.standard_normal(part.size) * 2.0**power + 5 * (kind == "away")
     return np.ascontiguousarray(s.cut.join(filled, shape))
 
 
@@ -474,6 +501,7 @@ def _shapes(shapes: str, width: int, multiple: int) -> list[tuple[int, ...]]:
         return [*flat, (2, 2, width * multiple)] if multiple == 1 else flat
     ragged: list[tuple[int, ...]] = [(1, 1), (1, 3), (2, width - 1), (2, width + 1), (3, 5)]
     ragged += [(5, 3 * width + 5), (7, 2 * width)]
+    ragged += [(3, 3), (4, 4 * width), (16, width)]  # as many blocks along either axis; tiles of scales, and of numbers
     if shapes == "ragged":
         return ragged
     return [*flat, *ragged, (1,), (2,), (3,), (width - 1,), (width + 1,), (5 * width + 17,), (2, 3, width - 2)]
