@@ -333,7 +333,7 @@ def _stored(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
             column = scale[:, None].astype(F32)
             p = Plan(x, None, x, None, False, raw=column, stored=column)
             codes.append(of.encode(of.quotient(p, column, Whole(None, None)), column, None))
-        return np.array_equal(*codes)
+        return np.array_equal(codes[0], codes[1])
 
     def alike(stored: bool) -> bool:
         f, g = function(base, s, stored), function(steps, user, stored)
@@ -342,12 +342,12 @@ def _stored(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
             args = (none, empty)
             if takes(*args):
                 both = [function(of, who, stored, empty)(none) for of, who in ((base, s), (steps, user))]
-                if not _same(*both).all() and (stored or not zeros_alike(*both)):
+                if not _same(*both).all() and (stored or word != "leastused" or not zeros_alike(*both)):
                     return False
         if power:
             most = RULES[s.rule].scale(s, base.arithmetic, by_word(np.array([[LARGEST]])), None)
-            raw = np.exp2(np.arange(-180, np.log2(most[0, 0]) + 1))
-            raw = raw[[takes(one[None]) for one in raw]]
+            raw = np.exp2(np.arange(-180.0, 129))
+            raw = raw[[one <= most[0, 0] and takes(one[None]) for one in raw]]
             return bool(_same(f(raw), g(raw)).all())
         ends = _accepted(takes)
         if ends is None:
