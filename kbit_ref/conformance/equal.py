@@ -90,6 +90,8 @@ def _one_block(s: Scheme, name: str, base: Steps, steps: Steps) -> Why | None:
     alone = ("scale-of-another-block", "only-the-first-block", "first-scale-for-all")
     if s.cut.kind == "tensor" and name.partition("(")[0] in alone:
         return "equal", "there is one block"
+    if s.cut.axis is None and name.startswith("blocks-in-tiles") and "columns" not in name:
+        return "equal", "the array is one row"
     return None
 
 

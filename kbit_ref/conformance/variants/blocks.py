@@ -129,7 +129,7 @@ def blocks_in_tiles(steps: Steps, rows: int | str = 2) -> Steps | None:
     """A block is a tile of the matrix (rows: {rows}) instead of a run of neighbours in one row."""
     size = steps.cut.size
     square = isinstance(rows, str)
-    if size is None or steps.cut.axis is None or (isinstance(rows, int) and size % rows):
+    if size is None or (isinstance(rows, int) and size % rows):
         return None
     high = size if isinstance(rows, str) else rows
     wide = size if square else size // high
