@@ -57,8 +57,8 @@ def test_matrix_of_real_libraries(tmp_path: Path, capsys: pytest.CaptureFixture[
     saved = tmp_path / "m.json"
     assert main(["matrix", "ml_dtypes", "gguf", "onnx", "--save", str(saved)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    begin = lines.index("e2m3fn from float32, float16, bfloat16: 2 side by side, all alike")
-    assert lines[begin + 1] == "  2 alike: ml_dtypes float6_e2m3fn, onnx Cast FLOAT6E2M3"
+    begin = lines.index("e2m3fn from float32, float16, bfloat16: 3 side by side, all alike")
+    assert lines[begin + 1] == "  3 alike: ml_dtypes float6_e2m3fn, onnx Cast FLOAT6E2M3, onnx make_tensor FLOAT6E2M3"
     begin = lines.index("e4m3fn from float64: 4 side by side, 2 different answers")
     assert "  2 alike: ml_dtypes float8_e4m3fn, onnx Cast FLOAT8E4M3FN saturate=0" in lines[begin + 1 : begin + 3]
     made = json.loads(saved.read_text("utf-8"))
