@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper, UnsupportedOperation
 from pathlib import Path
+from typing import Any
 
 from kbit_ref import __version__
 from kbit_ref.cli._parser import Parser
@@ -49,7 +50,7 @@ def parser() -> Parser:
     return top
 
 
-def command(name: str):  # type: ignore[no-untyped-def]  # a module is not a type mypy can name
+def command(name: str) -> Any:
     """Return the module of a command."""
     for spelled in (name, name + "_"):  # `list_` and the like keep clear of builtins
         if any(found.name == spelled for found in pkgutil.iter_modules(__path__)):

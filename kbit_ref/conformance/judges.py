@@ -58,34 +58,17 @@ class _Work:
         return getattr(importlib.import_module(module), name)(libraries, adapter, library) if module else None
 
 
-def judge_libraries(
-    libraries: Sequence[Adapter],
-    *,
-    timeout: float = 120.0,
-    folders: Iterable[str | Path] = (),
-    progress: Progress = lambda *_: None,
-    each: Callable[[Verdict], None] = lambda _: None,
-    rank: bool = False,
-) -> list[Judged]:
+def judge_libraries(libraries: Sequence[Adapter], **options: Any) -> list[Judged]:
     """Judge the profiles of libraries; the verdicts are in the order of the libraries.
 
     Parameters
     ----------
     libraries
         Adapters, all of them installed.
-    timeout
-        Seconds that a library may be silent, its import included.
-    folders
-        Where adapters that are not ours were found.
-    progress
-        Called with the library, the work done and all of its work.
-    each
-        Called with each verdict as soon as it is reached.
-    rank
-        Rank the choices of each type, and the kin of each format, too.
+    options
+        As in `judge_side_by_side`.
     """
-    found = judge_side_by_side(libraries, timeout=timeout, folders=folders, progress=progress, each=each, rank=rank)
-    return [judged for one in found for judged in one.judged]
+    return [judged for one in judge_side_by_side(libraries, **options) for judged in one.judged]
 
 
 def judge_side_by_side(
@@ -103,6 +86,14 @@ def judge_side_by_side(
 
     Parameters
     ----------
+    timeout
+        Seconds that a library may be silent, its import included.
+    folders
+        Where adapters that are not ours were found.
+    progress, rank
+        As in `judge_library`.
+    each
+        Called with each verdict as soon as it is reached.
     answered
         Return the answers about data types too.
     more

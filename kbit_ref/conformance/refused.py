@@ -3,7 +3,7 @@
 There is nothing to be equal to, but decoding must come near x: the laws of departures are applied to what comes back.
 What the format can hold is what the nearest scale that can be stored gives: what this loses too is no fault, and what
 lies beyond it may come back as an infinity. Answers that a named choice gives (`scalerange=keep`: a scale too small is
-0, and so is the block) are told, and no disagreement: whoever claims the choice agrees, with a known fault.
+0, and so is the block) are reported, and no disagreement: whoever claims the choice agrees, with a known fault.
 """
 
 from __future__ import annotations

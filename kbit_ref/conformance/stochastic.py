@@ -18,6 +18,7 @@ from kbit_ref.conformance.implementations.claims import PARTS
 from kbit_ref.conformance.inputs.of_schemes import Case, cases, narrowed, shaped
 from kbit_ref.conformance.inputs.of_types import bits_and_number
 from kbit_ref.conformance.reading import Refused, parts_in, read
+from kbit_ref.conformance.subject import turning_points
 from kbit_ref.conformance.variants.choices import changed
 from kbit_ref.conformance.verdict import Counterexample, Difference, Row, Verdict
 from kbit_ref.exact import CHOICES
@@ -39,7 +40,7 @@ DRAWS: dict[str, tuple[str, Callable[[Array, int], Array]]] = {
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Trial:
     """One array, its random bits, and both answers."""
 
     words: Array
@@ -60,7 +61,7 @@ def judge_stochastic(s: Scheme, ask: Ask, name: str, sources: Sequence[str], sha
     """
     nearest = changed(s, ("rounding", "nearest"))
     assert nearest is not None
-    asked, errors = [], dict[str, list[str]]()
+    trials, errors = [], dict[str, list[str]]()
     between = [Case("half steps", source, shaped(narrowed(_half_steps(s, bits), source), s)) for source in sources]
     for case in (*between, *cases(s, tuple(sources), shapes, 1, WIDTH)):
         words = answered(s, case.words, reference(nearest, case.words, case.source).refused)
@@ -71,11 +72,11 @@ def judge_stochastic(s: Scheme, ask: Ask, name: str, sources: Sequence[str], sha
                 theirs = read(s, words.shape, parts_in(ask(words, case.source, random)))
                 ours = stored_of(_quantized(s, words, case.source, random, bits), decoded=not theirs.says_numbers)
                 compared = compare(s, Case(case.name, case.source, words), ours, theirs)
-                asked.append(_Asked(words, case.source, random, compared))
+                trials.append(_Trial(words, case.source, random, compared))
             except Refused as refused:
                 errors.setdefault(str(refused), []).append(case.name)
     texts = tuple(f"{text} ({', '.join(dict.fromkeys(where))})" for text, where in errors.items())
-    rows = tuple(_rows(s, asked, bits))
+    rows = tuple(_rows(s, trials, bits))
     return Verdict(str(s), str(s), rows, theirs=name, errors=texts)
 
 
@@ -101,39 +102,33 @@ def _quantized(s: Scheme, words: Array, source: str, random: Array, bits: int) -
 
 
 def _draws(s: Scheme, words: Array, source: str, bits: int) -> Iterator[Array]:
-    """Random bits for an array: none, all, drawn ones, and the two where the code of each number changes."""
+    """Yield random bits for an array: none, all, drawn ones, and the two where the code of each number changes."""
     most = 2**bits - 1
 
     def codes(random: Array) -> Array:
         return np.asarray(_quantized(s, words, source, random.astype(np.uint32), bits).codes)
 
-    low, high = np.zeros(words.shape, np.int64), np.full(words.shape, most, np.int64)
-    least = codes(low)
-    changes = codes(high) != least
-    for _ in range(bits):
-        middle = (low + high) // 2
-        same = codes(middle) == least
-        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    low, high, changes = turning_points(codes, words.shape, bits)
     drawn = np.random.default_rng(bits).integers(0, most, words.shape, endpoint=True)
     for random in (drawn * 0, drawn * 0 + most, drawn, np.where(changes, low, drawn), np.where(changes, high, drawn)):
         yield random.astype(np.uint32)
 
 
-def _rows(s: Scheme, asked: Sequence[_Asked], bits: int) -> Iterator[Row]:
-    """The verdict on each part; of the numbers of blocks how many differ, of codes why."""
+def _rows(s: Scheme, trials: Sequence[_Trial], bits: int) -> Iterator[Row]:
+    """Yield the verdict on each part; of the numbers of blocks how many differ, of codes why."""
     for part in PARTS:
-        tried = sum(each.compared.tried.get(part, 0) for each in asked)
-        if not any(part in each.compared.tried for each in asked):
+        tried = sum(each.compared.tried.get(part, 0) for each in trials)
+        if not any(part in each.compared.tried for each in trials):
             continue
-        wrong = [each for each in asked if part in each.compared.wrong and each.compared.wrong[part].any()]
+        wrong = [each for each in trials if part in each.compared.wrong and each.compared.wrong[part].any()]
         count = sum(int(each.compared.wrong[part].sum()) for each in wrong)
         cause, why = _cause(s, wrong, bits) if part in ("codes", "decoded") else (UNEXPLAINED, WHY[UNEXPLAINED])
         differences = (Difference(cause, why, count, _example(s, wrong[0], part, bits)),) if wrong else ()
         yield Row(part, tried, differences)
 
 
-def _cause(s: Scheme, wrong: Sequence[_Asked], bits: int) -> tuple[str, str]:
-    """Another rounding, or another use of the random bits, that gives all that differ."""
+def _cause(s: Scheme, wrong: Sequence[_Trial], bits: int) -> tuple[str, str]:
+    """Return another rounding, or another use of the random bits, that gives all that differ."""
     for value in CHOICES["rounding"]:
         made = changed(s, ("rounding", value))
         if made is not None and _gives(made, wrong, bits, lambda r, most: r):
@@ -144,8 +139,8 @@ def _cause(s: Scheme, wrong: Sequence[_Asked], bits: int) -> tuple[str, str]:
     return UNEXPLAINED, WHY[UNEXPLAINED]
 
 
-def _gives(s: Scheme, wrong: Sequence[_Asked], bits: int, draw: Callable[[Array, int], Array]) -> bool:
-    """Are all of theirs what the scheme gives with these random bits?"""
+def _gives(s: Scheme, wrong: Sequence[_Trial], bits: int, draw: Callable[[Array, int], Array]) -> bool:
+    """Return whether all of theirs are what the scheme gives with these random bits?"""
     for each in wrong:
         random = draw(each.random, 2**bits - 1).astype(np.uint32)
         made = stored_of(_quantized(s, each.words, each.source, random, bits), decoded=True)
@@ -156,8 +151,8 @@ def _gives(s: Scheme, wrong: Sequence[_Asked], bits: int, draw: Callable[[Array,
     return bool(wrong)
 
 
-def _example(s: Scheme, one: _Asked, part: str, bits: int) -> Counterexample | None:
-    """The simplest number whose code differs, with its random bits and the scale."""
+def _example(s: Scheme, one: _Trial, part: str, bits: int) -> Counterexample | None:
+    """Return the simplest number whose code differs, with its random bits and the scale."""
     compared = one.compared
     where = compared.wrong[part]
     if where.shape != compared.index.shape:

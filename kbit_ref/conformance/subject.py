@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from kbit_ref.datatypes.datatype import DataType
 from kbit_ref.engine.codec import encode
 from kbit_ref.engine.stochastic import encode_stochastic
 
-__all__ = ["Question", "draws", "question"]
+__all__ = ["Question", "draws", "question", "turning_points"]
 
 MOST = 1 << 16  # numbers of a question with random bits
 
@@ -70,6 +71,37 @@ def question(
     return Question(dtype, what, inputs, x, ours, nan)
 
 
+def turning_points(
+    codes: Callable[[NDArray[Any]], NDArray[Any]], shape: tuple[int, ...], random_bits: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return, by halving, the two neighbouring random integers of each number between which its code changes.
+
+    Parameters
+    ----------
+    codes
+        From random integers [*shape] to codes, monotone in each.
+
+    Returns
+    -------
+    low, high, changes : [*shape]
+        The two integers, and whether the code changes at all.
+
+    Examples
+    --------
+    >>> low, high, changes = turning_points(lambda random: random >= np.array([3, 9]), (2,), 3)
+    >>> low.tolist(), high.tolist(), changes.tolist()
+    ([2, 6], [3, 7], [True, False])
+    """
+    low, high = np.zeros(shape, np.int64), np.full(shape, 2**random_bits - 1, np.int64)
+    least = codes(low)
+    changes = codes(high) != least
+    for _ in range(random_bits):
+        middle = (low + high) // 2
+        same = codes(middle) == least
+        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    return low, high, np.asarray(changes)
+
+
 def draws(
     d: DataType, x: NDArray[np.float64], random_bits: int, seed: int = 0
 ) -> tuple[NDArray[np.intp], NDArray[np.uint32]]:
@@ -87,13 +119,7 @@ def draws(
     def codes(random: NDArray[Any]) -> NDArray[Any]:
         return encode_stochastic(d, x, random, random_bits)
 
-    low, high = np.zeros(x.size, np.int64), np.full(x.size, most, np.int64)
-    least = codes(low)
-    changes = codes(high) != least
-    for _ in range(random_bits):
-        middle = (low + high) // 2
-        same = codes(middle) == least
-        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    low, high, changes = turning_points(codes, x.shape, random_bits)
     drawn = np.random.default_rng([seed, random_bits]).integers(0, most, x.size, endpoint=True)
     every = np.arange(x.size)
     where = [every, every, every, every[changes], every[changes]]

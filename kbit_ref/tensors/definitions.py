@@ -57,7 +57,7 @@ class Definition:
         return choice in OPEN or choice in self.open or "*" in self.open
 
     def scheme(self, s: Scheme) -> Scheme:
-        """Return it as a scheme of the type, the cut, ... of a profile; scales beyond their type are kept in it."""
+        """Return it as a scheme of the type, the cut, ... of a profile; with scales beyond their type at its ends."""
         head, *choices = self.spelling.split("+")
         parts = zip(head.split("-"), (s.dtype.name.partition("+")[0], str(s.cut), s.rule, s.scale_dtype), strict=True)
         if s["scalerange"] != "error":

@@ -207,3 +207,16 @@ def test_the_whole_text_of_a_function_fits_a_screen():
     assert len(lines) <= 40
     assert lines[0].startswith("e4m3fn: disagree: ")
     assert sum("why" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_zero_points_that_are_no_numbers_differ_and_warn_of_nothing(number):
+    def mine(x):
+        q = kb.quantize(x, "uint4-b32-affine-f32+scalerange=clamp")
+        zeros = q.zero_points.astype(np.float32)
+        zeros.reshape(-1)[0] = number
+        return {"codes": q.codes, "scales": q.scales, "zero_points": zeros, "decoded": kb.dequantize(q)}
+
+    verdict = kb.check(mine, "uint4-b32-affine-f32+scalerange=clamp", shapes=False)
+    assert verdict.status == "disagree"
+    assert [row.part for row in verdict.rows if row.differences] == ["zero_points"]

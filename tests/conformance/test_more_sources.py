@@ -101,13 +101,15 @@ def test_no_integer_is_rounded_twice_into_a_small_type() -> None:
 
 def test_integers_of_64_bits_that_wrap() -> None:
     """The low bits of 2**60 + 9 are those of 9, and float64 does not hold them."""
-    cut = lambda x: (x.view(np.uint64) & 15).astype(np.uint8)  # noqa: E731
-    (difference,) = kb.check(cut, "int4", sources=("int64",)).differences
+    verdict = kb.check(lambda x: (x.view(np.uint64) & 15).astype(np.uint8), "int4", sources=("int64",))
+    (difference,) = verdict.differences
     assert difference.cause == "wraps"
 
 
 def test_a_counterexample_shows_the_integer() -> None:
-    wrong = lambda x: np.where(x == 2**62 + 1, 6, kb.encode("int4", x.astype(np.float64)))  # noqa: E731
+    def wrong(x):
+        return np.where(x == 2**62 + 1, 6, kb.encode("int4", x.astype(np.float64)))
+
     verdict = kb.check(wrong, "int4", sources=("int64",), what="codes")
     (difference,) = verdict.differences
     assert difference.count == 1
@@ -128,7 +130,9 @@ def test_rounding_to_odd(value: int) -> None:
 
 
 def test_nan_of_longdouble_and_none_of_integers() -> None:
-    zero = lambda x: kb.encode("e2m1fn", np.where(np.isnan(x), 0, x))  # noqa: E731
+    def zero(x):
+        return kb.encode("e2m1fn", np.where(np.isnan(x), 0, x))
+
     (row,) = kb.check(zero, "e2m1fn", sources=("longdouble",)).rows
     assert row.notes == ("2 NaN, which e2m1fn has none of: 2 become 0x0 = 0",)
     assert nan_words("int8").size == 0

@@ -1,9 +1,9 @@
 """`kb.check` alone names the mistake: quantizers made of mutants, given as functions and asked as anybody's are.
 
-Of each scheme every third mutant is tried here. Those that agree change nothing that `check` compares for the scheme.
+Those that agree change nothing that `check` compares for the scheme; `data/kill` says why.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -29,11 +29,6 @@ def quantizer(s: Scheme, mutant: Mutant | None) -> Callable[[Any], Mapping[str, 
         return {name: part for name, part in Runner(x)(steps, keep=False).parts().items() if name != "codes"}
 
     return quantize
-
-
-def some(s: Scheme, first: int) -> Iterator[Mutant]:
-    """Every third mutant that applies, from one on."""
-    yield from [mutant for mutant in mutants().values() if mutant.applies(s)][first % 3 :: 3]
 
 
 @pytest.mark.parametrize("text", SCHEMES)
@@ -70,9 +65,9 @@ def test_an_answer_of_another_size_that_no_mistake_gives_is_not() -> None:
 @pytest.mark.slow
 def test_mutants_are_named() -> None:
     tried, first, missed = 0, 0, []
-    for i, text in enumerate(SCHEMES):
+    for text in SCHEMES:
         s = kb.scheme(text)
-        for mutant in some(s, i):
+        for mutant in (each for each in mutants().values() if each.applies(s)):
             verdict = kb.check(quantizer(s, mutant), s)
             if verdict.status == "agree":
                 continue
@@ -81,6 +76,6 @@ def test_mutants_are_named() -> None:
             tried, first = tried + 1, first + (named or names[:1] == (mutant.name,))
             if not named and mutant.name not in names:
                 missed.append((text, mutant.name, names[:1]))
-    assert tried > 120
-    assert first + len(missed) >= 0.95 * tried
-    assert len(missed) <= 0.04 * tried, missed
+    assert tried > 400
+    assert first >= 0.98 * tried, (first, tried)
+    assert [name for _, name, _ in missed] == ["zero-block-nan"]  # of which the NaN is refused: an error, not a name

@@ -35,7 +35,7 @@ Words = NDArray[Any]
 WORD: dict[str, Any] = {"float16": np.uint16, "bfloat16": np.uint16, "float32": np.uint32, "float64": np.uint64}
 SOURCES = tuple(WORD)
 INTEGERS = (*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "bool")
-MORE_SOURCES = ("longdouble", *INTEGERS)  # asked about if they are named; of longdouble the words are the numbers
+MORE_SOURCES = ("longdouble", *INTEGERS)  # used where they are named; of longdouble the words are the numbers
 EXPONENTS = {"float32": (-149, 127), "float64": (-1074, 1023)}
 RANDOM = 4096  # numbers of each kind in the random tail
 FEW = 15  # levels and midpoints of types of more than 8 bits: one in so many, the two in turns
@@ -51,7 +51,7 @@ class Inputs:
 
 
 def to_float64(words: Words, kind: str) -> NDArray[np.float64]:
-    """Return the numbers of the words, exact, float64 [n]; the sign of NaN is kept.
+    """Return the numbers of the words, exact, float64 [n]; NaN has its sign.
 
     What float64 does not hold is rounded to odd: it lies on the same side of every level and midpoint, and becomes the
     same float32.
